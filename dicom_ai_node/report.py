@@ -1,0 +1,370 @@
+"""The waist of the house: what a pipeline says about one study, and all that an encoder gets.
+
+Plain frozen dataclasses that convert to and from JSON without loss (`to_json`, `from_json`); the JSON
+schema is `json_schema`. Points are [x, y, z] in patient LPS millimetres where the image has a frame of
+reference, else [row, column] pixels with the image named in `box_px`. A key that does not apply is null,
+never absent.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final, Literal, Self, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from dicom_ai_node.anatomy import LEVELS, Level, order
+
+SCHEMA: Final = "dicom-ai-node/report/1"
+
+Status = Literal["analysed", "not-analysable"]
+Deformity = Literal["wedge", "biconcave", "crush", "none"]
+Point = tuple[float, ...]
+
+REASON_CODES: Final[dict[str, str]] = {
+    "coverage": "the field of view holds too little of the spine or of the vertebra",
+    "spacing": "the slices are too thick or too few for the measurement",
+    "implants": "metal or cement makes the measurement meaningless",
+    "orientation": "the image does not show the spine in a usable plane",
+    "modality-mismatch": "the image is not what its header says",
+    "geometry": "the slices do not form one volume",
+    "unreadable": "the pixel data cannot be decoded",
+    "no-spine": "no vertebra was found",
+    "model-refused": "the model's answer is implausible and was not used",
+    "level-uncertain": "the vertebrae may be numbered otherwise",
+    "partial": "only part of what was sent could be used",
+    "research-use": "results are for research use and were not validated clinically",
+    "thresholds": "the thresholds that were applied",
+}
+"""Every reason and limitation code, with what it means."""
+
+SIX_POINT_NAMES: Final = (
+    "anterior_superior",
+    "anterior_inferior",
+    "middle_superior",
+    "middle_inferior",
+    "posterior_superior",
+    "posterior_inferior",
+)
+"""The order of the six points wherever they stand in an array of shape (6, 2) or (6, 3)."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A coded statement for the reader: why something could not be judged, or what limits it."""
+
+    code: str
+    text: str
+
+    def __post_init__(self) -> None:
+        if self.code not in REASON_CODES:
+            raise ValueError(f"reason code {self.code!r} is not one of {', '.join(REASON_CODES)}")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The images that the report speaks of."""
+
+    study_instance_uid: str
+    series_instance_uids: tuple[str, ...]
+    modality: str
+    frame_of_reference_uid: str | None
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """One model that had a say; `bundle_sha256` is the hash of its weights, `device_uid` its Device UID."""
+
+    name: str
+    version: str
+    bundle_sha256: str
+    device_uid: str
+
+
+@dataclass(frozen=True)
+class BoxPx:
+    """A box on one frame; rows and columns are [first, last] pixel centres, frame counts from 1."""
+
+    sop_instance_uid: str
+    frame: int
+    rows: tuple[float, float]
+    columns: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class SixPoints:
+    """The six morphometry points of a body (Genant 1993; P3 section 2.3.3)."""
+
+    anterior_superior: Point
+    anterior_inferior: Point
+    middle_superior: Point
+    middle_inferior: Point
+    posterior_superior: Point
+    posterior_inferior: Point
+
+    @classmethod
+    def from_array(cls, points: npt.NDArray[np.floating[Any]]) -> Self:
+        """From shape (6, 2) or (6, 3) in the order of `SIX_POINT_NAMES`."""
+        if points.shape not in ((6, 2), (6, 3)):
+            raise ValueError(f"six points have shape (6, 2) or (6, 3), not {points.shape}")
+        return cls(*(tuple(float(value) for value in point) for point in points))
+
+    def to_array(self) -> npt.NDArray[np.float64]:
+        """Shape (6, 2) or (6, 3) in the order of `SIX_POINT_NAMES`."""
+        return np.array([getattr(self, name) for name in SIX_POINT_NAMES], dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class HeightsMm:
+    """Heights of a body in millimetres, and the reference height that the loss is measured against."""
+
+    anterior: float
+    middle: float
+    posterior: float
+    reference: float
+
+
+@dataclass(frozen=True)
+class Vertebra:
+    """All that is known of one vertebra."""
+
+    level: Level
+    level_confidence: float
+    level_alternatives: Mapping[str, float] = field(default_factory=dict)
+    center_mm: Point | None = None
+    box_px: BoxPx | None = None
+    six_points: SixPoints | None = None
+    heights_mm: HeightsMm | None = None
+    height_loss: float | None = None
+    genant_grade: int | None = None
+    deformity: Deformity | None = None
+    fractured: bool | None = None
+    fracture_probability: float | None = None
+    classes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    mean_hu: float | None = None
+    status: Status = "analysed"
+    reasons: tuple[Reason, ...] = ()
+
+
+@dataclass(frozen=True)
+class SpineReport:
+    """What one pipeline says about one series (or T1+T2 pair); vertebrae stand from head to tail."""
+
+    status: Status
+    source: Source
+    reasons: tuple[Reason, ...] = ()
+    limitations: tuple[Reason, ...] = ()
+    algorithms: tuple[Algorithm, ...] = ()
+    vertebrae: tuple[Vertebra, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.status == "not-analysable" and not self.reasons:
+            raise ValueError("a report that is not-analysable says why: give at least one reason")
+        levels = [order(vertebra.level) for vertebra in self.vertebrae]
+        if levels != sorted(set(levels)):
+            raise ValueError("vertebrae stand from head to tail, each level once")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain JSON types, with the schema's name first."""
+        return {"schema": SCHEMA, **_plain(self)}
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """The report as JSON text."""
+        return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> SpineReport:
+        """The report that `to_dict` wrote.
+
+        Raises:
+            ValueError: another schema, a missing key, or a value of the wrong kind.
+        """
+        if data.get("schema") != SCHEMA:
+            raise ValueError(f"the schema is {data.get('schema')!r}, this version reads {SCHEMA!r}")
+        try:
+            return _report(data)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a {SCHEMA} report: {error!r}") from error
+
+    @classmethod
+    def from_json(cls, text: str) -> SpineReport:
+        """The report that `to_json` wrote."""
+        return cls.from_dict(json.loads(text))
+
+    def __iter__(self) -> Iterator[Vertebra]:
+        return iter(self.vertebrae)
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """Which voxel belongs to which vertebra, on the source grid.
+
+    Attributes:
+        labels: uint8, shape (slices, rows, columns) in the order of the source volume (or (1, rows, columns)
+            for a radiograph); values are VerSe labels (`anatomy.verse_label`), 0 is background.
+        affine: 4x4, maps (slice, row, column, 1) to patient LPS millimetres; None without a frame of reference.
+    """
+
+    labels: npt.NDArray[np.uint8]
+    affine: npt.NDArray[np.float64] | None
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A report with its label map; the label map travels beside the JSON, not in it."""
+
+    report: SpineReport
+    label_map: LabelMap | None = None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "__dataclass_fields__"):
+        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, Level):
+        return value.value
+    return value
+
+
+def _report(data: Mapping[str, Any]) -> SpineReport:
+    source = data["source"]
+    return SpineReport(
+        status=_one_of(data["status"], Status),
+        source=Source(
+            source["study_instance_uid"],
+            tuple(source["series_instance_uids"]),
+            source["modality"],
+            source["frame_of_reference_uid"],
+        ),
+        reasons=_reasons(data["reasons"]),
+        limitations=_reasons(data["limitations"]),
+        algorithms=tuple(Algorithm(**item) for item in data["algorithms"]),
+        vertebrae=tuple(_vertebra(item) for item in data["vertebrae"]),
+    )
+
+
+def _vertebra(data: Mapping[str, Any]) -> Vertebra:
+    box, points, heights = data["box_px"], data["six_points"], data["heights_mm"]
+    return Vertebra(
+        level=Level(data["level"]),
+        level_confidence=data["level_confidence"],
+        level_alternatives=dict(data["level_alternatives"]),
+        center_mm=None if data["center_mm"] is None else tuple(data["center_mm"]),
+        box_px=None
+        if box is None
+        else BoxPx(box["sop_instance_uid"], box["frame"], tuple(box["rows"]), tuple(box["columns"])),
+        six_points=None
+        if points is None
+        else SixPoints(**{key: tuple(points[key]) for key in SIX_POINT_NAMES}),
+        heights_mm=None if heights is None else HeightsMm(**heights),
+        height_loss=data["height_loss"],
+        genant_grade=data["genant_grade"],
+        deformity=None if data["deformity"] is None else _one_of(data["deformity"], Deformity),
+        fractured=data["fractured"],
+        fracture_probability=data["fracture_probability"],
+        classes={name: dict(classes) for name, classes in data["classes"].items()},
+        mean_hu=data["mean_hu"],
+        status=_one_of(data["status"], Status),
+        reasons=_reasons(data["reasons"]),
+    )
+
+
+def _reasons(items: list[Mapping[str, str]]) -> tuple[Reason, ...]:
+    return tuple(Reason(item["code"], item["text"]) for item in items)
+
+
+def _one_of(value: str, kind: Any) -> Any:
+    if value not in get_args(kind):
+        raise ValueError(f"{value!r} is not one of {', '.join(get_args(kind))}")
+    return value
+
+
+def json_schema() -> dict[str, Any]:
+    """The published JSON schema (draft 2020-12) of a report; every key is required, null where it does not apply."""
+    probability = {"type": "number", "minimum": 0, "maximum": 1}
+    point = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 3}
+    pair = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+    reasons = {
+        "type": "array",
+        "items": _object({"code": {"enum": list(REASON_CODES)}, "text": {"type": "string"}}),
+    }
+    status = {"enum": list(get_args(Status))}
+    box = _object(
+        {
+            "sop_instance_uid": {"type": "string"},
+            "frame": {"type": "integer", "minimum": 1},
+            "rows": pair,
+            "columns": pair,
+        }
+    )
+    heights = {"type": "number", "minimum": 0}
+    vertebra = _object(
+        {
+            "level": {"enum": [level.value for level in LEVELS]},
+            "level_confidence": probability,
+            "level_alternatives": {"type": "object", "additionalProperties": probability},
+            "center_mm": _nullable(point),
+            "box_px": _nullable(box),
+            "six_points": _nullable(_object(dict.fromkeys(SIX_POINT_NAMES, point))),
+            "heights_mm": _nullable(
+                _object(dict.fromkeys(("anterior", "middle", "posterior", "reference"), heights))
+            ),
+            "height_loss": _nullable({"type": "number", "maximum": 1}),
+            "genant_grade": _nullable({"type": "integer", "minimum": 0, "maximum": 3}),
+            "deformity": _nullable({"enum": list(get_args(Deformity))}),
+            "fractured": _nullable({"type": "boolean"}),
+            "fracture_probability": _nullable(probability),
+            "classes": {
+                "type": "object",
+                "additionalProperties": {"type": "object", "additionalProperties": probability},
+            },
+            "mean_hu": _nullable({"type": "number"}),
+            "status": status,
+            "reasons": reasons,
+        }
+    )
+    text = {"type": "string"}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": SCHEMA,
+        **_object(
+            {
+                "schema": {"const": SCHEMA},
+                "status": status,
+                "reasons": reasons,
+                "limitations": reasons,
+                "source": _object(
+                    {
+                        "study_instance_uid": text,
+                        "series_instance_uids": {"type": "array", "items": text},
+                        "modality": text,
+                        "frame_of_reference_uid": _nullable(text),
+                    }
+                ),
+                "algorithms": {
+                    "type": "array",
+                    "items": _object(dict.fromkeys(("name", "version", "bundle_sha256", "device_uid"), text)),
+                },
+                "vertebrae": {"type": "array", "items": vertebra},
+            }
+        ),
+    }
+
+
+def _object(properties: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _nullable(schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [dict(schema), {"type": "null"}]}
