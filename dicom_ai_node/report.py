@@ -205,7 +205,8 @@ class LabelMap:
     Attributes:
         labels: uint8, shape (slices, rows, columns) in the order of the source volume (or (1, rows, columns)
             for a radiograph); values are VerSe labels (`anatomy.verse_label`), 0 is background.
-        affine: 4x4, maps (slice, row, column, 1) to patient LPS millimetres; None without a frame of reference.
+        affine: 4x4, maps (slice, row, column, 1) to patient LPS millimetres; None without a frame of
+            reference.
     """
 
     labels: npt.NDArray[np.uint8]
@@ -286,7 +287,7 @@ def _one_of(value: str, kind: Any) -> Any:
 
 
 def json_schema() -> dict[str, Any]:
-    """The published JSON schema (draft 2020-12) of a report; every key is required, null where it does not apply."""
+    """The published JSON schema (draft 2020-12) of a report; every key is required."""
     probability = {"type": "number", "minimum": 0, "maximum": 1}
     point = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 3}
     pair = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
