@@ -1,0 +1,268 @@
+"""From heatmaps to a named chain of vertebrae: one consistent answer for the whole spine.
+
+A heatmap alone names a vertebra by how it looks; neighbours look alike, so single names are often off by
+one. Here every peak of the heatmaps is a candidate, and dynamic programming finds the chain of candidates
+and names that fits the evidence best while the levels run in order without gap or repeat and the distances
+are those of a human spine (a chain model as in Glocker 2013; heatmaps as in P3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from dicom_ai_node.anatomy import LEVELS, SUPERNUMERARY, USUAL_LEVELS, Level, order
+
+TYPICAL_SPACING_MM: Final[dict[Level, float]] = {
+    Level.C1: 17.3,
+    Level.C2: 24.2,
+    Level.C3: 17.8,
+    Level.C4: 17.2,
+    Level.C5: 16.5,
+    Level.C6: 17.2,
+    Level.C7: 19.6,
+    Level.T1: 20.8,
+    Level.T2: 20.8,
+    Level.T3: 20.9,
+    Level.T4: 21.4,
+    Level.T5: 22.1,
+    Level.T6: 22.6,
+    Level.T7: 23.3,
+    Level.T8: 24.0,
+    Level.T9: 25.3,
+    Level.T10: 27.2,
+    Level.T11: 29.6,
+    Level.T12: 32.4,
+    Level.T13: 33.4,
+    Level.L1: 34.5,
+    Level.L2: 35.8,
+    Level.L3: 36.4,
+    Level.L4: 36.3,
+    Level.L5: 34.0,
+    Level.L6: 34.0,
+}
+"""Distance from this body's centre to the next one below, millimetres: medians of the ImFusion VID
+spines (CC BY-SA 4.0), from L5 and T13 on set by their neighbours."""
+
+SPACING_SPREAD: Final = 0.18
+"""Standard deviation of a distance between centres, as a share of the typical one; fractures shorten it."""
+
+
+@dataclass(frozen=True)
+class LabellingSettings:
+    """What counts as a candidate and what a chain pays for.
+
+    Attributes:
+        min_peak: a candidate's heatmap value, as a share of the target's peak.
+        background: the heatmap value at which evidence for a name turns into evidence against it.
+        skip_penalty: what it costs (natural log) to pass over a level for which no candidate stands.
+        supernumerary_penalty: what T13 or L6 cost: minus the log of their rarity (48 L6 in 2,116 spines).
+    """
+
+    min_peak: float = 0.12
+    background: float = 0.05
+    skip_penalty: float = 3.0
+    supernumerary_penalty: float = 3.8
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A peak of the heatmaps: `evidence` holds the height of every level's heatmap about it."""
+
+    center_mm: npt.NDArray[np.float64]
+    evidence: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class NamedCentre:
+    """One link of the chain.
+
+    Attributes:
+        center_mm: [x, y, z] patient LPS millimetres.
+        confidence: share of the evidence for this numbering against the same chain shifted by one or two.
+        alternatives: the other names that the shifted chains would give it.
+        interpolated: no peak stood here; the gap between its neighbours says it must exist.
+    """
+
+    level: Level
+    center_mm: npt.NDArray[np.float64]
+    confidence: float
+    alternatives: dict[str, float]
+    interpolated: bool = False
+
+
+def find_candidates(
+    heatmaps: npt.NDArray[np.float32],
+    affine: npt.NDArray[np.float64],
+    settings: LabellingSettings,
+    radius_mm: float = 10.0,
+) -> list[Candidate]:
+    """Peaks of the strongest heatmap, each with every level's evidence about it.
+
+    Args:
+        heatmaps: shape (levels, slices, rows, columns); 1 is the peak that the network was trained to give.
+        affine: (slice, row, column, 1) to patient LPS millimetres, isotropic.
+        radius_mm: two peaks are further apart than this; evidence is looked for within it.
+
+    Returns:
+        Candidates from head to tail, their centres refined to a fraction of a voxel.
+    """
+    spacing = float(np.linalg.norm(affine[:3, 0]))
+    radius = max(1, round(radius_mm / spacing))
+    strongest = heatmaps.max(axis=0)
+    ball = _ball(radius)
+    is_peak = (strongest == ndimage.maximum_filter(strongest, footprint=ball)) & (
+        strongest >= settings.min_peak
+    )
+    candidates = []
+    for peak in np.argwhere(is_peak):
+        low = np.maximum(peak - radius, 0)
+        window = tuple(slice(start, stop + radius + 1) for start, stop in zip(low, peak, strict=True))
+        near = ball[
+            tuple(
+                slice(radius - (p - start), radius - (p - start) + size)
+                for p, start, size in zip(peak, low, strongest[window].shape, strict=True)
+            )
+        ]
+        evidence = np.where(near, heatmaps[(slice(None), *window)], 0).max(axis=(1, 2, 3))
+        center = affine[:3, :3] @ _between_voxels(strongest, peak) + affine[:3, 3]
+        candidates.append(Candidate(center, evidence.astype(np.float64)))
+    return sorted(candidates, key=lambda candidate: -candidate.center_mm[2])
+
+
+def name_chain(
+    candidates: Sequence[Candidate],
+    levels: Sequence[Level],
+    settings: LabellingSettings = LabellingSettings(),
+) -> list[NamedCentre]:
+    """The best chain of candidates with names in order, head to tail; gaps are filled by interpolation.
+
+    Args:
+        candidates: as `find_candidates` gives them.
+        levels: what each entry of a candidate's evidence stands for.
+    """
+    if not candidates:
+        return []
+    levels = sorted(levels, key=order)
+    evidence = np.array([candidate.evidence for candidate in candidates])
+    node = np.log((np.clip(evidence, 0, None) + 0.02) / (settings.background + 0.02))
+    node -= [settings.supernumerary_penalty if level in SUPERNUMERARY else 0.0 for level in levels]
+    chain = _best_path(candidates, levels, node, settings)
+    shares = _share_of_each_shift(chain, levels, node)
+    named = []
+    for candidate, level in ((candidates[j], levels[k]) for j, k in chain):
+        alternatives = {
+            other.value: shares[shift]
+            for shift in shares
+            if shift != 0 and shares[shift] >= 0.005 and (other := _shifted(level, shift)) is not None
+        }
+        named.append(NamedCentre(level, candidate.center_mm, shares[0], alternatives))
+    return _fill_gaps(named)
+
+
+def _best_path(
+    candidates: Sequence[Candidate],
+    levels: Sequence[Level],
+    node: npt.NDArray[np.float64],
+    settings: LabellingSettings,
+) -> list[tuple[int, int]]:
+    """Highest-scoring path as (candidate, level) indices; a path may begin and end anywhere."""
+    best = node.copy()
+    back: dict[tuple[int, int], tuple[int, int]] = {}
+    for j in range(len(candidates)):
+        for i in range(j):
+            step = candidates[j].center_mm - candidates[i].center_mm
+            distance = float(np.linalg.norm(step))
+            if distance > 160 or -step[2] < 0.3 * distance:
+                continue  # two bodies of one chain never lie side by side
+            for k, lower in enumerate(levels):
+                for h in range(max(0, k - 5), k):
+                    passed = _passed_levels(levels[h], lower)
+                    link = (
+                        best[i, h]
+                        + node[j, k]
+                        + _spacing_score(levels[h], passed, distance)
+                        - settings.skip_penalty * len(passed)
+                    )
+                    if link > best[j, k]:
+                        best[j, k] = link
+                        back[j, k] = (i, h)
+    end = np.unravel_index(int(best.argmax()), best.shape)
+    path = [(int(end[0]), int(end[1]))]
+    while path[-1] in back:
+        path.append(back[path[-1]])
+    return path[::-1]
+
+
+def _passed_levels(upper: Level, lower: Level) -> list[Level]:
+    between = LEVELS[order(upper) + 1 : order(lower)]
+    return [level for level in between if level not in SUPERNUMERARY]
+
+
+def _spacing_score(upper: Level, passed: Sequence[Level], distance_mm: float) -> float:
+    typical = sum(TYPICAL_SPACING_MM[level] for level in (upper, *passed))
+    spread = SPACING_SPREAD * typical / np.sqrt(1 + len(passed))
+    return float(-0.5 * ((distance_mm - typical) / spread) ** 2)
+
+
+def _share_of_each_shift(
+    chain: Sequence[tuple[int, int]], levels: Sequence[Level], node: npt.NDArray[np.float64]
+) -> dict[int, float]:
+    """How the evidence divides between the chain as named (0) and the same chain moved by 1 or 2 levels."""
+    index = {level: k for k, level in enumerate(levels)}
+    scores = {}
+    for shift in range(-2, 3):
+        moved = [(j, _shifted(levels[k], shift)) for j, k in chain]
+        # Evidence of neighbours is not independent: the chain's sum is tempered to its mean times three.
+        values = [node[j, index[level]] if level in index else node.min() for j, level in moved]
+        scores[shift] = 3.0 * float(np.mean(values))
+    peak = max(scores.values())
+    total = sum(np.exp(score - peak) for score in scores.values())
+    return {shift: float(np.exp(score - peak) / total) for shift, score in scores.items()}
+
+
+def _shifted(level: Level, shift: int) -> Level | None:
+    if level in SUPERNUMERARY:
+        return level if shift == 0 else None
+    position = USUAL_LEVELS.index(level) + shift
+    return USUAL_LEVELS[position] if 0 <= position < len(USUAL_LEVELS) else None
+
+
+def _fill_gaps(named: Sequence[NamedCentre]) -> list[NamedCentre]:
+    filled: list[NamedCentre] = []
+    for link in named:
+        passed = _passed_levels(filled[-1].level, link.level) if filled else []
+        if passed:
+            upper = filled[-1]
+            lengths = np.cumsum([TYPICAL_SPACING_MM[level] for level in (upper.level, *passed)])
+            for level, share in zip(passed, lengths / lengths[-1], strict=False):
+                center = upper.center_mm + share * (link.center_mm - upper.center_mm)
+                filled.append(NamedCentre(level, center, 0.5 * link.confidence, {}, interpolated=True))
+        filled.append(link)
+    return filled
+
+
+def _between_voxels(heatmap: npt.NDArray[np.float32], peak: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+    """Where a Gaussian through the peak and its neighbours along each axis has its top: voxel coordinates."""
+    refined = peak.astype(np.float64)
+    for axis in range(3):
+        if not 0 < peak[axis] < heatmap.shape[axis] - 1:
+            continue
+        step = np.eye(3, dtype=np.intp)[axis]
+        before, at, after = (
+            np.log(max(float(heatmap[tuple(peak + side * step)]), 1e-3)) for side in (-1, 0, 1)
+        )
+        curvature = 2 * at - before - after
+        if curvature > 1e-6:
+            refined[axis] += float(np.clip((after - before) / (2 * curvature), -0.5, 0.5))
+    return refined
+
+
+def _ball(radius: int) -> npt.NDArray[np.bool_]:
+    grid = np.indices((2 * radius + 1,) * 3) - radius
+    return np.asarray((grid**2).sum(axis=0) <= radius**2 + 0.5)
