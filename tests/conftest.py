@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Machines differ in speed: no deadline per example, and few enough of them for two cores.
+settings.register_profile("node", max_examples=40, deadline=None)
+settings.load_profile("node")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

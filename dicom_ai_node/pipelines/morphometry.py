@@ -1,4 +1,4 @@
-"""From six points to heights: the geometry of one body in its mid-sagittal plane, and whether to believe it."""
+"""From six points to heights: one body in its mid-sagittal plane, and whether to believe what was found."""
 
 from __future__ import annotations
 
