@@ -1,0 +1,1 @@
+"""DICOM files to arrays with geometry, and arrays with geometry to pictures and back to DICOM."""

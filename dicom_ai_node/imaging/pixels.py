@@ -1,0 +1,119 @@
+"""Pixels of one slice to Hounsfield units, written straight into their place in the volume.
+
+Decoding is pydicom's, with its plugins; here stands what the header says about the decoded values: unused
+bits, sign, padding, rescale (modality LUT, PS3.3 C.11.1).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from pydicom.pixels.utils import pixel_array
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from dicom_ai_node.errors import UnreadableInstance
+from dicom_ai_node.imaging.slices import Slice, StoredPixels
+
+AIR_HU: Final = -1024
+"""Where there is no pixel, there is air."""
+
+_INT16: Final = np.iinfo(np.int16)
+
+Stored = npt.NDArray[np.integer[Any]]
+
+
+def read_hounsfield(item: Slice, out: npt.NDArray[np.int16]) -> None:
+    """Decodes one slice into `out`, shape (rows, columns).
+
+    Raises:
+        UnreadableInstance: no pixel data, too little of it, or data that the decoder refuses.
+    """
+    stored = _decode(item.path, item.frame)
+    if stored.shape != out.shape:
+        raise UnreadableInstance(
+            f"{item.path.name}: Pixel Data (7FE0,0010) decodes to {'x'.join(map(str, stored.shape))} values, "
+            f"the header promises {out.shape[0]}x{out.shape[1]}. Send the image again from its source."
+        )
+    to_hounsfield(stored, item.pixels, out)
+
+
+def to_hounsfield(stored: Stored, pixels: StoredPixels, out: npt.NDArray[np.int16]) -> None:
+    """Applies mask of unused bits, sign, padding and rescale; rounds, and clips to 16 bits."""
+    values = _meant(stored, pixels)
+    padded = None
+    if pixels.padding is not None:
+        first, last = pixels.padding
+        padded = (values >= first) & (values <= last)
+    _rescale(values, pixels, out)
+    if padded is not None:
+        out[padded] = AIR_HU
+
+
+def _meant(stored: Stored, pixels: StoredPixels) -> Stored:
+    """The stored values without overlay bits, with their sign."""
+    bits, shift = pixels.bits_stored, pixels.high_bit + 1 - pixels.bits_stored
+    if bits == pixels.bits_allocated:
+        return stored
+    width = stored.dtype.itemsize * 8
+    raw = stored.view(f"u{stored.dtype.itemsize}")
+    # To the top and back: what stood above the high bit leaves, and the sign comes down.
+    values: Stored = np.left_shift(raw, width - bits - max(shift, 0), dtype=raw.dtype)
+    if pixels.signed:
+        values = values.view(f"i{stored.dtype.itemsize}")
+    values >>= width - bits
+    return values
+
+
+def _rescale(values: Stored, pixels: StoredPixels, out: npt.NDArray[np.int16]) -> None:
+    slope, intercept = pixels.slope, pixels.intercept
+    whole = slope == 1.0 and intercept == int(intercept)
+    low, high = int(values.min()), int(values.max())
+    if whole and low + intercept >= _INT16.min and high + intercept <= _INT16.max and high <= _INT16.max:
+        np.add(values, np.int16(intercept), out=out, casting="unsafe", dtype=np.int16)
+        return
+    scaled = values * np.float64(slope)
+    scaled += intercept
+    np.rint(scaled, out=scaled)
+    np.clip(scaled, _INT16.min, _INT16.max, out=scaled)
+    out[...] = scaled
+
+
+def _decode(path: Path, frame: int) -> Stored:
+    try:
+        stored: Stored = pixel_array(path, index=frame - 1, raw=True)
+    except AttributeError:
+        return _decode_without_meta(path, frame)
+    except Exception as error:
+        raise _undecodable(path, frame, error) from error
+    return stored
+
+
+def _decode_without_meta(path: Path, frame: int) -> Stored:
+    """For data sets without file meta information, whose encoding pydicom finds out by trying."""
+    try:
+        dataset = pydicom.dcmread(path, force=True)
+        if not dataset.file_meta.get("TransferSyntaxUID"):
+            dataset.file_meta.TransferSyntaxUID = _native_syntax(dataset)
+        stored: Stored = pixel_array(dataset, index=frame - 1, raw=True)
+    except Exception as error:
+        raise _undecodable(path, frame, error) from error
+    return stored
+
+
+def _native_syntax(dataset: pydicom.Dataset) -> UID:
+    implicit, little_endian = dataset.original_encoding
+    if implicit:
+        return ImplicitVRLittleEndian
+    return ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian
+
+
+def _undecodable(path: Path, frame: int, error: Exception) -> UnreadableInstance:
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return UnreadableInstance(
+        f"{path.name}: Pixel Data (7FE0,0010) of frame {frame} cannot be decoded ({text}). "
+        "If the file was cut short send it again, else send it uncompressed."
+    )
