@@ -1,0 +1,344 @@
+"""The CT volume pipeline (P3): localise and name, segment each body, place six points, grade.
+
+Each stage is one network of `inference.ct` at its own resolution; all between the stages is geometry. The
+label map comes back on the source grid and marks vertebral bodies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from dicom_ai_node.anatomy import Level
+from dicom_ai_node.errors import NotAnalysable
+from dicom_ai_node.genant import GENANT_THRESHOLDS, Grading, Heights, Thresholds, grade_spine
+from dicom_ai_node.imaging.resample import crop_around, resample_isotropic, resample_to_grid
+from dicom_ai_node.imaging.volume import Volume
+from dicom_ai_node.inference import ct
+from dicom_ai_node.inference.bundle import Bundle, load_bundle
+from dicom_ai_node.pipelines.bodies import (
+    Body,
+    axial_box,
+    body_from_probabilities,
+    is_cut_off,
+    mean_hu,
+    paste,
+)
+from dicom_ai_node.pipelines.body_frame import BodyFrame, frames_along_chain, turned_to_symmetry
+from dicom_ai_node.pipelines.labelling import LabellingSettings, NamedCentre, find_candidates, name_chain
+from dicom_ai_node.pipelines.morphometry import SagittalPlane, implausible, six_point_heights
+from dicom_ai_node.report import (
+    Analysis,
+    HeightsMm,
+    LabelMap,
+    Reason,
+    SixPoints,
+    Source,
+    SpineReport,
+    Vertebra,
+)
+
+Progress = Callable[[str, float], None]
+"""Called with the name of the stage that begins and the share of the whole that is done."""
+
+NOT_REPORTED: Final = frozenset({Level.S1})
+"""The sacrum anchors the numbering; it has no Genant grade."""
+
+MAX_SPACING_MM: Final = 6.5
+"""Heights cannot be told from slices further apart than this."""
+
+RECENTRE_MM: Final = 5.0
+"""A body this far from where it was looked for is segmented once more about its true centre."""
+
+
+@dataclass(frozen=True)
+class CtVolumeSettings:
+    """What the administrator may set."""
+
+    thresholds: Thresholds = GENANT_THRESHOLDS
+    labelling: LabellingSettings = field(default_factory=LabellingSettings)
+    min_level_confidence: float = 0.7
+    fracture_threshold: float = 0.5
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """One body with its six points, or with the reason why there are none."""
+
+    body: Body
+    frame: BodyFrame
+    points_mm: npt.NDArray[np.float64] | None
+    reason: Reason | None
+
+
+class CtVolumePipeline:
+    """The three networks of P3, loaded once, for one device."""
+
+    def __init__(
+        self, localise: Bundle, segment: Bundle, points: Bundle, settings: CtVolumeSettings | None = None
+    ) -> None:
+        self.localise, self.segment, self.points = localise, segment, points
+        self.settings = settings or CtVolumeSettings()
+
+    @classmethod
+    def load(cls, models_dir: Path, device: torch.device, settings: CtVolumeSettings | None = None) -> Self:
+        """Load the bundles `ct-localise`, `ct-segment` and `ct-points`.
+
+        Raises:
+            ModelError: a bundle is missing, was changed, or does not fit.
+        """
+        bundles = (
+            load_bundle(models_dir / name, device) for name in ("ct-localise", "ct-segment", "ct-points")
+        )
+        return cls(*bundles, settings)
+
+    def analyse(self, volume: Volume, progress: Progress = lambda _stage, _share: None) -> Analysis:
+        """What this pipeline says about one CT volume.
+
+        Raises:
+            NotAnalysable: no statement can be made; the reason is coded and in words.
+        """
+        _refuse_unfit(volume)
+        progress("localise", 0.0)
+        chain = self._named_chain(volume)
+        progress("segment", 0.25)
+        bodies, missing = self._segmented(volume, chain, progress)
+        if not bodies:
+            raise NotAnalysable("no-spine", "No vertebral body was found in this series.")
+        progress("measure", 0.75)
+        label_map = paste(list(bodies.values()), volume)
+        measured = self._measured(volume, bodies)
+        progress("report", 0.95)
+        report = self._report(volume, chain, measured, missing, label_map)
+        progress("report", 1.0)
+        return Analysis(report, label_map)
+
+    def _named_chain(self, volume: Volume) -> list[NamedCentre]:
+        coarse, affine = resample_isotropic(
+            volume.voxels, volume.affine, ct.spacing_mm(self.localise), device=self.localise.device
+        )
+        heatmaps = ct.localise(self.localise, coarse)
+        candidates = find_candidates(heatmaps.cpu().numpy(), affine, self.settings.labelling)
+        chain = name_chain(candidates, ct.levels(self.localise), self.settings.labelling)
+        if not [link for link in chain if link.level not in NOT_REPORTED]:
+            raise NotAnalysable(
+                "no-spine", "No vertebra was found in this series. Send a series that shows the spine."
+            )
+        return chain
+
+    def _segmented(
+        self, volume: Volume, chain: list[NamedCentre], progress: Progress
+    ) -> tuple[dict[Level, Body], dict[Level, NamedCentre]]:
+        """Bodies that were found where the chain says, and the links of the chain where none was."""
+        bodies: dict[Level, Body] = {}
+        missing: dict[Level, NamedCentre] = {}
+        wanted = [link for link in chain if link.level not in NOT_REPORTED]
+        for done, link in enumerate(wanted):
+            body = self._body(volume, link.level, link.center_mm)
+            if body is not None and np.linalg.norm(body.center_mm() - link.center_mm) > RECENTRE_MM:
+                body = self._body(volume, link.level, body.center_mm()) or body
+            if body is None:
+                missing[link.level] = link
+            else:
+                bodies[link.level] = body
+            progress("segment", 0.25 + 0.5 * (done + 1) / len(wanted))
+        return bodies, missing
+
+    def _body(self, volume: Volume, level: Level, center_mm: npt.NDArray[np.float64]) -> Body | None:
+        crop, affine = crop_around(
+            volume.voxels,
+            volume.affine,
+            center_mm,
+            ct.crop_shape(self.segment),
+            ct.spacing_mm(self.segment),
+            device=self.segment.device,
+        )
+        (probabilities,) = ct.segment(self.segment, crop[None])
+        return body_from_probabilities(level, probabilities.cpu().numpy(), affine)
+
+    def _measured(self, volume: Volume, bodies: Mapping[Level, Body]) -> dict[Level, _Measured]:
+        frames = [
+            turned_to_symmetry(frame, *body.points_mm())
+            for body, frame in zip(
+                bodies.values(),
+                frames_along_chain([body.center_mm() for body in bodies.values()]),
+                strict=True,
+            )
+        ]
+        shape, spacing = ct.crop_shape(self.points), ct.spacing_mm(self.points)
+        planes = [SagittalPlane.through(frame, (shape[-2], shape[-1]), spacing) for frame in frames]
+        pictures = torch.stack(
+            [
+                torch.cat(
+                    [
+                        resample_to_grid(volume.voxels, volume.affine, plane.affine(), (1, *plane.shape)),
+                        resample_to_grid(
+                            torch.from_numpy(body.probability),
+                            body.affine,
+                            plane.affine(),
+                            (1, *plane.shape),
+                            antialias=False,
+                            fill=0.0,
+                        ),
+                    ]
+                )
+                for body, plane in zip(bodies.values(), planes, strict=True)
+            ]
+        )
+        found = ct.six_points(self.points, pictures.to(self.points.device)).cpu().numpy()
+        measured = {}
+        for body, frame, plane, pixels in zip(bodies.values(), frames, planes, found, strict=True):
+            points_mm = plane.to_patient(pixels)
+            reason = _why_not_measured(body, frame, points_mm, volume)
+            measured[body.level] = _Measured(body, frame, None if reason else points_mm, reason)
+        return measured
+
+    def _report(
+        self,
+        volume: Volume,
+        chain: list[NamedCentre],
+        measured: Mapping[Level, _Measured],
+        missing: Mapping[Level, NamedCentre],
+        label_map: LabelMap,
+    ) -> SpineReport:
+        heights = {
+            level: six_point_heights(item.points_mm)
+            for level, item in measured.items()
+            if item.points_mm is not None
+        }
+        gradings = grade_spine(heights, self.settings.thresholds)
+        vertebrae = []
+        for link in chain:
+            if link.level in missing and not _at_an_end(link, chain, measured):
+                vertebrae.append(_not_found(link))
+            elif link.level in measured:
+                found = self._vertebra(link, measured[link.level], volume, label_map)
+                if link.level in gradings:
+                    found = self._graded(found, heights[link.level], gradings[link.level])
+                vertebrae.append(found)
+        return SpineReport(
+            status="analysed",
+            source=Source(
+                volume.study_instance_uid,
+                (volume.series_instance_uid,),
+                volume.modality,
+                volume.frame_of_reference_uid,
+            ),
+            limitations=(*volume.notes, *self._limitations(vertebrae)),
+            algorithms=tuple(bundle.algorithm() for bundle in (self.localise, self.segment, self.points)),
+            vertebrae=tuple(vertebrae),
+        )
+
+    def _vertebra(
+        self, link: NamedCentre, measured: _Measured, volume: Volume, label_map: LabelMap
+    ) -> Vertebra:
+        body = measured.body
+        return Vertebra(
+            level=link.level,
+            level_confidence=link.confidence,
+            level_alternatives=link.alternatives,
+            center_mm=_point(body.center_mm()),
+            box_px=axial_box(body, volume, label_map),
+            classes={self.segment.name: {"normal": 1 - body.fractured, "fractured": body.fractured}},
+            mean_hu=mean_hu(body, volume, label_map),
+            status="analysed" if measured.reason is None else "not-analysable",
+            reasons=() if measured.reason is None else (measured.reason,),
+            six_points=None if measured.points_mm is None else SixPoints.from_array(measured.points_mm),
+        )
+
+    def _graded(self, vertebra: Vertebra, heights: Heights, grading: Grading) -> Vertebra:
+        """With heights and grade; the probability of a fracture weighs voxels and height loss alike."""
+        by_voxels = vertebra.classes[self.segment.name]["fractured"]
+        by_height = _fracture_probability_from_loss(grading.loss, self.settings.thresholds)
+        probability = 0.5 * (by_voxels + by_height)
+        return replace(
+            vertebra,
+            heights_mm=HeightsMm(heights.anterior, heights.middle, heights.posterior, grading.reference_mm),
+            height_loss=grading.loss,
+            genant_grade=grading.grade,
+            deformity=grading.deformity,
+            fractured=probability >= self.settings.fracture_threshold,
+            fracture_probability=probability,
+        )
+
+    def _limitations(self, vertebrae: list[Vertebra]) -> list[Reason]:
+        cuts = self.settings.thresholds
+        limitations = [
+            Reason("research-use", "For research use. Made by software without clinical validation."),
+            Reason(
+                "thresholds",
+                f"Genant grades by height loss: mild from {cuts.mild:.0%}, "
+                f"moderate above {cuts.moderate:.0%}, severe above {cuts.severe:.0%}.",
+            ),
+        ]
+        unsure = [item for item in vertebrae if item.level_confidence < self.settings.min_level_confidence]
+        if unsure:
+            limitations.append(
+                Reason(
+                    "level-uncertain",
+                    f"The numbering is uncertain from {unsure[0].level} to {unsure[-1].level}: "
+                    "it may be shifted by one level. Compare with the sacrum or the last ribs.",
+                )
+            )
+        return limitations
+
+
+def _refuse_unfit(volume: Volume) -> None:
+    coverage = np.abs(volume.affine[:3, :3]) @ (np.array(volume.shape) - 1)
+    if coverage[2] < 30 or coverage[0] < 30 or coverage[1] < 30:
+        raise NotAnalysable(
+            "coverage",
+            f"The series covers {coverage[0]:.0f} x {coverage[1]:.0f} x {coverage[2]:.0f} mm "
+            "(left-right, front-back, head-feet); one vertebra needs 30 mm each way. Send the whole series.",
+        )
+    if volume.spacing_mm.max() > MAX_SPACING_MM:
+        raise NotAnalysable(
+            "spacing",
+            f"Slices are {volume.spacing_mm.max():.1f} mm apart; heights need {MAX_SPACING_MM:g} mm or less. "
+            "Send the thin reconstruction.",
+        )
+
+
+def _why_not_measured(
+    body: Body, frame: BodyFrame, points_mm: npt.NDArray[np.float64], volume: Volume
+) -> Reason | None:
+    if is_cut_off(body, volume):
+        return Reason("coverage", f"{body.level} is cut off by the edge of the image.")
+    words = implausible(points_mm, frame)
+    if words is not None:
+        return Reason("model-refused", f"The measurement of {body.level} was not used: {words}.")
+    return None
+
+
+def _at_an_end(link: NamedCentre, chain: list[NamedCentre], measured: Mapping[Level, _Measured]) -> bool:
+    """Whether no body was measured above it, or none below it: then there may be no vertebra at all."""
+    place = chain.index(link)
+    above = any(other.level in measured for other in chain[:place])
+    below = any(other.level in measured for other in chain[place + 1 :])
+    return not (above and below)
+
+
+def _not_found(link: NamedCentre) -> Vertebra:
+    return Vertebra(
+        level=link.level,
+        level_confidence=link.confidence,
+        level_alternatives=link.alternatives,
+        center_mm=_point(link.center_mm),
+        status="not-analysable",
+        reasons=(Reason("model-refused", f"{link.level} must lie here, but no body was recognised."),),
+    )
+
+
+def _fracture_probability_from_loss(loss: float, thresholds: Thresholds) -> float:
+    """A logistic curve through one half at the mild threshold; its width is the error of a height loss."""
+    return float(1 / (1 + np.exp(-(loss - thresholds.mild) / 0.025)))
+
+
+def _point(point: npt.NDArray[np.float64]) -> tuple[float, ...]:
+    return tuple(float(value) for value in point)
