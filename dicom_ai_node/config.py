@@ -1,0 +1,367 @@
+"""`node.toml` -> typed settings: every section, every default, and errors that name the key.
+
+`deploy/node.toml` explains every setting and holds the same defaults. Settings are frozen; relative paths
+are relative to the folder of the file that names them. One environment variable outranks the file:
+`DICOM_AI_NODE_MODELS` replaces `[models] models_dir`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from dicom_ai_node.errors import ConfigurationError
+
+MODELS_VARIABLE: Final = "DICOM_AI_NODE_MODELS"
+
+ResultKind = Literal["sr", "seg", "pr", "sc", "reformat"]
+Orientation = Literal["axial", "sagittal", "coronal", "oblique"]
+
+
+def _ae_title(value: str) -> str:
+    # PS3.5 table 6.2-1: 16 characters at most of the default repertoire, no backslash, not only spaces
+    if not re.fullmatch(r"[ -\[\]-~]{1,16}", value) or not value.strip():
+        raise ValueError("an AE title has 1 to 16 ASCII characters, no backslash")
+    return value.strip()
+
+
+def _uid(value: str) -> str:
+    if len(value) > 64 or not re.fullmatch(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+", value):
+        raise ValueError("a UID has digits and dots, 64 characters at most")
+    return value
+
+
+def _pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from error
+    return value
+
+
+def _path(value: object) -> object:
+    return Path(value).expanduser() if isinstance(value, str) and value else value
+
+
+def _tuple(value: object) -> object:
+    # TOML has arrays only; strict pydantic wants the tuple that keeps the settings immutable
+    return tuple(value) if isinstance(value, list) else value
+
+
+AETitle = Annotated[str, AfterValidator(_ae_title)]
+Uid = Annotated[str, AfterValidator(_uid)]
+Pattern = Annotated[str, AfterValidator(_pattern)]
+FilePath = Annotated[Path, BeforeValidator(_path)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+Millimetres = Annotated[float, Field(gt=0)]
+Loss = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Section(BaseModel):
+    """One table of `node.toml`: unknown keys are refused, values keep their TOML type, all is frozen."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class NodeSettings(Section):
+    """`[node]`: the node's own face on the network."""
+
+    ae_title: AETitle = "DICOM_AI"
+    host: Annotated[str, Field(min_length=1)] = "0.0.0.0"  # noqa: S104 - a PACS calls from another machine
+    port: Port = 11112
+    require_called_ae_title: bool = False
+    max_associations: Annotated[int, Field(ge=1, le=1000)] = 32
+    max_pdu_bytes: Annotated[int, Field(ge=4096, le=16_777_216)] = 262_144
+    association_timeout_seconds: Seconds = 30.0
+    message_timeout_seconds: Seconds = 60.0
+    network_timeout_seconds: Seconds = 120.0
+    own_results: Literal["accept", "refuse"] = "accept"
+    non_images: Literal["accept", "refuse"] = "accept"
+    further_sop_classes: Annotated[tuple[Uid, ...], BeforeValidator(_tuple)] = ()
+
+
+class Sender(Section):
+    """`[[senders]]`: one peer that may open an association; no entry at all means anyone may."""
+
+    ae_title: AETitle
+    host: str | None = None
+
+
+class CtRoute(Section):
+    """`[routes.ct]`: which CT series are analysed, and when a series counts as complete."""
+
+    enabled: bool = True
+    quiet_seconds: Annotated[float, Field(ge=0)] = 30.0
+    trust_header_counts: bool = True
+    min_slices: Annotated[int, Field(ge=1)] = 12
+    min_coverage_mm: Millimetres = 80.0
+    max_spacing_mm: Millimetres = 6.0
+    max_gap_mm: Annotated[float, Field(ge=0)] = 0.0
+    max_pixel_spacing_mm: Millimetres = 2.0
+    orientations: Annotated[tuple[Orientation, ...], BeforeValidator(_tuple)] = (
+        "axial",
+        "sagittal",
+        "coronal",
+    )
+    refused_image_types: Annotated[tuple[str, ...], BeforeValidator(_tuple)] = (
+        "LOCALIZER",
+        "DERIVED",
+        "SECONDARY",
+        "SCREEN SAVE",
+        "PROJECTION IMAGE",
+        "MIP",
+        "MAX_IP",
+        "MIN_IP",
+        "VOLUME_RENDER",
+        "SURFACE_RENDER",
+    )
+    refused_descriptions: Annotated[tuple[Pattern, ...], BeforeValidator(_tuple)] = (
+        "scout",
+        "topogram",
+        "locali[sz]er",
+        "surview",
+        "smart ?prep",
+        "bolus",
+        "pre-?monitoring",
+        "dose (report|info)",
+    )
+
+
+class OtherRoute(Section):
+    """`[routes.other]`: series that no pipeline takes; they are recorded as not applicable."""
+
+    quiet_seconds: Annotated[float, Field(ge=0)] = 30.0
+
+
+class Routes(Section):
+    """`[routes]`: one table per kind of series."""
+
+    ct: CtRoute = CtRoute()
+    other: OtherRoute = OtherRoute()
+
+
+class Destination(Section):
+    """`[[destinations]]`: one archive that gets results, which kinds, and how often it is asked again."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
+    ae_title: AETitle
+    host: Annotated[str, Field(min_length=1)]
+    port: Annotated[int, Field(ge=1, le=65535)]
+    calling_ae_title: AETitle | None = None
+    results: Annotated[tuple[ResultKind, ...], BeforeValidator(_tuple), Field(min_length=1)] = (
+        "seg",
+        "sr",
+        "pr",
+        "reformat",
+    )
+    timeout_seconds: Seconds = 30.0
+    retry_first_seconds: Seconds = 5.0
+    retry_growth: Annotated[float, Field(ge=1)] = 2.0
+    retry_max_seconds: Seconds = 900.0
+    retry_attempts: Annotated[int, Field(ge=1)] = 40
+
+
+class StorageSettings(Section):
+    """`[storage]`: where the node keeps what it received and made, and for how long."""
+
+    folder: FilePath = Path("dicom-ai-node-data")
+    minimum_free_mb: Annotated[int, Field(ge=0)] = 2048
+    keep_days: Annotated[float, Field(ge=0)] = 7.0
+
+    @property
+    def spool_folder(self) -> Path:
+        """The journal: instances as received."""
+        return self.folder / "spool"
+
+    @property
+    def results_folder(self) -> Path:
+        """Encoded results, one folder per series and generation."""
+        return self.folder / "results"
+
+    @property
+    def database_path(self) -> Path:
+        """The workflow's SQLite file."""
+        return self.folder / "workflow.sqlite"
+
+
+class WorkflowSettings(Section):
+    """`[workflow]`: how many studies are analysed at once, and where the record of jobs is kept."""
+
+    database_url: str | None = None
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    analysis_timeout_seconds: Seconds = 1800.0
+    analysis_attempts: Annotated[int, Field(ge=1)] = 4
+    analysis_retry_seconds: Seconds = 15.0
+
+
+class SecuritySettings(Section):
+    """`[security]`: what may be seen of patients outside the images."""
+
+    log_identifiers: bool = False
+
+
+class ModelSettings(Section):
+    """`[models]`: which weights run where."""
+
+    models_dir: FilePath | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Annotated[int, Field(ge=0)] = 0
+
+
+class ResultSettings(Section):
+    """`[results]`: the height losses at which a Genant grade begins (Genant 1993)."""
+
+    genant_mild: Loss = 0.20
+    genant_moderate: Loss = 0.25
+    genant_severe: Loss = 0.40
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if not self.genant_mild < self.genant_moderate < self.genant_severe:
+            raise ValueError("genant_mild, genant_moderate and genant_severe must rise in this order")
+        return self
+
+
+class Settings(Section):
+    """All of `node.toml`; `Settings()` is the node without a file."""
+
+    node: NodeSettings = NodeSettings()
+    senders: Annotated[tuple[Sender, ...], BeforeValidator(_tuple)] = ()
+    routes: Routes = Routes()
+    destinations: Annotated[tuple[Destination, ...], BeforeValidator(_tuple)] = ()
+    storage: StorageSettings = StorageSettings()
+    workflow: WorkflowSettings = WorkflowSettings()
+    security: SecuritySettings = SecuritySettings()
+    models: ModelSettings = ModelSettings()
+    results: ResultSettings = ResultSettings()
+
+    @model_validator(mode="after")
+    def _names_once(self) -> Self:
+        names = [destination.name for destination in self.destinations]
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise ValueError(f"destinations have the same name: {', '.join(doubled)}; give each its own")
+        return self
+
+
+def load_settings(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """The settings of one `node.toml`, or the defaults where there is no file.
+
+    Args:
+        path: the file; None for the defaults.
+        environment: replaces `os.environ` (for tests).
+
+    Raises:
+        ConfigurationError: the file cannot be read, is no TOML, or holds a wrong value or unknown key; the
+            message names every such key, what was given and what is allowed.
+    """
+    table = {} if path is None else _read(path)
+    settings = settings_from(table, "the default settings" if path is None else str(path))
+    if path is not None:
+        settings = _anchored(settings, path.resolve().parent)
+    models_dir = (os.environ if environment is None else environment).get(MODELS_VARIABLE)
+    if models_dir:
+        models = settings.models.model_copy(update={"models_dir": Path(models_dir).expanduser()})
+        settings = settings.model_copy(update={"models": models})
+    return settings
+
+
+def settings_from(table: Mapping[str, Any], name: str = "node.toml") -> Settings:
+    """The settings that a parsed TOML document holds; `name` is what an error calls the document.
+
+    Raises:
+        ConfigurationError: see `load_settings`.
+    """
+    try:
+        return Settings.model_validate(dict(table))
+    except ValidationError as error:
+        lines = [_explain(detail) for detail in error.errors()]
+        raise ConfigurationError(f"{name}: " + "; ".join(lines)) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path}: cannot be read ({error.strerror}); name a readable file with --config"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: is no TOML: {error}") from error
+
+
+def _anchored(settings: Settings, folder: Path) -> Settings:
+    storage = settings.storage.model_copy(update={"folder": folder / settings.storage.folder})
+    update: dict[str, Section] = {"storage": storage}
+    if settings.models.models_dir is not None:
+        models_dir = folder / settings.models.models_dir
+        update["models"] = settings.models.model_copy(update={"models_dir": models_dir})
+    return settings.model_copy(update=update)
+
+
+def _explain(detail: ErrorDetails) -> str:
+    place = list(detail["loc"])
+    text = re.sub(r"^Value error, ", "", detail["msg"])
+    kind = detail["type"]
+    if kind == "value_error" and isinstance(detail["input"], Mapping):
+        return f"{_section(place)} {text}".lstrip()
+    if len(place) > 2 and isinstance(place[-1], int):
+        place.pop()  # one value of an array; the message shows which
+    if place[0] in _ARRAYS and len(place) < 3:
+        return f"{place[0]} are sections of their own: write [[{place[0]}]] and its keys on the lines below"
+    if kind == "model_type":
+        return f"{place[-1]} = {detail['input']!r}: a section, write [{'.'.join(map(str, place))}]"
+    section, key = _section(place[:-1]), place[-1]
+    if kind == "extra_forbidden":
+        known = list(_TABLES[tuple(str(part) for part in place[:-1] if isinstance(part, str))].model_fields)
+        near = difflib.get_close_matches(str(key), known, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        place_name = f"in {section}" if section else "as a section"
+        return f"{key} is not known {place_name}; {hint}known: {', '.join(known)}"
+    if kind == "missing":
+        return f"{section} {key} is missing; add it"
+    return f"{section} {key} = {detail['input']!r}: {text}"
+
+
+def _section(place: Sequence[int | str]) -> str:
+    """`("routes", "ct")` -> `[routes.ct]`; `("destinations", 1)` -> `[[destinations]] number 2`."""
+    if not place:
+        return ""
+    if place[0] in _ARRAYS and len(place) > 1:
+        return f"[[{place[0]}]] number {int(place[1]) + 1}"
+    return f"[{'.'.join(map(str, place))}]"
+
+
+_ARRAYS: Final = frozenset(("senders", "destinations"))
+_TABLES: Final[Mapping[tuple[str, ...], type[Section]]] = {
+    (): Settings,
+    ("node",): NodeSettings,
+    ("senders",): Sender,
+    ("routes",): Routes,
+    ("routes", "ct"): CtRoute,
+    ("routes", "other"): OtherRoute,
+    ("destinations",): Destination,
+    ("storage",): StorageSettings,
+    ("workflow",): WorkflowSettings,
+    ("security",): SecuritySettings,
+    ("models",): ModelSettings,
+    ("results",): ResultSettings,
+}

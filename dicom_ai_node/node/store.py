@@ -1,0 +1,177 @@
+"""What a C-STORE request is answered with, and the line in the log that says why.
+
+    0x0000   the bytes are on the disk
+    0x0110   an unforeseen fault of the node
+    0x0122   the object is of a kind that the settings refuse
+    0xA700   the disk is full
+    0xA900   the request names another SOP class or instance than the data set or the presentation context
+    0xC000   the data set cannot be parsed, or a UID that places it is missing
+
+Source: PS3.4 table B.2-1, PS3.7 annex C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+import structlog
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+
+from dicom_ai_node.config import Settings
+from dicom_ai_node.errors import UnreadableInstance
+from dicom_ai_node.intake.identity import InstanceIdentity, read_identity
+from dicom_ai_node.intake.part10 import FileMeta
+from dicom_ai_node.intake.spool import Outcome, Spool, SpoolFull, key_of
+from dicom_ai_node.node.sop_classes import IMAGE_SOP_CLASSES, accepted_sop_classes
+
+_log = structlog.get_logger(__name__)
+
+_ERROR_COMMENT_LENGTH: Final = 64
+
+
+class StoreStatus(IntEnum):
+    """The status codes of the table above."""
+
+    SUCCESS = 0x0000
+    PROCESSING_FAILURE = 0x0110
+    SOP_CLASS_NOT_SUPPORTED = 0x0122
+    OUT_OF_RESOURCES = 0xA700
+    MISMATCH = 0xA900
+    CANNOT_UNDERSTAND = 0xC000
+
+
+@dataclass(frozen=True)
+class StoreRequest:
+    """One C-STORE request: the command's own words, and the data set as it came."""
+
+    affected_sop_class_uid: str
+    affected_sop_instance_uid: str
+    context_sop_class_uid: str
+    transfer_syntax_uid: str
+    calling_ae_title: str
+    data_set: bytes | memoryview
+
+
+@dataclass(frozen=True)
+class StoreAnswer:
+    """The status; `outcome` where the instance is on the disk, else `reason` in words."""
+
+    status: StoreStatus
+    outcome: Outcome | None = None
+    reason: str = ""
+
+    def to_dataset(self) -> Dataset:
+        """Status and, for a refusal, its reason as Error Comment (0000,0902)."""
+        answer = Dataset()
+        answer.Status = int(self.status)
+        if self.reason:
+            comment = self.reason.encode("ascii", "replace").decode().replace("\\", "/")
+            answer.ErrorComment = comment[:_ERROR_COMMENT_LENGTH].strip()
+        return answer
+
+
+class Receiver:
+    """Takes store requests into the spool.
+
+    Args:
+        settings: what is refused.
+        spool: where accepted instances go.
+        is_own_result: recognises what this node made; asked only where `[node] own_results` refuses.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        spool: Spool,
+        is_own_result: Callable[[bytes | memoryview, str], bool] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._spool = spool
+        self._is_own_result = is_own_result
+        self._accepted: Final = frozenset(accepted_sop_classes(settings.node))
+
+    def receive(self, request: StoreRequest) -> StoreAnswer:
+        """Put the instance on the disk, or say why not; never raises."""
+        identity: InstanceIdentity | None = None
+        try:
+            identity = read_identity(request.data_set, request.transfer_syntax_uid)
+            answer = self._refusal(request, identity) or self._keep(request, identity)
+        except UnreadableInstance as error:
+            answer = StoreAnswer(StoreStatus.CANNOT_UNDERSTAND, reason=str(error))
+        except SpoolFull as error:
+            answer = StoreAnswer(StoreStatus.OUT_OF_RESOURCES, reason=str(error))
+        except OSError as error:
+            answer = StoreAnswer(
+                StoreStatus.OUT_OF_RESOURCES, reason=f"the spool cannot be written: {error.strerror}"
+            )
+        # whatever else goes wrong, the sender must hear that the instance was not kept
+        except Exception as error:
+            _log.exception("fault while receiving", calling_ae=request.calling_ae_title)
+            answer = StoreAnswer(
+                StoreStatus.PROCESSING_FAILURE, reason=f"fault in the node: {type(error).__name__}"
+            )
+        if answer.status is not StoreStatus.SUCCESS:
+            _log.warning(
+                "instance refused",
+                status=f"0x{answer.status:04X}",
+                reason=answer.reason,
+                calling_ae=request.calling_ae_title,
+                sop_class=UID(request.affected_sop_class_uid).name,
+                instance=key_of(request.affected_sop_instance_uid),
+                **self._subject(identity),
+            )
+        return answer
+
+    def _refusal(self, request: StoreRequest, identity: InstanceIdentity) -> StoreAnswer | None:
+        if request.affected_sop_class_uid not in self._accepted:
+            return StoreAnswer(
+                StoreStatus.SOP_CLASS_NOT_SUPPORTED,
+                reason=f"SOP class {UID(request.affected_sop_class_uid).name} is not taken in here",
+            )
+        if request.affected_sop_class_uid != request.context_sop_class_uid:
+            return StoreAnswer(
+                StoreStatus.MISMATCH, reason="AffectedSOPClassUID is not that of the presentation context"
+            )
+        if identity.sop_class_uid != request.affected_sop_class_uid:
+            return StoreAnswer(
+                StoreStatus.MISMATCH, reason="AffectedSOPClassUID and SOPClassUID (0008,0016) differ"
+            )
+        if identity.sop_instance_uid != request.affected_sop_instance_uid:
+            return StoreAnswer(
+                StoreStatus.MISMATCH, reason="AffectedSOPInstanceUID and SOPInstanceUID (0008,0018) differ"
+            )
+        if (
+            self._settings.node.own_results == "refuse"
+            and self._is_own_result is not None
+            and identity.sop_class_uid not in IMAGE_SOP_CLASSES
+            and self._is_own_result(request.data_set, request.transfer_syntax_uid)
+        ):
+            return StoreAnswer(
+                StoreStatus.SOP_CLASS_NOT_SUPPORTED,
+                reason="a result of this node, refused by [node] own_results",
+            )
+        return None
+
+    def _keep(self, request: StoreRequest, identity: InstanceIdentity) -> StoreAnswer:
+        meta = FileMeta(
+            sop_class_uid=identity.sop_class_uid,
+            sop_instance_uid=identity.sop_instance_uid,
+            transfer_syntax_uid=request.transfer_syntax_uid,
+            sending_ae_title=request.calling_ae_title,
+            receiving_ae_title=self._settings.node.ae_title,
+        )
+        return StoreAnswer(StoreStatus.SUCCESS, self._spool.store(request.data_set, identity, meta).outcome)
+
+    def _subject(self, identity: InstanceIdentity | None) -> dict[str, str]:
+        if identity is None:
+            return {}
+        if self._settings.security.log_identifiers:
+            return {"study": identity.study_instance_uid, "series": identity.series_instance_uid}
+        return {
+            "study": key_of(identity.study_instance_uid),
+            "series": key_of(identity.study_instance_uid, identity.series_instance_uid),
+        }
