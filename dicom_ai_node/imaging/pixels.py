@@ -9,17 +9,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
+import gdcm  # type: ignore[import-untyped]
 import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGExtended12Bit,
+)
 
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.imaging.slices import Slice, StoredPixels
 
 AIR_HU: Final = -1024
-"""Where there is no pixel, there is air."""
+"""Where there is no pixel there is air, and in a CT nothing is below it."""
+
+_JPEG_12_BIT: Final = frozenset({JPEGExtended12Bit, "1.2.840.10008.1.2.4.53", "1.2.840.10008.1.2.4.55"})
+"""Extended, and the retired spectral selection and full progression (processes 2 & 4, 6 & 8, 10 & 12)."""
 
 _INT16: Final = np.iinfo(np.int16)
 
@@ -32,13 +42,16 @@ def read_hounsfield(item: Slice, out: npt.NDArray[np.int16]) -> None:
     Raises:
         UnreadableInstance: no pixel data, too little of it, or data that the decoder refuses.
     """
-    stored = _decode(item.path, item.frame)
+    stored = _decode(item)
     if stored.shape != out.shape:
         raise UnreadableInstance(
             f"{item.path.name}: Pixel Data (7FE0,0010) decodes to {'x'.join(map(str, stored.shape))} values, "
             f"the header promises {out.shape[0]}x{out.shape[1]}. Send the image again from its source."
         )
     to_hounsfield(stored, item.pixels, out)
+    if item.modality == "CT":
+        # Padding that no tag declares, or that lossy compression moved off its declared value.
+        np.maximum(out, AIR_HU, out=out)
 
 
 def to_hounsfield(stored: Stored, pixels: StoredPixels, out: npt.NDArray[np.int16]) -> None:
@@ -47,7 +60,7 @@ def to_hounsfield(stored: Stored, pixels: StoredPixels, out: npt.NDArray[np.int1
     padded = None
     if pixels.padding is not None:
         first, last = pixels.padding
-        padded = (values >= first) & (values <= last)
+        padded = values == first if first == last else (values >= first) & (values <= last)
     _rescale(values, pixels, out)
     if padded is not None:
         out[padded] = AIR_HU
@@ -82,13 +95,29 @@ def _rescale(values: Stored, pixels: StoredPixels, out: npt.NDArray[np.int16]) -
     out[...] = scaled
 
 
-def _decode(path: Path, frame: int) -> Stored:
+def _decode(item: Slice) -> Stored:
+    path, frame = item.path, item.frame
     try:
+        if item.transfer_syntax in _JPEG_12_BIT and item.pixels.bits_allocated == 16:
+            return _decode_with_gdcm(path, frame)
         stored: Stored = pixel_array(path, index=frame - 1, raw=True)
     except AttributeError:
         return _decode_without_meta(path, frame)
     except Exception as error:
         raise _undecodable(path, frame, error) from error
+    return stored
+
+
+def _decode_with_gdcm(path: Path, frame: int) -> Stored:
+    """For lossy 12-bit JPEG, which pydicom leaves alone and GDCM decodes."""
+    reader = gdcm.ImageReader()
+    reader.SetFileName(str(path))
+    if not reader.Read():
+        raise ValueError("GDCM cannot read the image")
+    image = reader.GetImage()
+    pixels = np.frombuffer(image.GetBuffer().encode("utf-8", "surrogateescape"), dtype=np.uint16)
+    columns, rows = image.GetDimension(0), image.GetDimension(1)
+    stored: Stored = pixels.reshape(-1, rows, columns)[frame - 1]
     return stored
 
 

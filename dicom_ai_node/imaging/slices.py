@@ -116,6 +116,8 @@ class Slice:
     acquisition: tuple[str, ...]
     """What sets one pass over the body apart from another within the series."""
     pixels: StoredPixels
+    transfer_syntax: str | None
+    """None where the file has no meta information."""
 
 
 def read_slices(path: Path) -> tuple[Slice, ...]:
@@ -220,6 +222,7 @@ def _slice(header: Dataset, places: list[Dataset], path: Path, sop_class: str, f
             )
         ),
         pixels=_stored_pixels(header, places, path),
+        transfer_syntax=header.file_meta.get("TransferSyntaxUID"),
     )
 
 
