@@ -21,7 +21,7 @@ import numpy.typing as npt
 from pydicom import dcmwrite
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
-from pydicom.valuerep import DS
+from pydicom.valuerep import DSfloat
 
 import dicom_ai_node
 
@@ -77,8 +77,8 @@ def write_ct_series(
 
     Args:
         voxels: shape (slices, rows, columns), Hounsfield units.
-        affine: 4x4, (slice, row, column, 1) to LPS millimetres. Rows and columns stand at right angles; slices
-            may be sheared (a tilted gantry) and may run either way.
+        affine: 4x4, (slice, row, column, 1) to LPS millimetres. Rows and columns stand at right angles;
+            slices may be sheared (a tilted gantry) and may run either way.
         folder: made where it is missing.
         patient_name: fictional, as DICOM writes names; ignored where `header` is given.
         seed: gives patient, study and dates their identity; the content adds that of series and images.
@@ -93,14 +93,14 @@ def write_ct_series(
     about = header or CtHeader(patient_name=patient_name)
     _check(voxels, affine, about)
     folder.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256(np.ascontiguousarray(voxels))
-    digest.update(np.ascontiguousarray(affine, dtype=np.float64))
+    digest = hashlib.sha256(np.ascontiguousarray(voxels).data)
+    digest.update(np.ascontiguousarray(affine, dtype=np.float64).data)
     digest.update(repr(about).encode())
-    series = _series(voxels, affine, about, seed, digest.hexdigest())
+    identity = f"{seed}/{digest.hexdigest()}"
+    series = _series(voxels, affine, about, seed)
+    series.SeriesInstanceUID = _uid("series", identity)
     paths = []
-    for number, dataset in enumerate(
-        _images(series, voxels, affine, about, seed, digest.hexdigest()), start=1
-    ):
+    for number, dataset in enumerate(_images(series, voxels, affine, about, identity), start=1):
         path = folder / f"IM{number:04d}.dcm"
         buffer = io.BytesIO()
         dcmwrite(buffer, dataset, enforce_file_format=True)
@@ -148,9 +148,7 @@ def _uid(*parts: object) -> UID:
     return UID(f"2.25.{uuid.uuid5(_NAMESPACE, '/'.join(map(str, parts))).int}")
 
 
-def _series(
-    voxels: npt.NDArray[np.integer], affine: Affine, about: CtHeader, seed: int, digest: str
-) -> Dataset:
+def _series(voxels: npt.NDArray[np.integer], affine: Affine, about: CtHeader, seed: int) -> Dataset:
     """All that the images of the series have in common."""
     day = f"{date(2020, 1, 1) + timedelta(days=seed % 1461):%Y%m%d}"
     one = Dataset()
@@ -171,7 +169,6 @@ def _series(
     one.StudyDescription = about.study_description
     # General Series (C.7.3.1), Frame of Reference (C.7.4.1), General Equipment (C.7.5.1)
     one.Modality = "CT"
-    one.SeriesInstanceUID = _uid("series", seed, digest)
     one.SeriesNumber = about.series_number
     one.SeriesDescription = about.series_description
     one.ProtocolName = about.study_description
@@ -234,8 +231,7 @@ def _images(
     voxels: npt.NDArray[np.integer],
     affine: Affine,
     about: CtHeader,
-    seed: int,
-    digest: str,
+    identity: str,
 ) -> Iterator[Dataset]:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = CTImageStorage
@@ -246,7 +242,7 @@ def _images(
     for k, plane in enumerate(voxels):
         one = copy.copy(series)
         one.file_meta = copy.copy(meta)
-        one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = _uid("image", seed, digest, k)
+        one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = _uid("image", identity, k)
         one.InstanceNumber = k + 1
         position = affine[:3, 3] + affine[:3, 0] * k
         one.ImagePositionPatient = [_ds(float(value)) for value in position]
@@ -259,6 +255,6 @@ def _images(
         yield one
 
 
-def _ds(value: float) -> DS:
+def _ds(value: float) -> DSfloat:
     # Without the noise of the last bits, and 0 without a sign: a decimal string has 16 characters.
-    return DS(round(float(value), 12) + 0.0, auto_format=True)
+    return DSfloat(round(float(value), 12) + 0.0, auto_format=True)
