@@ -32,11 +32,25 @@ def read_header(path: Path, tags: Sequence[str] | None = None) -> Dataset:
     Raises:
         UnreadableInstance: the file cannot be opened, is no DICOM instance, or ends inside its header.
     """
+    header, _ = read_header_and_end(path, tags)
+    return header
+
+
+def read_header_and_end(path: Path, tags: Sequence[str] | None = None) -> tuple[Dataset, int]:
+    """As `read_header`, and the byte of the file at which the pixel data element begins.
+
+    The byte means nothing where the data set is deflated.
+    """
     with reading_quietly():
         try:
-            header = pydicom.dcmread(
-                path, stop_before_pixels=True, force=True, specific_tags=None if tags is None else list(tags)
-            )
+            with path.open("rb") as file:
+                header = pydicom.dcmread(
+                    file,
+                    stop_before_pixels=True,
+                    force=True,
+                    specific_tags=None if tags is None else list(tags),
+                )
+                end = file.tell()
             meta_class = header.file_meta.get("MediaStorageSOPClassUID")
             has_class = bool(meta_class) or bool(header.get("SOPClassUID"))
         except OSError as error:
@@ -51,7 +65,7 @@ def read_header(path: Path, tags: Sequence[str] | None = None) -> Dataset:
         raise UnreadableInstance(
             f"{path.name}: no DICOM instance, SOP Class UID (0008,0016) is missing. Send DICOM files only."
         )
-    return header
+    return header, end
 
 
 def name_of(keyword: str) -> str:

@@ -256,60 +256,6 @@ def resample_labels_to(
     return result
 
 
-def paste(
-    labels: npt.NDArray[np.uint8],
-    affine: Affine,
-    probability: torch.Tensor,
-    crop_affine: Affine,
-    label: int,
-    *,
-    threshold: float = 0.5,
-    strength: npt.NDArray[np.uint8] | None = None,
-) -> int:
-    """Draws one structure, found in a crop, into a label map on the source grid, in place.
-
-    The crop's probability is interpolated (trilinear) at the voxel centres of the source and compared with
-    `threshold`; so the outline on the source grid is smoother than nearest-neighbour steps.
-
-    Args:
-        labels: shape (slices, rows, columns); changed.
-        affine: of `labels`.
-        probability: shape of the crop, 0 to 1.
-        crop_affine: of the crop.
-        label: value to draw.
-        threshold: a voxel belongs to the structure from here on.
-        strength: shape of `labels`, zeros at first; carries each voxel's probability (in 1/255) from call to
-            call, so that of two structures the more probable one gets the voxel. Without it the first does.
-
-    Returns:
-        How many voxels got the label.
-    """
-    to_source = np.linalg.inv(affine) @ crop_affine
-    corners = _corners(probability.shape) @ to_source[:3, :3].T + to_source[:3, 3]
-    low = np.maximum(np.floor(corners.min(axis=0)), 0).astype(int)
-    high = np.minimum(np.ceil(corners.max(axis=0)) + 1, labels.shape).astype(int)
-    if (low >= high).any():
-        return 0
-    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    box_affine = affine.copy()
-    box_affine[:3, 3] += affine[:3, :3] @ low
-    found = (
-        resample_to_grid(probability, crop_affine, box_affine, high - low, antialias=False, fill=0.0)
-        .cpu()
-        .numpy()
-    )
-    drawn = found >= threshold
-    if strength is None:
-        drawn &= labels[box] == 0
-    else:
-        # At least 1, so that a drawn voxel differs from an empty one whatever the threshold.
-        level = np.clip(np.rint(found * 255), 1, 255).astype(np.uint8)
-        drawn &= level > strength[box]
-        strength[box][drawn] = level[drawn]
-    labels[box][drawn] = label
-    return int(drawn.sum())
-
-
 def _as_tensor(voxels: Voxels) -> torch.Tensor:
     if isinstance(voxels, torch.Tensor):
         return voxels

@@ -20,7 +20,7 @@ from dicom_ai_node.imaging.header import (
     name_of,
     number,
     numbers,
-    read_header,
+    read_header_and_end,
     required_text,
     text,
 )
@@ -38,7 +38,7 @@ MULTI_FRAME_SOP_CLASSES: Final[dict[str, str]] = {
 
 Vector = tuple[float, float, float]
 
-_TAGS: Final = (
+SLICE_TAGS: Final = (
     "SOPClassUID",
     "SOPInstanceUID",
     "StudyInstanceUID",
@@ -118,6 +118,8 @@ class Slice:
     pixels: StoredPixels
     transfer_syntax: str | None
     """None where the file has no meta information."""
+    header_end: int | None
+    """Byte at which the pixel data element begins; None where unknown, and in multi-frame images."""
 
 
 def read_slices(path: Path) -> tuple[Slice, ...]:
@@ -128,7 +130,12 @@ def read_slices(path: Path) -> tuple[Slice, ...]:
         InconsistentGeometry: direction cosines or spacings that describe no plane.
         NotAnalysable: another kind of object, or pixels that are no grey values.
     """
-    header = read_header(path, _TAGS)
+    header, end = read_header_and_end(path, SLICE_TAGS)
+    return slices_of(header, path, header_end=end)
+
+
+def slices_of(header: Dataset, path: Path, *, header_end: int | None = None) -> tuple[Slice, ...]:
+    """As `read_slices`, from a header read before (with `SLICE_TAGS` at least)."""
     sop_class = text(header, "SOPClassUID", path) or str(header.file_meta.get("MediaStorageSOPClassUID"))
     if sop_class in MULTI_FRAME_SOP_CLASSES:
         return _frames(header, path, sop_class)
@@ -138,7 +145,7 @@ def read_slices(path: Path) -> tuple[Slice, ...]:
             f"{path.name}: {name_of('SOPClassUID')} {sop_class} is no CT or MR image. "
             "Leave it out of the series.",
         )
-    return (_slice(header, [header], path, sop_class, frame=1),)
+    return (_slice(header, [header], path, sop_class, frame=1, header_end=header_end),)
 
 
 def _frames(header: Dataset, path: Path, sop_class: str) -> tuple[Slice, ...]:
@@ -177,7 +184,15 @@ def _group_items(groups: list[Dataset]) -> list[Dataset]:
     return [group[name].value[0] for group in groups for name in _GROUPS if group.get(name)]
 
 
-def _slice(header: Dataset, places: list[Dataset], path: Path, sop_class: str, frame: int) -> Slice:
+def _slice(
+    header: Dataset,
+    places: list[Dataset],
+    path: Path,
+    sop_class: str,
+    frame: int,
+    *,
+    header_end: int | None = None,
+) -> Slice:
     """One slice, each value taken from the first of `places` that has it."""
     uid = text(header, "SOPInstanceUID", path) or str(
         header.file_meta.get("MediaStorageSOPInstanceUID") or required_text(header, "SOPInstanceUID", path)
@@ -222,6 +237,7 @@ def _slice(header: Dataset, places: list[Dataset], path: Path, sop_class: str, f
             )
         ),
         pixels=_stored_pixels(header, places, path),
+        header_end=header_end,
         transfer_syntax=header.file_meta.get("TransferSyntaxUID"),
     )
 
