@@ -1,0 +1,142 @@
+"""The steps of a job that need the images: analyse, encode, validate.
+
+They are injected, so that the workflow knows no model: the worker process makes its `Steps` once from the
+settings, by the name of a function (`module:function`); the node's own is `node_steps`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final, Protocol, cast
+
+from pydicom import dcmread
+from pydicom.errors import InvalidDicomError
+
+from dicom_ai_node.config import Settings
+from dicom_ai_node.errors import InconsistentGeometry, InputError, NotAnalysable
+from dicom_ai_node.report import Analysis, Reason, Source, SpineReport
+
+Progress = Callable[[str, float], None]
+"""Told the name of what is being done, and how much of it is done (0 to 1)."""
+
+NODE_STEPS: Final = "dicom_ai_node.workflow.steps:node_steps"
+
+
+class EncodedObject(Protocol):
+    """What encoding yields: one result object on disk."""
+
+    @property
+    def kind(self) -> str:
+        """sr, seg, pr, sc or reformat."""
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+
+    @property
+    def sop_class_uid(self) -> str:
+        """Its SOP Class UID."""
+
+    @property
+    def sop_instance_uid(self) -> str:
+        """Its SOP Instance UID."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What the workflow asks of the rest of the house.
+
+    Attributes:
+        analyse: pipeline name, files of one series, progress -> the analysis, and the source series as
+            encoding wants it. Raises InputError where no statement can be made, TransientError to be asked
+            again later.
+        encode: analysis, source series, an empty folder -> the objects written into it.
+        validate: objects -> nothing, or EncodingError.
+        source: files of one series -> the source series, for encoding after a restart.
+    """
+
+    analyse: Callable[[str, Sequence[Path], Progress], tuple[Analysis, Any]]
+    encode: Callable[[Analysis, Any, Path], Sequence[EncodedObject]]
+    validate: Callable[[Sequence[EncodedObject]], None]
+    source: Callable[[Sequence[Path]], Any]
+
+
+StepsFactory = Callable[[Settings], Steps]
+
+
+def load_factory(name: str) -> StepsFactory:
+    """The function that `module:function` names."""
+    module, _, function = name.partition(":")
+    return cast("StepsFactory", getattr(import_module(module), function))
+
+
+def refused(error: InputError, paths: Sequence[Path], modality: str) -> Analysis:
+    """The report that says why an input could not be analysed.
+
+    Args:
+        error: NotAnalysable brings its own code; other input errors are `geometry` or `unreadable`.
+        paths: the instances; the report names their study and series.
+        modality: for the case that no header can be read.
+    """
+    if isinstance(error, NotAnalysable):
+        code = error.code
+    else:
+        code = "geometry" if isinstance(error, InconsistentGeometry) else "unreadable"
+    return Analysis(SpineReport("not-analysable", _source(paths, modality), (Reason(code, str(error)),)))
+
+
+def with_limitation(analysis: Analysis, left_out: str) -> Analysis:
+    """The analysis, with a limitation that says which images of the series it did not see."""
+    if not left_out:
+        return analysis
+    limitations = (*analysis.report.limitations, Reason("partial", left_out))
+    return replace(analysis, report=replace(analysis.report, limitations=limitations))
+
+
+def _source(paths: Sequence[Path], modality: str) -> Source:
+    tags = ["StudyInstanceUID", "SeriesInstanceUID", "Modality", "FrameOfReferenceUID"]
+    for path in paths:
+        try:
+            header = dcmread(path, specific_tags=tags, stop_before_pixels=True)
+            return Source(
+                str(header.StudyInstanceUID),
+                (str(header.SeriesInstanceUID),),
+                str(header.get("Modality", "") or modality),
+                str(header.FrameOfReferenceUID) if header.get("FrameOfReferenceUID") else None,
+            )
+        except (OSError, AttributeError, InvalidDicomError):
+            continue
+    raise InputError(f"none of {len(paths)} files has a readable header; send the series again")
+
+
+def node_steps(settings: Settings) -> Steps:
+    """The steps as the node takes them: the pipelines of `pipelines`, the encoders of `results`."""
+    # Here and not above: whoever only asks for the types must not wait for torch.
+    from dicom_ai_node.imaging.volume import load_volume  # noqa: PLC0415
+    from dicom_ai_node.pipelines.analyse import analyse  # noqa: PLC0415
+    from dicom_ai_node.results.encode import encode  # noqa: PLC0415
+    from dicom_ai_node.results.source import SourceSeries  # noqa: PLC0415
+    from dicom_ai_node.results.validate import validate  # noqa: PLC0415
+
+    def analysed(pipeline: str, paths: Sequence[Path], progress: Progress) -> tuple[Analysis, SourceSeries]:
+        analysis, volume = analyse(pipeline, paths, settings, progress)
+        return analysis, SourceSeries(tuple(paths), volume)
+
+    def source(paths: Sequence[Path]) -> SourceSeries:
+        try:
+            return SourceSeries(
+                tuple(paths), load_volume(paths, max_gap_mm=settings.routes.ct.max_gap_mm or None)
+            )
+        except InputError:
+            # What cannot be stacked was reported as such; that report needs the headers alone.
+            return SourceSeries(tuple(paths), None)
+
+    return Steps(
+        analyse=analysed,
+        encode=lambda analysis, series, folder: encode(analysis, series, folder, settings.results),
+        validate=validate,
+        source=source,
+    )

@@ -1,0 +1,101 @@
+"""Steps that take milliseconds: a real report and real DICOM objects about the input, no image analysis.
+
+What they do is steered by words in SeriesDescription: `refuse` (cannot be analysed), `busy` (asks to be asked
+again, twice), `broken` (fails), `die` (ends the analysis process, the first time), `slow` (takes a second).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import (
+    BasicTextSRStorage,
+    ExplicitVRLittleEndian,
+    RawDataStorage,
+    SegmentationStorage,
+)
+
+from dicom_ai_node.anatomy import Level
+from dicom_ai_node.config import Settings
+from dicom_ai_node.errors import EncodingError, NotAnalysable, TransientError
+from dicom_ai_node.report import Analysis, Source, SpineReport, Vertebra
+from dicom_ai_node.workflow.steps import Progress, Steps
+
+KINDS = {"sr": BasicTextSRStorage, "seg": SegmentationStorage, "pr": RawDataStorage}
+
+
+@dataclass(frozen=True)
+class Written:
+    kind: str
+    path: Path
+    sop_class_uid: str
+    sop_instance_uid: str
+
+
+def fast_steps(settings: Settings) -> Steps:
+    return Steps(
+        lambda _pipeline, paths, progress: analyse(settings, paths, progress),
+        encode,
+        validate,
+        lambda paths: paths,
+    )
+
+
+def analyse(settings: Settings, paths: Sequence[Path], progress: Progress) -> tuple[Analysis, Any]:
+    headers = [dcmread(path, stop_before_pixels=True) for path in paths]
+    words = str(headers[0].get("SeriesDescription", "")).split()
+    once = settings.storage.folder / f"seen-{headers[0].SeriesInstanceUID}"
+    seen = int(once.read_text()) if once.exists() else 0
+    once.write_text(str(seen + 1))
+    if "refuse" in words:
+        raise NotAnalysable("coverage", "the field of view ends at T12; send the lumbar spine")
+    if "busy" in words and seen < 2:
+        raise TransientError("the device is out of memory")
+    if "broken" in words:
+        raise RuntimeError("the analysis has a fault")
+    if "die" in words and seen < 1:
+        os._exit(9)
+    for number in range(4):
+        time.sleep(0.25 if "slow" in words else 0.01)
+        progress("localise", (number + 1) / 4)
+    source = Source(str(headers[0].StudyInstanceUID), (str(headers[0].SeriesInstanceUID),), "CT", None)
+    vertebra = Vertebra(Level.L1, 0.9, mean_hu=float(len(paths)))
+    return Analysis(SpineReport("analysed", source, vertebrae=(vertebra,))), tuple(paths)
+
+
+def encode(analysis: Analysis, paths: Any, folder: Path) -> list[Written]:
+    instances = sorted(str(dcmread(path, stop_before_pixels=True).SOPInstanceUID) for path in paths)
+    time.sleep(0.02)
+    return [write(kind, analysis.report, instances, folder) for kind in KINDS]
+
+
+def write(kind: str, report: SpineReport, instances: Sequence[str], folder: Path) -> Written:
+    seed = hashlib.sha256("\n".join([kind, *instances]).encode()).digest()[:16]
+    uid = f"2.25.{int.from_bytes(seed)}"
+    dataset = Dataset()
+    dataset.SOPClassUID, dataset.SOPInstanceUID = KINDS[kind], uid
+    dataset.StudyInstanceUID = report.source.study_instance_uid
+    dataset.SeriesInstanceUID = f"{uid}.1"[:64]
+    dataset.Modality = {"sr": "SR", "seg": "SEG", "pr": "OT"}[kind]
+    dataset.PatientID, dataset.PatientName = "TEST", "Test^Spine"
+    dataset.SeriesDescription = f"{report.status} from {len(instances)} instances"
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.MediaStorageSOPClassUID, dataset.file_meta.MediaStorageSOPInstanceUID = KINDS[kind], uid
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    path = folder / f"{kind}.dcm"
+    dataset.save_as(path, enforce_file_format=True)
+    return Written(kind, path, str(KINDS[kind]), uid)
+
+
+def validate(objects: Sequence[Any]) -> None:
+    for item in objects:
+        if dcmread(item.path).SOPInstanceUID != item.sop_instance_uid:
+            raise EncodingError(f"{item.path.name} holds another instance than its record says")

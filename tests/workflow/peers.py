@@ -1,0 +1,240 @@
+"""What the tests of the workflow talk to: an archive, a node process with fast steps, small CT series."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom import dcmread
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pynetdicom import AE, AllStoragePresentationContexts, evt
+from pynetdicom.sop_class import RawDataStorage, Verification
+
+from dicom_ai_node.config import Settings, load_settings
+from dicom_ai_node.node.scu import send
+from dicom_ai_node.workflow.ledger import Ledger, database_url
+from dicom_ai_node.workflow.plan import Summary
+
+HERE = Path(__file__).resolve().parent
+
+
+@dataclass
+class Archive:
+    """A storage SCP that remembers what it was sent, and can be told to refuse."""
+
+    port: int = 0
+    received: list[tuple[str, str, bytes]] = field(default_factory=list)
+    answer: Callable[[str], int] = lambda _uid: 0x0000
+    ae_title: str = "ARCHIVE"
+    host: str = "127.0.0.1"
+    on_store: Callable[[], None] = lambda: None
+
+    def store(self, event: evt.Event) -> int:
+        uid = str(event.request.AffectedSOPInstanceUID)
+        status = self.answer(uid)
+        if status == 0:
+            self.received.append((uid, str(event.dataset.StudyInstanceUID), event.request.DataSet.getvalue()))
+            self.on_store()
+        return status
+
+    def of_study(self, study_uid: str) -> list[tuple[str, bytes]]:
+        return [(uid, data) for uid, study, data in self.received if study == study_uid]
+
+    def start(self) -> None:
+        entity = AE(self.ae_title)
+        entity.supported_contexts = AllStoragePresentationContexts
+        entity.add_supported_context(RawDataStorage)
+        entity.add_supported_context(Verification)
+        self._server = entity.start_server(
+            (self.host, self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self.store)]
+        )
+        self.port = self._server.server_address[1]
+
+    def stop(self) -> None:
+        self._server.shutdown()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def ct_series(folder: Path, number: int, *, slices: int = 20, words: str = "", first: int = 0) -> list[Path]:
+    """Axial CT slices of 16x16 pixels, 5 mm apart: enough for the router, nothing for a radiologist."""
+    folder.mkdir(parents=True, exist_ok=True)
+    root = f"1.2.826.0.1.3680043.8.498.{number}"
+    return [_ct_slice(folder, root, index, words) for index in range(first, first + slices)]
+
+
+def _ct_slice(folder: Path, root: str, index: int, words: str) -> Path:
+    image = Dataset()
+    image.SOPClassUID, image.SOPInstanceUID = CTImageStorage, f"{root}.3.{index + 1}"
+    image.StudyInstanceUID, image.SeriesInstanceUID = f"{root}.1", f"{root}.2"
+    image.FrameOfReferenceUID = f"{root}.4"
+    image.Modality, image.SeriesDescription = "CT", words
+    image.PatientID, image.PatientName = "P1", "Test^Spine"
+    image.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+    image.ImageOrientationPatient, image.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [-8, -8, 5.0 * index]
+    image.PixelSpacing, image.SliceThickness = [1, 1], 5
+    image.SeriesNumber, image.InstanceNumber = 1, index + 1
+    image.Rows = image.Columns = 16
+    image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
+    image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 16, 16, 15, 1
+    image.RescaleSlope, image.RescaleIntercept = 1, 0
+    image.PixelData = np.full((16, 16), index, np.int16).tobytes()
+    image.file_meta = FileMetaDataset()
+    image.file_meta.MediaStorageSOPClassUID = CTImageStorage
+    image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
+    image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    path = folder / f"{index:04}.dcm"
+    image.save_as(path, enforce_file_format=True)
+    return path
+
+
+def study_uid(paths: Sequence[Path]) -> str:
+    return str(dcmread(paths[0], stop_before_pixels=True).StudyInstanceUID)
+
+
+class NodeProcess:
+    """`serve` in a process of its own, with its log lines as they come."""
+
+    def __init__(self, config: Path) -> None:
+        self.config = config
+        self.settings: Settings = load_settings(config)
+        self.host, self.port = "127.0.0.1", self.settings.node.port
+        self.ae_title = self.settings.node.ae_title
+        self.lines: list[dict[str, Any]] = []
+        self._events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
+        self._events = queue.SimpleQueue()
+        self.process = subprocess.Popen(
+            [sys.executable, str(HERE / "fast_node.py"), str(self.config)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        assert self.process.stderr is not None
+        self._reader = threading.Thread(
+            target=self._read, args=(self.process.stderr, self._events), daemon=True
+        )
+        self._reader.start()
+
+    def _read(self, stream: Any, events: queue.SimpleQueue[dict[str, Any]]) -> None:
+        for line in stream:
+            try:
+                said = json.loads(line)
+            except ValueError:
+                said = {"event": "not json", "line": line}
+            self.lines.append(said)
+            events.put(said)
+
+    def wait_for(self, event: str, timeout_s: float = 30.0, **values: Any) -> dict[str, Any]:
+        """The next log line of that event (with these values) of the running process."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                said = self._events.get(timeout=max(0.01, deadline - time.monotonic()))
+            except queue.Empty:
+                shown = "\n".join(map(str, self.lines[-20:]))
+                raise AssertionError(f"no log line {event!r} {values} in {timeout_s} s:\n{shown}") from None
+            if said["event"] == event and all(said.get(key) == value for key, value in values.items()):
+                return said
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGKILL)
+        self.close()
+
+    def terminate(self) -> int:
+        assert self.process is not None
+        self.process.terminate()
+        code = self.process.wait(timeout=30)
+        self.close()
+        return code
+
+    def close(self) -> None:
+        if self.process is not None:
+            self.process.wait(timeout=30)
+            self._reader.join(timeout=10)
+            for stream in (self.process.stdout, self.process.stderr):
+                assert stream is not None
+                stream.close()
+            self.process = None
+
+    def send(self, paths: Sequence[Path]) -> None:
+        outcomes = send(paths, self)
+        assert all(outcome.stored for outcome in outcomes), outcomes
+
+    def summaries(self) -> list[Summary]:
+        with Ledger(database_url(self.settings)) as ledger:
+            return ledger.summaries()
+
+    def wait_until_concluded(self, jobs: int = 1, timeout_s: float = 40.0) -> list[Summary]:
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            found = self.summaries()
+            if len(found) >= jobs and all(item.state is not None for item in found):
+                return found
+            time.sleep(0.1)
+        shown = "\n".join(map(str, self.lines[-30:]))
+        raise AssertionError(f"not concluded in {timeout_s} s: {found}\n{shown}")
+
+
+def write_config(
+    folder: Path,
+    archives: Sequence[Any],
+    *,
+    quiet_seconds: float = 0.3,
+    analysis_attempts: int = 3,
+    retry_attempts: int = 3,
+    retry_first_seconds: float = 0.2,
+) -> Path:
+    """A node.toml with short waits, and these archives as destinations `archive-0`, `archive-1`, ..."""
+    lines = [
+        "[node]",
+        f"port = {free_port()}",
+        'host = "127.0.0.1"',
+        "[routes.ct]",
+        f"quiet_seconds = {quiet_seconds}",
+        "[routes.other]",
+        f"quiet_seconds = {quiet_seconds}",
+        "[storage]",
+        'folder = "data"',
+        "minimum_free_mb = 1",
+        "[workflow]",
+        "analysis_retry_seconds = 0.1",
+        f"analysis_attempts = {analysis_attempts}",
+    ]
+    for number, archive in enumerate(archives):
+        lines += [
+            "[[destinations]]",
+            f'name = "archive-{number}"',
+            f'ae_title = "{archive.ae_title}"',
+            'host = "127.0.0.1"',
+            f"port = {archive.port}",
+            f"retry_attempts = {retry_attempts}",
+            f"retry_first_seconds = {retry_first_seconds}",
+            "timeout_seconds = 5.0",
+        ]
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "node.toml"
+    config.write_text("\n".join(lines), encoding="utf-8")
+    return config

@@ -1,0 +1,107 @@
+"""The states that a series ends in, with a real node process and a real archive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from peers import Archive, NodeProcess, ct_series, free_port, study_uid
+
+from dicom_ai_node.workflow.job import State
+
+MakeNode = Callable[..., NodeProcess]
+
+
+def running(node: NodeProcess) -> NodeProcess:
+    node.start()
+    node.wait_for("ready")
+    return node
+
+
+def test_a_series_is_analysed_and_every_object_reaches_the_archive_once(
+    make_node: MakeNode, archive: Archive, tmp_path: Path
+) -> None:
+    node = running(make_node(archive))
+    paths = ct_series(tmp_path / "study", 1)
+    node.send(paths)
+    (summary,) = node.wait_until_concluded()
+    assert summary.state is State.DELIVERED
+    assert summary.destinations == {"archive-0": "stored"}
+    uids = [uid for uid, _ in archive.of_study(study_uid(paths))]
+    assert len(uids) == len(set(uids)) == 3
+    assert node.terminate() == 0
+
+
+def test_each_kind_of_trouble_ends_in_its_state_and_the_node_goes_on(
+    make_node: MakeNode, archive: Archive, tmp_path: Path
+) -> None:
+    node = running(make_node(archive))
+    series = {
+        words: ct_series(tmp_path / words, number, words=words)
+        for number, words in enumerate(["refuse", "busy", "broken", "die", "localizer", "plain"], start=10)
+    }
+    series["thin"] = ct_series(tmp_path / "thin", 20, slices=3)
+    for paths in series.values():
+        node.send(paths)
+    found = {item.job.study_instance_uid: item for item in node.wait_until_concluded(len(series))}
+    ended = {words: found[study_uid(paths)] for words, paths in series.items()}
+
+    assert {words: item.state for words, item in ended.items()} == {
+        "refuse": State.NOT_ANALYSABLE,
+        "busy": State.DELIVERED,
+        "broken": State.FAILED,
+        "die": State.DELIVERED,
+        "localizer": State.NOT_APPLICABLE,
+        "plain": State.DELIVERED,
+        "thin": State.NOT_ANALYSABLE,
+    }
+    assert "send the lumbar spine" in ended["refuse"].reason
+    assert "the analysis has a fault" in ended["broken"].reason
+    assert "refused_descriptions" in ended["localizer"].reason
+    sent = {words: len(archive.of_study(study_uid(paths))) for words, paths in series.items()}
+    assert sent == {"refuse": 3, "busy": 3, "broken": 0, "die": 3, "localizer": 0, "plain": 3, "thin": 3}
+
+
+def test_an_absent_and_a_refusing_archive_lose_nothing_and_block_nobody(
+    make_node: MakeNode, archive: Archive, tmp_path: Path
+) -> None:
+    absent, refusing = Archive(port=free_port()), Archive(answer=lambda _uid: 0xA700)
+    refusing.start()
+    node = running(make_node(archive, absent, refusing, retry_attempts=20, retry_first_seconds=0.5))
+    paths = ct_series(tmp_path / "study", 30)
+    node.send(paths)
+    for _ in range(3):
+        node.wait_for("stored", destination="archive-0")
+    node.wait_for("delivery incomplete", destination="archive-1")
+    node.wait_for("delivery incomplete", destination="archive-2")
+    (summary,) = node.summaries()
+    assert summary.state is None
+
+    absent.start()
+    refusing.answer = lambda _uid: 0x0000
+    (summary,) = node.wait_until_concluded()
+    assert summary.state is State.DELIVERED
+    archives = (archive, absent, refusing)
+    assert len({tuple(sorted(item.received)) for item in archives}) == 1
+    assert [len(item.received) for item in archives] == [3, 3, 3]
+    absent.stop()
+    refusing.stop()
+
+
+def test_late_slices_make_a_superseding_analysis(
+    make_node: MakeNode, archive: Archive, tmp_path: Path
+) -> None:
+    node = running(make_node(archive))
+    node.send(ct_series(tmp_path / "early", 40))
+    node.wait_for("concluded", state="delivered")
+    node.send(ct_series(tmp_path / "late", 40, first=20, slices=5))
+    node.wait_for("concluded", state="delivered")
+    first, second = node.summaries()
+    assert (first.job.generation, second.job.generation) == (1, 2)
+    assert (first.job.instances, second.job.instances) == (20, 25)
+    assert len({uid for uid, _, _ in archive.received}) == 6
+
+    node.send(ct_series(tmp_path / "again", 40, first=20, slices=5))
+    node.send(ct_series(tmp_path / "other", 41))
+    node.wait_for("concluded", state="delivered")
+    assert len(node.summaries()) == 3, "instances that were there before start nothing"
