@@ -23,6 +23,7 @@ from pydicom.uid import (
 )
 
 from dicom_ai_node.errors import UnreadableInstance
+from dicom_ai_node.imaging.header import name_of
 from dicom_ai_node.imaging.slices import Slice, StoredPixels
 
 AIR_HU: Final = -1024
@@ -111,9 +112,9 @@ def _decode(item: Slice) -> Stored:
             return native
         stored: Stored = pixel_array(path, index=frame - 1, raw=True)
     except AttributeError:
-        return _decode_without_meta(path, frame)
+        return _decode_without_meta(item)
     except Exception as error:
-        raise _undecodable(path, frame, error) from error
+        raise _undecodable(item, error) from error
     return stored
 
 
@@ -153,15 +154,15 @@ def _decode_with_gdcm(path: Path, frame: int) -> Stored:
     return stored
 
 
-def _decode_without_meta(path: Path, frame: int) -> Stored:
+def _decode_without_meta(item: Slice) -> Stored:
     """For data sets without file meta information, whose encoding pydicom finds out by trying."""
     try:
-        dataset = pydicom.dcmread(path, force=True)
+        dataset = pydicom.dcmread(item.path, force=True)
         if not dataset.file_meta.get("TransferSyntaxUID"):
             dataset.file_meta.TransferSyntaxUID = _native_syntax(dataset)
-        stored: Stored = pixel_array(dataset, index=frame - 1, raw=True)
+        stored: Stored = pixel_array(dataset, index=item.frame - 1, raw=True)
     except Exception as error:
-        raise _undecodable(path, frame, error) from error
+        raise _undecodable(item, error) from error
     return stored
 
 
@@ -172,9 +173,10 @@ def _native_syntax(dataset: pydicom.Dataset) -> UID:
     return ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian
 
 
-def _undecodable(path: Path, frame: int, error: Exception) -> UnreadableInstance:
+def _undecodable(item: Slice, error: Exception) -> UnreadableInstance:
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     return UnreadableInstance(
-        f"{path.name}: Pixel Data (7FE0,0010) of frame {frame} cannot be decoded ({text}). "
+        f"{item.path.name}: Pixel Data (7FE0,0010) of frame {item.frame} cannot be decoded "
+        f"({name_of('TransferSyntaxUID')} {item.transfer_syntax or 'absent'}: {text}). "
         "If the file was cut short send it again, else send it uncompressed."
     )

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ _NAMESPACE: Final = uuid.UUID("9c1f6f3e-6d0b-5b52-8a3e-0a7c6a2f5f10")
 _AIR: Final = -1024
 
 Affine = npt.NDArray[np.float64]
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -109,9 +110,7 @@ def write_ct_series(
     return paths
 
 
-def from_nifti_axes(
-    voxels: npt.NDArray[np.generic], affine: Affine
-) -> tuple[npt.NDArray[np.generic], Affine]:
+def from_nifti_axes(voxels: npt.NDArray[_Scalar], affine: Affine) -> tuple[npt.NDArray[_Scalar], Affine]:
     """An array as NIfTI holds it, (x, y, z) with an affine to RAS, as (slices, rows, columns) to LPS."""
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
     return np.ascontiguousarray(voxels.transpose(2, 1, 0)), lps[:, [2, 1, 0, 3]]
