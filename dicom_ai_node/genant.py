@@ -105,10 +105,44 @@ def grade_spine(
     Args:
         heights: millimetres, or pixels of one image: only ratios count.
     """
-    return {
-        level: _grade(own, _neighbours_posterior(level, heights, thresholds), thresholds)
-        for level, own in heights.items()
+    shaped = {level: own.posterior for level, own in heights.items() if _own_loss(own) < thresholds.mild}
+    # A crushed body has a sound shape: who is low against all of these must not be a reference for others.
+    sound = {
+        level: posterior
+        for level, posterior in shaped.items()
+        if posterior > (1 - thresholds.mild) * (expected_posterior(level, shaped) or posterior)
     }
+    return {
+        level: _grade(own, expected_posterior(level, sound), thresholds) for level, own in heights.items()
+    }
+
+
+def expected_posterior(level: Level, sound: Mapping[Level, float]) -> float | None:
+    """The posterior height that a level should have, judged from sound neighbours; None without any.
+
+    Args:
+        level: the level in question; an entry of its own in `sound` is ignored.
+        sound: posterior heights of sound bodies, any unit.
+
+    Returns:
+        The median of the two nearest on either side, each scaled to this level.
+    """
+    typical = TYPICAL_POSTERIOR_HEIGHT_MM.get(level)
+    if typical is None:
+        return None
+    position = order(level)
+    scaled = [
+        sound[other] * typical / TYPICAL_POSTERIOR_HEIGHT_MM[other]
+        for side in (LEVELS[:position][::-1], LEVELS[position + 1 :])
+        for other in [near for near in side if near in sound and near in TYPICAL_POSTERIOR_HEIGHT_MM][
+            :NEIGHBOURS_EACH_WAY
+        ]
+    ]
+    return median(scaled) if scaled else None
+
+
+def _own_loss(own: Heights) -> float:
+    return 1 - min(own.anterior, own.middle) / own.largest
 
 
 def _grade(own: Heights, neighbours_posterior: float | None, thresholds: Thresholds) -> Grading:
@@ -122,34 +156,6 @@ def _grade(own: Heights, neighbours_posterior: float | None, thresholds: Thresho
         # neighbours can tell whether it is low, so it takes no part in the body's own comparison.
         reference = own.largest
         deformity = "wedge" if own.anterior <= own.middle else "biconcave"
-        loss = 1 - min(own.anterior, own.middle) / reference
+        loss = _own_loss(own)
     grade = thresholds.grade(loss)
     return Grading(reference, loss, grade, deformity if grade else "none")
-
-
-def _neighbours_posterior(
-    level: Level, heights: Mapping[Level, Heights], thresholds: Thresholds
-) -> float | None:
-    """Median posterior height of sound neighbours, scaled to this level; None where there is none."""
-    typical = TYPICAL_POSTERIOR_HEIGHT_MM.get(level)
-    if typical is None:
-        return None
-    position = order(level)
-    scaled = [
-        heights[other].posterior * typical / TYPICAL_POSTERIOR_HEIGHT_MM[other]
-        for side in (LEVELS[:position][::-1], LEVELS[position + 1 :])
-        for other in _nearest_sound(side, heights, thresholds)
-    ]
-    return median(scaled) if scaled else None
-
-
-def _nearest_sound(
-    side: tuple[Level, ...], heights: Mapping[Level, Heights], thresholds: Thresholds
-) -> list[Level]:
-    measured = [level for level in side if level in heights and level in TYPICAL_POSTERIOR_HEIGHT_MM]
-    sound = [
-        level
-        for level in measured
-        if 1 - min(heights[level].anterior, heights[level].middle) / heights[level].largest < thresholds.mild
-    ]
-    return sound[:NEIGHBOURS_EACH_WAY]
