@@ -1,0 +1,1 @@
+"""The machine-run conformance suite, and the statement that it backs."""

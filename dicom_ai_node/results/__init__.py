@@ -1,0 +1,1 @@
+"""An analysis as standard DICOM objects: segmentation, structured report, presentation state, reformat."""

@@ -1,0 +1,87 @@
+"""Who made a result object: deterministic UIDs, the equipment's names, and how to know our own objects.
+
+A result's UIDs are derived from what went in (SOP instances, bundle hashes) and its kind: a repeated
+analysis gives the same object, and nothing reaches an archive twice under two names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+
+from dicom_ai_node import __version__
+from dicom_ai_node.report import Algorithm
+
+MANUFACTURER: Final = "dicom-ai-node project"
+MODEL_NAME: Final = "dicom-ai-node"
+IMPLEMENTATION_VERSION_NAME: Final = f"DICOMAINODE {__version__}"[:16]
+
+_NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "https://github.com/dicom-ai-node")
+
+
+def _uid(text: str) -> str:
+    """A name-based UUID as a UID under 2.25 (PS3.5 section B.2)."""
+    return f"2.25.{uuid.uuid5(_NAMESPACE, text).int}"
+
+
+IMPLEMENTATION_CLASS_UID: Final = UID(_uid("implementation class"))
+PRIVATE_CODING_SCHEME_UID: Final = _uid("private coding scheme")
+DEVICE_UID: Final = _uid(f"device {__version__}")
+"""The node's Device UID: one per released version."""
+
+
+@dataclass(frozen=True)
+class ResultIdentity:
+    """What the UIDs of one analysis' results are derived from.
+
+    Attributes:
+        study_instance_uid: the study that the results belong to.
+        inputs: SOP Instance UIDs of all analysed instances, in any order.
+        bundles: hashes of all model bundles that had a say, in any order.
+    """
+
+    study_instance_uid: str
+    inputs: tuple[str, ...]
+    bundles: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls, study_instance_uid: str, inputs: Iterable[str], algorithms: Iterable[Algorithm]
+    ) -> ResultIdentity:
+        """The identity of results made from `inputs` by `algorithms`."""
+        hashes = (f"{item.name} {item.bundle_sha256}" for item in algorithms)
+        return cls(study_instance_uid, tuple(sorted(set(inputs))), tuple(sorted(set(hashes))))
+
+    def uid(self, kind: str) -> str:
+        """The UID of the object (or series, or frame of reference) called `kind`; the same for the same call.
+
+        The version of this package counts as an input, since another version may write other bytes.
+        """
+        digest = hashlib.sha256()
+        for part in (__version__, self.study_instance_uid, *self.inputs, "", *self.bundles, "", kind):
+            digest.update(part.encode() + b"\0")
+        return _uid(digest.hexdigest())
+
+    def tracking_uid(self, level: str) -> str:
+        """The Tracking Unique Identifier of one vertebra: the same in every analysis of its study."""
+        return _uid(f"tracking {self.study_instance_uid} {level}")
+
+
+def is_own_result(dataset: Dataset) -> bool:
+    """Whether this node (any version) made the object, so that it must not be analysed again.
+
+    Looks at the equipment that the object names, also as a contributor: an archive may have put its own
+    name in front, but may not remove contributors.
+    """
+    makers = [dataset, *dataset.get("ContributingEquipmentSequence", ())]
+    return any(
+        str(maker.get("ManufacturerModelName", "")).strip() == MODEL_NAME
+        and str(maker.get("Manufacturer", "")).strip() == MANUFACTURER
+        for maker in makers
+    )
