@@ -1,0 +1,243 @@
+"""CT of a digital spine: how the scanner is set, and what it sees.
+
+Physics: Hounsfield units of tissues at the tube voltage, contrast agent, slice profile (averaged sub-slices),
+in-plane resolution and edge enhancement of the kernel, correlated noise, table, reconstruction circle.
+Beam hardening, scatter, metal and motion are not simulated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from dicom_ai_node.phantom.ct_palette import CtPalette
+from dicom_ai_node.phantom.ct_signal import add_noise, blur, randomised, table_top
+from dicom_ai_node.phantom.grid import Grid
+from dicom_ai_node.phantom.painting import paint
+from dicom_ai_node.phantom.randomness import between, stream
+from dicom_ai_node.phantom.spine import Spine
+from dicom_ai_node.phantom.truth import truth
+
+Array = npt.NDArray[np.float64]
+
+SUBSLICE_MM = 1.3
+SLAB_VOXELS = 9_000_000
+
+
+@dataclass(frozen=True)
+class CtAcquisition:
+    """One CT series.
+
+    Attributes:
+        shape: (slices, rows, columns).
+        affine: float64 4x4, (slice, row, column, 1) -> patient LPS millimetres; any invertible affine.
+        slice_thickness_mm: width of the slice profile; may differ from the distance of the slices.
+        palette: Hounsfield units of the tissues.
+        resolution_mm: in-plane full width at half maximum of the kernel.
+        enhancement: edge enhancement, 0 for a soft kernel, up to about 1.5 for a sharp one.
+        noise_hu: standard deviation of the noise.
+        noise_grain_mm: correlation length of the noise in the plane.
+        table: whether the patient lies on one.
+        circle: whether voxels outside the reconstruction circle are padded.
+        padding_hu: value of padded voxels.
+        seed: of the noise and the randomisation.
+        randomise: 0 for a realistic image; above, the strength of the randomisation for training.
+    """
+
+    shape: tuple[int, int, int]
+    affine: Array
+    slice_thickness_mm: float
+    palette: CtPalette = CtPalette()
+    resolution_mm: float = 1.2
+    enhancement: float = 0.0
+    noise_hu: float = 12.0
+    noise_grain_mm: float = 1.0
+    table: bool = True
+    circle: bool = False
+    padding_hu: int = -1024
+    seed: int = 0
+    randomise: float = 0.0
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance of slices, rows and columns."""
+        edges = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(edges[0]), float(edges[1]), float(edges[2])
+
+
+@dataclass(frozen=True)
+class CtPhantom:
+    """A rendered CT.
+
+    Attributes:
+        hu: int16, (slices, rows, columns).
+        affine: float64 4x4, (slice, row, column, 1) -> patient LPS millimetres.
+        labels: uint8, vertebral bodies as VerSe numbers (S1 is 26).
+        whole_labels: uint8, whole vertebrae (bodies and arches; 26 is the whole sacrum).
+        truth: see `truth`.
+    """
+
+    hu: npt.NDArray[np.int16]
+    affine: Array
+    labels: npt.NDArray[np.uint8]
+    whole_labels: npt.NDArray[np.uint8]
+    truth: dict[str, Any]
+
+
+def render_ct(spine: Spine, acquisition: CtAcquisition, *, device: str | torch.device = "cpu") -> CtPhantom:
+    """The CT of a person; the same arguments give the same bytes on a CPU.
+
+    Only what the grid touches is evaluated, so that a thin oblique slab costs little.
+    """
+    where = torch.device(device)
+    grid = Grid(acquisition.shape, np.asarray(acquisition.affine, dtype=np.float64), where)
+    slices, rows, columns = acquisition.shape
+    hu = np.empty(acquisition.shape, dtype=np.int16)
+    bodies = np.empty(acquisition.shape, dtype=np.uint8)
+    whole = np.empty(acquisition.shape, dtype=np.uint8)
+    per_slab = max(1, SLAB_VOXELS // max(1, rows * columns * _subslices(acquisition)[0]))
+    noise = stream(acquisition.seed, "noise")
+    for first in range(0, slices, per_slab):
+        part = slice(first, min(slices, first + per_slab))
+        value, body_part, whole_part = _slab(spine, acquisition, grid.slab(first, part.stop - first))
+        add_noise(value, noise, acquisition.noise_hu, acquisition.noise_grain_mm, acquisition.spacing_mm)
+        value = randomised(value, acquisition.randomise, acquisition.seed)
+        _pad(value, acquisition)
+        hu[part] = value.round_().clamp_(-32768, 32767).to(torch.int16).cpu().numpy()
+        bodies[part] = body_part.cpu().numpy()
+        whole[part] = whole_part.cpu().numpy()
+    return CtPhantom(hu, np.asarray(acquisition.affine), bodies, whole, truth(spine, grid))
+
+
+def _subslices(acquisition: CtAcquisition) -> tuple[int, int]:
+    """(sub-slices per slice distance, sub-slices averaged into one slice)."""
+    distance = acquisition.spacing_mm[0]
+    per_step = max(1, round(distance / SUBSLICE_MM))
+    averaged = max(1, round(acquisition.slice_thickness_mm * per_step / distance))
+    # An odd number keeps the slice's centre on a sub-slice where each step has one of its own.
+    if per_step % 2 and averaged % 2 == 0:
+        averaged += 1
+    return per_step, averaged
+
+
+def _slab(spine: Spine, acquisition: CtAcquisition, grid: Grid) -> tuple[Tensor, Tensor, Tensor]:
+    per_step, averaged = _subslices(acquisition)
+    count = grid.shape[0]
+    fine_affine = grid.affine.copy()
+    fine_affine[:3, 0] /= per_step
+    fine_affine[:3, 3] -= 0.5 * (averaged - 1) * fine_affine[:3, 0]
+    fine = Grid(((count - 1) * per_step + averaged, *grid.shape[1:]), fine_affine, grid.device)
+    painting = paint(spine, fine, acquisition.palette)
+    value = painting.value
+    if acquisition.table:
+        table_top(value, fine, spine.trunk, acquisition.palette)
+    if averaged > 1 or per_step > 1:
+        stacked = value[0 : (count - 1) * per_step + 1 : per_step].clone()
+        for k in range(1, averaged):
+            stacked += value[k : k + (count - 1) * per_step + 1 : per_step]
+        value = stacked.div_(averaged)
+    middle = (averaged - 1) // 2
+    labels = slice(middle, middle + (count - 1) * per_step + 1, per_step)
+    _, row_mm, column_mm = acquisition.spacing_mm
+    value = blur(value, acquisition.resolution_mm, acquisition.enhancement, (row_mm, column_mm))
+    return value, painting.bodies[labels], painting.whole[labels]
+
+
+def _pad(value: Tensor, acquisition: CtAcquisition) -> None:
+    value.clamp_(-1024.0, 3071.0)
+    if not acquisition.circle:
+        return
+    _, rows, columns = value.shape
+    y = (torch.arange(rows, device=value.device) - (rows - 1) / 2) / (rows / 2)
+    x = (torch.arange(columns, device=value.device) - (columns - 1) / 2) / (columns / 2)
+    outside = (y[:, None] ** 2 + x[None, :] ** 2) > 1.0
+    value.masked_fill_(outside, float(acquisition.padding_hu))
+
+
+def sample_ct_acquisition(
+    seed: int,
+    spine: Spine,
+    *,
+    training: bool = False,
+    max_voxels: int = 256 * 256 * 500,
+) -> CtAcquisition:
+    """A plausible CT series of this person.
+
+    Args:
+        seed: same seed, same series.
+        spine: who is scanned; the field of view is chosen about the spine.
+        training: randomise contrast, noise, blur and tissue values beyond what scanners do.
+        max_voxels: the matrix is made coarser until it fits.
+    """
+    generator = stream(seed, "acquisition")
+    top, bottom = scan_range(spine, generator)
+    thickness = float(generator.choice([0.7, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0]))
+    step = thickness * float(generator.choice([0.5, 0.8, 1.0, 1.0, 1.0]))
+    slices = max(8, int((top - bottom) / step))
+    edge = between(generator, 150.0, 260.0) if generator.random() < 0.4 else between(generator, 320.0, 480.0)
+    matrix = int(generator.choice([256, 320, 512]))
+    while slices * matrix * matrix > max_voxels and matrix > 160:
+        matrix = int(matrix * 0.8)
+    pixel = edge / matrix
+    trunk = spine.trunk.frame[:3, 3]
+    ahead = between(generator, 0.0, 40.0) if edge < 300 else between(generator, 60.0, 110.0)
+    center = trunk + np.array([between(generator, -15.0, 15.0), -ahead, 0.0])
+    affine = np.eye(4)
+    # DICOM's usual order: first slice at the head or at the feet, rows to posterior, columns to the left.
+    downwards = generator.random() < 0.7
+    affine[:3, :3] = np.array(
+        [[0.0, 0.0, pixel], [0.0, pixel, 0.0], [-step if downwards else step, 0.0, 0.0]]
+    )
+    affine[:3, 3] = [center[0] - edge / 2, center[1] - edge / 2, top if downwards else bottom]
+    sharp = generator.random() < 0.45
+    acquisition = CtAcquisition(
+        shape=(slices, matrix, matrix),
+        affine=affine,
+        slice_thickness_mm=thickness,
+        palette=CtPalette.sample(stream(seed, "palette"), training=training),
+        resolution_mm=between(generator, 0.6, 1.0) if sharp else between(generator, 1.0, 1.8),
+        enhancement=between(generator, 0.3, 1.4) if sharp else between(generator, 0.0, 0.3),
+        noise_hu=between(generator, 15.0, 45.0) if sharp else between(generator, 6.0, 22.0),
+        noise_grain_mm=between(generator, 0.5, 0.9) if sharp else between(generator, 0.9, 1.8),
+        table=bool(generator.random() < 0.9),
+        circle=bool(generator.random() < 0.4),
+        padding_hu=int(generator.choice([-1024, -1024, -2000, -3024])),
+        seed=int(generator.integers(2**31)),
+    )
+    return for_training(acquisition, stream(seed, "training")) if training else acquisition
+
+
+def for_training(acquisition: CtAcquisition, generator: np.random.Generator) -> CtAcquisition:
+    """The same series with noise, blur and slice profile beyond realism, and contrast curves switched on."""
+    return replace(
+        acquisition,
+        noise_hu=acquisition.noise_hu * float(generator.choice([1.0, 1.0, 2.0, 4.0])),
+        noise_grain_mm=between(generator, 0.4, 3.0),
+        resolution_mm=acquisition.resolution_mm * float(generator.choice([1.0, 1.0, 2.0, 3.0])),
+        slice_thickness_mm=acquisition.slice_thickness_mm * float(generator.choice([1.0, 1.0, 2.0, 3.0])),
+        randomise=1.0 if generator.random() < 0.35 else 0.0,
+    )
+
+
+def scan_range(spine: Spine, generator: np.random.Generator) -> tuple[float, float]:
+    """(top, bottom) z in LPS mm of a scan: lumbar, thoracic, thoracolumbar, abdomen, chest, whole trunk."""
+    z = {v.level.value: float(v.frame[2, 3]) for v in spine.vertebrae}
+    hip = z["S1"] - 150.0
+    ranges = {
+        "lumbar": (z["T12"] if "T12" in z else z["T11"], z["S1"] - 20.0),
+        "thoracic": (z["T1"], z["L1"]),
+        "thoracolumbar": (z["T8"], z["S1"] - 20.0),
+        "abdomen": (z["T9"], hip),
+        "chest": (z["C6"], z["L2"]),
+        "trunk": (z["C6"], hip),
+    }
+    names = list(ranges)
+    name = str(generator.choice(names, p=[0.2, 0.12, 0.18, 0.22, 0.13, 0.15]))
+    top, bottom = ranges[name]
+    top, bottom = top + between(generator, -10.0, 55.0), bottom - between(generator, -10.0, 45.0)
+    return (top, bottom) if top - bottom > 60.0 else (bottom + 60.0, bottom)

@@ -1,0 +1,121 @@
+"""Hounsfield units: what each tissue is worth in CT, with its spread, voltage and contrast agent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from dicom_ai_node.phantom.randomness import around, between
+from dicom_ai_node.phantom.tissues import Matter, Tissue
+
+HOUNSFIELD: Final[Mapping[Tissue, tuple[float, float]]] = {
+    Tissue.AIR: (-1000.0, 0.0),
+    Tissue.GAS: (-960.0, 0.0),
+    Tissue.SKIN: (10.0, 15.0),
+    Tissue.FAT: (-105.0, 8.0),
+    Tissue.VISCERAL_FAT: (-98.0, 8.0),
+    Tissue.MUSCLE: (52.0, 12.0),
+    Tissue.LUNG: (-850.0, 35.0),
+    Tissue.SOFT: (38.0, 8.0),
+    Tissue.LIVER: (57.0, 10.0),
+    Tissue.SPLEEN: (48.0, 6.0),
+    Tissue.KIDNEY: (33.0, 5.0),
+    Tissue.RENAL_PELVIS: (-40.0, 30.0),
+    Tissue.HEART: (42.0, 6.0),
+    Tissue.ARTERY: (42.0, 6.0),
+    Tissue.VEIN: (40.0, 6.0),
+    Tissue.BOWEL: (38.0, 8.0),
+    Tissue.FAECES: (20.0, 30.0),
+    Tissue.FLUID: (14.0, 14.0),
+    Tissue.DISC: (82.0, 16.0),
+    Tissue.CORD: (38.0, 4.0),
+    Tissue.CANAL: (16.0, 6.0),
+    Tissue.CARTILAGE: (110.0, 45.0),
+    Tissue.CALCIUM: (650.0, 250.0),
+    Tissue.TABLE_SHELL: (0.0, 120.0),
+    Tissue.TABLE_FOAM: (-930.0, 30.0),
+}
+"""Mean and standard deviation between persons in HU at 120 kVp without contrast agent; bone follows its mineral."""
+
+MINERAL_SLOPE: Final[Mapping[int, float]] = {80: 1.70, 100: 1.38, 120: 1.18, 140: 1.05}
+"""HU per mg/cm3 of bone mineral at a tube voltage in kVp (calcium's attenuation falls with the energy)."""
+
+MARROW_HU: Final = 5.0
+"""HU of cancellous bone without mineral: red and fatty marrow together."""
+
+
+@dataclass(frozen=True)
+class CtPalette:
+    """Numbers for one scan.
+
+    Attributes:
+        kvp: tube voltage, one of `MINERAL_SLOPE`.
+        agent: HU that contrast agent adds per tissue.
+        offsets: HU added per tissue without a physical reason (training only).
+        mineral_scale: factor on the bone's slope (training only).
+    """
+
+    kvp: int = 120
+    agent: Mapping[Tissue, float] = field(default_factory=dict)
+    offsets: Mapping[Tissue, float] = field(default_factory=dict)
+    mineral_scale: float = 1.0
+
+    def tissue(self, matter: Matter) -> float:
+        """HU of soft matter."""
+        mean, spread = HOUNSFIELD[matter.tissue]
+        iodine = self.agent.get(matter.tissue, 0.0)
+        return mean + spread * matter.deviation + iodine + self.offsets.get(matter.tissue, 0.0)
+
+    def mineral(self, density: float) -> float:
+        """HU of bone of a mineral density in mg/cm3."""
+        return (
+            MARROW_HU
+            + self.offsets.get(Tissue.BONE, 0.0)
+            + MINERAL_SLOPE[self.kvp] * self.mineral_scale * density
+        )
+
+    def grain(self, matter: Matter) -> float:
+        """Amplitude in HU of the texture of soft matter."""
+        if matter.tissue is Tissue.LUNG:
+            return 260.0
+        if matter.tissue is Tissue.FAECES:
+            return 60.0
+        if matter.tissue is Tissue.CARTILAGE:
+            return 40.0
+        return 12.0 * matter.grain
+
+    @classmethod
+    def sample(cls, generator: np.random.Generator, *, training: bool = False) -> CtPalette:
+        """A voltage, sometimes contrast agent; for training also tissues that are brighter or darker than any."""
+        kvp = int(generator.choice(list(MINERAL_SLOPE), p=[0.05, 0.25, 0.6, 0.1]))
+        agent: dict[Tissue, float] = {}
+        if generator.random() < 0.45:
+            dose = between(generator, 0.6, 1.3) * (120.0 / kvp) ** 1.2
+            arterial = between(generator, 0.0, 1.0)
+            agent = {
+                Tissue.ARTERY: dose * (110.0 + 220.0 * arterial),
+                Tissue.VEIN: dose * (110.0 - 60.0 * arterial),
+                Tissue.HEART: dose * (90.0 + 120.0 * arterial),
+                Tissue.KIDNEY: dose * between(generator, 100.0, 180.0),
+                Tissue.LIVER: dose * (55.0 - 35.0 * arterial),
+                Tissue.SPLEEN: dose * 75.0,
+                Tissue.SOFT: dose * 35.0,
+                Tissue.BOWEL: dose * between(generator, 20.0, 60.0),
+                Tissue.MUSCLE: dose * 12.0,
+            }
+            if generator.random() < 0.3:
+                agent[Tissue.RENAL_PELVIS] = dose * between(generator, 200.0, 900.0)
+        if generator.random() < 0.15:
+            agent[Tissue.FLUID] = between(generator, 80.0, 350.0)
+        if not training:
+            return cls(kvp, agent)
+        offsets: dict[Tissue, float] = {
+            tissue: around(generator, 0.0, 25.0)
+            for tissue in HOUNSFIELD
+            if tissue not in (Tissue.AIR, Tissue.GAS)
+        }
+        offsets[Tissue.BONE] = around(generator, 0.0, 30.0)
+        return cls(kvp, agent, offsets, float(np.exp(around(generator, 0.0, 0.2))))

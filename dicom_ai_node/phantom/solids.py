@@ -1,0 +1,85 @@
+"""Simple solids from which all but the vertebral bodies is built; plain descriptions in patient space.
+
+What they are made of is a word of `tissues.Tissue`; how it looks is the business of the physics.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from dicom_ai_node.phantom.tissues import Matter
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Ellipsoid:
+    """An ellipsoid with an uneven surface.
+
+    Attributes:
+        frame: 4x4, own axes -> patient LPS millimetres.
+        radii: half axes in mm.
+        matter: what it is made of.
+        in_cavity: whether it ends where the body cavity ends.
+        unevenness: relative amplitude of the bumps of its surface.
+        phase: three numbers that make the bumps individual.
+        power: 2 for an ellipsoid, larger for a box with round edges.
+    """
+
+    frame: Array
+    radii: tuple[float, float, float]
+    matter: Matter
+    in_cavity: bool = False
+    unevenness: float = 0.0
+    phase: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    power: float = 2.0
+    level_mm: float | None = None
+    below: Matter | None = None
+
+
+@dataclass(frozen=True)
+class Tube:
+    """A bent tube of elliptic section.
+
+    Attributes:
+        points: shape (n, 3), its axis in patient LPS millimetres.
+        radii: shape (n,), radius in mm at each point.
+        matter: what it is made of.
+        flat: ratio of the two half axes; the long one lies along `upright`, as far as that is across the tube.
+        upright: direction of the long half axis.
+        in_cavity: whether it ends where the body cavity ends.
+    """
+
+    points: Array
+    radii: Array
+    matter: Matter
+    flat: float = 1.0
+    upright: tuple[float, float, float] = (0.0, 0.0, 1.0)
+    in_cavity: bool = False
+
+
+@dataclass(frozen=True)
+class Plate:
+    """A plate bent like the shell of an ellipsoid, cut by planes: the wing of the ilium, the socket of the hip.
+
+    Attributes:
+        frame: 4x4, the ellipsoid's axes -> patient LPS millimetres.
+        radii: half axes of the ellipsoid's middle surface in mm.
+        thickness: of the plate in mm.
+        planes: (normal in the plate's frame, offset in mm): kept where normal . point < offset.
+        low, high: a box in the plate's frame that holds it.
+    """
+
+    frame: Array
+    radii: tuple[float, float, float]
+    thickness: float
+    planes: tuple[tuple[tuple[float, float, float], float], ...]
+    low: tuple[float, float, float]
+    high: tuple[float, float, float]
+    matter: Matter = field(default_factory=Matter)
+
+
+Solid = Ellipsoid | Tube | Plate

@@ -1,0 +1,211 @@
+"""What is true about a rendered person: the keys that a report uses, so that both can be compared at once.
+
+`truth(spine)` is plain JSON types. ``{"schema": "dicom-ai-node/truth/1", "seed", "age", "vertebrae": [...]}``, the
+vertebrae from head to tail, each with
+
+- `level`, `verse_label`: name and number in the label maps;
+- `center_mm`: mean of the six points (S1: of its four corners), patient LPS millimetres;
+- `six_points`: where the endplates meet the anterior and posterior wall, and the middles of the endplates, all
+  in the body's own mid-sagittal plane; null for S1, whose lower end is fused;
+- `corners`: the rims' outermost points, left and right at half depth too: ``{name: [x, y, z]}``;
+- `heights_mm`: anterior, middle, posterior (distances of the pairs) and the reference of the Genant loss;
+- `height_loss`, `genant_grade`, `deformity`, `fractured`: as `genant.grade_spine` says of the true heights;
+  null for C3-C7 and S1, which Genant's method does not cover (`fractured` is false there);
+- `loss_before`: the loss of the same body before it broke, by the same rule;
+- `axes`: unit vectors `left`, `posterior`, `superior` of the body's own frame: superior stands across the mean
+  of both endplates;
+- `disease`: list of diseases of this vertebra ("OVCF" where it is fractured);
+- `density_mg_cm3`: bone mineral of the cancellous core;
+- `visible`: how much of the body lies in the image, 0..1 (1 where no image was rendered).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from dicom_ai_node.anatomy import Level, verse_label
+from dicom_ai_node.genant import Heights, grade_spine
+from dicom_ai_node.phantom.body import endplate, heights, six_points
+from dicom_ai_node.phantom.grid import Grid
+from dicom_ai_node.phantom.spine import Spine, Vertebra
+from dicom_ai_node.report import SIX_POINT_NAMES
+
+Array = npt.NDArray[np.float64]
+
+SCHEMA: Final = "dicom-ai-node/truth/1"
+
+
+def truth(spine: Spine, grid: Grid | None = None) -> dict[str, Any]:
+    """The truth as plain JSON types; `grid` is where the image lies, for `visible`."""
+    return {
+        "schema": SCHEMA,
+        "seed": spine.seed,
+        "age": round(spine.age, 1),
+        "vertebrae": [vertebra_truth(spine, vertebra, grid) for vertebra in spine.vertebrae],
+    }
+
+
+def vertebra_truth(spine: Spine, vertebra: Vertebra, grid: Grid | None = None) -> dict[str, Any]:
+    """The entry of one vertebra."""
+    level = vertebra.level
+    points = to_patient(vertebra.frame, six_points(vertebra.body))
+    measured = heights(vertebra.body)
+    grading = spine.gradings.get(level)
+    complete = level is not Level.S1
+    center, axes = body_frame(points)
+    return {
+        "level": level.value,
+        "verse_label": verse_label(level),
+        "center_mm": _list(center),
+        "six_points": {name: _list(p) for name, p in zip(SIX_POINT_NAMES, points, strict=True)}
+        if complete
+        else None,
+        "corners": {name: _list(point) for name, point in _rim(vertebra).items()},
+        "heights_mm": None
+        if not complete
+        else {
+            "anterior": round(measured.anterior, 4),
+            "middle": round(measured.middle, 4),
+            "posterior": round(measured.posterior, 4),
+            "reference": round(measured.largest if grading is None else grading.reference_mm, 4),
+        },
+        "height_loss": None if grading is None else round(grading.loss, 5),
+        "genant_grade": None if grading is None else grading.grade,
+        "deformity": None if grading is None else grading.deformity,
+        "fractured": grading is not None and grading.grade > 0,
+        "loss_before": None if grading is None else round(_loss_before(heights(vertebra.healthy)), 5),
+        "axes": {
+            name: _list(axis, 6) for name, axis in zip(("left", "posterior", "superior"), axes, strict=True)
+        },
+        "disease": ["OVCF"] if vertebra.collapse is not None else [],
+        "density_mg_cm3": round(vertebra.matter.density, 1),
+        "visible": 1.0 if grid is None else round(visible_share(vertebra, grid), 3),
+    }
+
+
+def _loss_before(measured: Heights) -> float:
+    return grade_spine({Level.L1: measured})[Level.L1].loss
+
+
+def body_frame(points: Array) -> tuple[Array, Array]:
+    """(center, axes) of a body from its six points, shape (6, 3) in LPS millimetres.
+
+    The rows of `axes`, shape (3, 3), are left, posterior and superior; posterior is the mean direction of both
+    endplates, superior stands across it in the plane of the points.
+    """
+    center = points.mean(axis=0)
+    posterior = _unit(points[4] - points[0]) + _unit(points[5] - points[1])
+    posterior = _unit(posterior)
+    up = (points[0] + points[2] + points[4]) - (points[1] + points[3] + points[5])
+    superior = _unit(up - posterior * (up @ posterior))
+    return center, np.stack([np.cross(posterior, superior), posterior, superior])
+
+
+def to_patient(frame: Array, points: Array) -> Array:
+    """Points of a body's frame, shape (n, 3), in patient LPS millimetres."""
+    moved: Array = points @ frame[:3, :3].T + frame[:3, 3]
+    return moved
+
+
+def visible_share(vertebra: Vertebra, grid: Grid) -> float:
+    """Share of a lattice of points in the body that lies within the grid's outermost voxel centres."""
+    body = vertebra.body
+    u = np.linspace(-0.8, 0.8, 7) * min(body.half_width_lower, body.half_width_upper)
+    v = np.linspace(min(body.front_lower, body.front_upper), max(body.back_lower, body.back_upper), 7)
+    w = np.linspace(min(body.lower_front, body.lower_back), max(body.upper_front, body.upper_back), 7)
+    points = np.stack(np.meshgrid(u, v, w, indexing="ij"), -1).reshape(-1, 3)
+    inside = np.linalg.inv(grid.affine) @ vertebra.frame
+    index = points @ inside[:3, :3].T + inside[:3, 3]
+    within = (index > -0.5) & (index < np.array(grid.shape) - 0.5)
+    return float(within.all(axis=1).mean())
+
+
+def _rim(vertebra: Vertebra) -> dict[str, Array]:
+    body = vertebra.body
+    out = {}
+    for name, upper in (("superior", True), ("inferior", False)):
+        front = body.front_upper if upper else body.front_lower
+        back = body.back_upper if upper else body.back_lower
+        half = body.half_width_upper if upper else body.half_width_lower
+        widest = front + 0.6 * (back - front)
+        for side, u, v in (
+            ("anterior", 0.0, front),
+            ("posterior", 0.0, back),
+            ("left", half, widest),
+            ("right", -half, widest),
+        ):
+            w = endplate(
+                body,
+                torch.tensor([u], dtype=torch.float64),
+                torch.tensor([v], dtype=torch.float64),
+                upper=upper,
+            )
+            out[f"{side}_{name}"] = to_patient(vertebra.frame, np.array([[u, v, float(w)]]))[0]
+    return out
+
+
+def _unit(vector: Array) -> Array:
+    length: Array = vector / np.linalg.norm(vector)
+    return length
+
+
+def _list(point: Array, digits: int = 3) -> list[float]:
+    return [round(float(value), digits) for value in point]
+
+
+def truth_schema() -> dict[str, Any]:
+    """The JSON schema (draft 2020-12) of `truth`; every key is required."""
+    point = {"type": "array", "items": {"type": "number"}, "minItems": 3, "maxItems": 3}
+
+    def record(properties: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "type": "object", "properties": properties, "required": list(properties), "additionalProperties": False,
+        }  # fmt: skip
+
+    def maybe(kind: dict[str, Any]) -> dict[str, Any]:
+        return {"anyOf": [kind, {"type": "null"}]}
+
+    fraction = {"type": "number", "minimum": -1, "maximum": 1}
+    millimetres = {"type": "number", "exclusiveMinimum": 0}
+    rims = [
+        f"{side}_{end}"
+        for end in ("superior", "inferior")
+        for side in ("anterior", "posterior", "left", "right")
+    ]
+    vertebra = record(
+        {
+            "level": {"enum": [level.value for level in Level]},
+            "verse_label": {"type": "integer", "minimum": 1, "maximum": 28},
+            "center_mm": point,
+            "six_points": maybe(record(dict.fromkeys(SIX_POINT_NAMES, point))),
+            "corners": record(dict.fromkeys(rims, point)),
+            "heights_mm": maybe(
+                record(dict.fromkeys(("anterior", "middle", "posterior", "reference"), millimetres))
+            ),
+            "height_loss": maybe(fraction),
+            "genant_grade": maybe({"enum": [0, 1, 2, 3]}),
+            "deformity": maybe({"enum": ["none", "wedge", "biconcave", "crush"]}),
+            "fractured": {"type": "boolean"},
+            "loss_before": maybe(fraction),
+            "axes": record(dict.fromkeys(("left", "posterior", "superior"), point)),
+            "disease": {"type": "array", "items": {"type": "string"}},
+            "density_mg_cm3": {"type": "number", "minimum": 0},
+            "visible": {"type": "number", "minimum": 0, "maximum": 1},
+        }
+    )
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "What is true about a phantom",
+        **record(
+            {
+                "schema": {"const": SCHEMA},
+                "seed": {"type": "integer"},
+                "age": {"type": "number"},
+                "vertebrae": {"type": "array", "items": vertebra},
+            }
+        ),
+    }
