@@ -93,10 +93,10 @@ class CtVolumePipeline:
         Raises:
             ModelError: a bundle is missing, was changed, or does not fit.
         """
-        bundles = (
+        localise, segment, points = (
             load_bundle(models_dir / name, device) for name in ("ct-localise", "ct-segment", "ct-points")
         )
-        return cls(*bundles, settings)
+        return cls(localise, segment, points, settings)
 
     def analyse(self, volume: Volume, progress: Progress = lambda _stage, _share: None) -> Analysis:
         """What this pipeline says about one CT volume.

@@ -1,0 +1,1 @@
+"""Running trained networks: bundles, devices, and one function per network."""

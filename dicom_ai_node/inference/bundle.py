@@ -1,0 +1,247 @@
+"""Model bundles: a folder with `metadata.json`, `weights*.safetensors` and a model card (`README.md`).
+
+Only safetensors are read, never code; weights whose hash is not the one in the metadata are refused. Field
+names are those of MONAI bundles where one fits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from dicom_ai_node.errors import ModelError
+from dicom_ai_node.networks.mscn import MSCN
+from dicom_ai_node.networks.unet import UNet
+from dicom_ai_node.report import Algorithm
+
+MODELS_VARIABLE: Final = "DICOM_AI_NODE_MODELS"
+MAX_FILE_BYTES: Final = 15_000_000
+"""Weights are split so that every file stays below this."""
+
+_NETWORKS: Final[Mapping[str, type[nn.Module]]] = {"MSCN": MSCN, "UNet": UNet}
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NetworkDefinition(_Part):
+    """Which architecture of `networks` the weights belong to, and its arguments."""
+
+    architecture: Literal["MSCN", "UNet"]
+    arguments: dict[str, Any]
+
+
+class Preprocessing(_Part):
+    """What the network was trained to see.
+
+    Attributes:
+        spacing_mm: edge of a voxel or pixel.
+        size: of a crop or plane in voxels; None where any size will do.
+        clip_hu: intensities are cut off here, then standardised.
+        marker_sigma_mm: of the Gaussian in the second channel of a crop.
+    """
+
+    spacing_mm: float
+    size: tuple[int, ...] | None = None
+    clip_hu: tuple[float, float]
+    marker_sigma_mm: float | None = None
+
+
+class WeightsFile(_Part):
+    """One file of weights and its SHA-256."""
+
+    file: str
+    sha256: str
+
+
+class Metadata(_Part):
+    """`metadata.json`; `output_channels` says what each channel of the network's answer means."""
+
+    name: str
+    version: str
+    task: str
+    description: str
+    authors: str
+    license: str
+    intended_use: str
+    training_data: str
+    trained_on: str
+    rebuild: str
+    output_channels: tuple[str, ...]
+    network: NetworkDefinition
+    preprocessing: Preprocessing
+    metrics: dict[str, dict[str, float]]
+    weights: tuple[WeightsFile, ...]
+    device_uid: str
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified network in evaluation mode on its device."""
+
+    metadata: Metadata
+    network: nn.Module
+    device: torch.device
+
+    @property
+    def name(self) -> str:
+        """Name of the bundle."""
+        return self.metadata.name
+
+    @property
+    def sha256(self) -> str:
+        """One hash for all files of weights."""
+        return combined_hash(self.metadata.weights)
+
+    def algorithm(self) -> Algorithm:
+        """How a report names this bundle."""
+        meta = self.metadata
+        return Algorithm(meta.name, meta.version, self.sha256, meta.device_uid)
+
+    def to(self, device: torch.device) -> Self:
+        """The same bundle on another device."""
+        return type(self)(self.metadata, self.network.to(device), device)
+
+
+def find_models_dir(setting: Path | None) -> Path:
+    """The folder of bundles: the setting, else the environment variable, else the one that was installed.
+
+    Raises:
+        ModelError: there is no such folder.
+    """
+    here = Path(__file__).resolve().parent
+    places = [
+        setting,
+        Path(os.environ[MODELS_VARIABLE]) if os.environ.get(MODELS_VARIABLE) else None,
+        here.parent.parent / "models",
+        here.parent / "models",
+    ]
+    for place in places:
+        if place is not None:
+            if place.is_dir():
+                return place
+            if place in places[:2]:
+                break
+    raise ModelError(
+        f"no folder of model bundles at {next(p for p in places if p is not None)}; set [models] models_dir "
+        f"or {MODELS_VARIABLE} to the folder that holds ct-localise, ct-segment and ct-points"
+    )
+
+
+def read_metadata(folder: Path) -> Metadata:
+    """The checked `metadata.json` of a bundle.
+
+    Raises:
+        ModelError: it is missing or does not follow the schema.
+    """
+    path = folder / "metadata.json"
+    try:
+        return Metadata.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror}); is {folder} a model bundle?") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ModelError(f"{path}: {place}: {first['msg']}; the bundle does not fit this version") from error
+
+
+def verify(folder: Path) -> Metadata:
+    """The metadata of a bundle whose weights all have the hash that it names.
+
+    Raises:
+        ModelError: a file is missing or was changed.
+    """
+    metadata = read_metadata(folder)
+    if not metadata.weights:
+        raise ModelError(f"{folder / 'metadata.json'} names no weights; the bundle is incomplete")
+    for entry in metadata.weights:
+        path = folder / entry.file
+        if Path(entry.file).name != entry.file or path.suffix != ".safetensors":
+            raise ModelError(
+                f"{folder}: {entry.file!r} is not the plain name of a .safetensors file; it is not read"
+            )
+        if not path.is_file():
+            raise ModelError(f"{path} is missing; copy the whole bundle again")
+        if _hash_of(path) != entry.sha256:
+            raise ModelError(
+                f"{path} was changed: its SHA-256 is not the one in metadata.json; copy the bundle again"
+            )
+    return metadata
+
+
+def load_bundle(folder: Path, device: torch.device) -> Bundle:
+    """The bundle's network, verified, in evaluation mode, float32 on `device`.
+
+    Raises:
+        ModelError: the bundle is missing, was changed, or does not fit this version.
+    """
+    metadata = verify(folder)
+    tensors: dict[str, Tensor] = {}
+    for entry in metadata.weights:
+        try:
+            tensors |= load_file(folder / entry.file)
+        except SafetensorError as error:
+            raise ModelError(f"{folder / entry.file} is no safetensors file: {error}") from error
+    try:
+        network = _NETWORKS[metadata.network.architecture](**metadata.network.arguments)
+        network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(
+            f"{folder}: the weights do not fit the network that metadata.json describes: {reason}"
+        ) from error
+    return Bundle(metadata, network.to(device).eval(), device)
+
+
+def save_bundle(folder: Path, network: nn.Module, metadata: Metadata) -> Metadata:
+    """Write the weights in half precision and `metadata.json`; the model card is the author's.
+
+    Returns:
+        The metadata with the names and hashes of the files that were written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("weights*.safetensors"):
+        old.unlink()
+    parts: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for name, tensor in network.state_dict().items():
+        half = tensor.detach().cpu().contiguous()
+        half = half.half() if half.is_floating_point() else half
+        if size + half.nbytes > MAX_FILE_BYTES and parts[-1]:
+            parts.append({})
+            size = 0
+        parts[-1][name] = half
+        size += half.nbytes
+    files = []
+    for number, part in enumerate(parts, start=1):
+        path = folder / ("weights.safetensors" if len(parts) == 1 else f"weights-{number}.safetensors")
+        save_file(part, path)
+        files.append(WeightsFile(file=path.name, sha256=_hash_of(path)))
+    written = metadata.model_copy(update={"weights": tuple(files)})
+    text = json.dumps(written.model_dump(mode="json"), indent=2)
+    (folder / "metadata.json").write_text(text + "\n")
+    return written
+
+
+def combined_hash(weights: tuple[WeightsFile, ...]) -> str:
+    """One SHA-256 over the hashes of all files in order; that of the file itself where there is one."""
+    if len(weights) == 1:
+        return weights[0].sha256
+    return hashlib.sha256("".join(entry.sha256 for entry in weights).encode()).hexdigest()
+
+
+def _hash_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""The published architectures; they know torch and nothing else of the house."""

@@ -1,0 +1,147 @@
+"""The convolution blocks that MSCN and UNet are built from, in two or three dimensions.
+
+Every block works on (batch, channels, rows, columns) or (batch, channels, slices, rows, columns). Networks
+run in the channels-last memory format: on CPUs torch's convolutions are several times faster in it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Dimensions = Literal[2, 3]
+
+_CONVOLUTION: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
+_TRANSPOSED: dict[int, type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]] = {
+    2: nn.ConvTranspose2d,
+    3: nn.ConvTranspose3d,
+}
+_NEGATIVE_SLOPE = 0.1
+
+
+def convolution(dimensions: Dimensions, inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Module:
+    """A convolution that keeps the size at stride 1 (odd kernels), with He's initialisation."""
+    layer = _CONVOLUTION[dimensions](
+        inputs, outputs, kernel, stride=stride, padding=(kernel - stride + 1) // 2
+    )
+    nn.init.kaiming_normal_(layer.weight, a=_NEGATIVE_SLOPE)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def upsampling(dimensions: Dimensions, inputs: int, outputs: int) -> nn.Module:
+    """A transposed convolution that doubles the size."""
+    layer = _TRANSPOSED[dimensions](inputs, outputs, kernel_size=2, stride=2)
+    nn.init.kaiming_normal_(layer.weight, a=_NEGATIVE_SLOPE)
+    return layer
+
+
+def halve(x: Tensor) -> Tensor:
+    """Maximum pooling by two."""
+    return functional.max_pool3d(x, 2) if x.ndim == 5 else functional.max_pool2d(x, 2)
+
+
+def channels_last(module: nn.Module, dimensions: Dimensions) -> nn.Module:
+    """The module with its weights in the channels-last memory format."""
+    return module.to(memory_format=memory_format(dimensions))  # type: ignore[call-overload,no-any-return]
+
+
+def memory_format(dimensions: int) -> torch.memory_format:
+    """The channels-last format for tensors with that many spatial dimensions."""
+    return torch.channels_last_3d if dimensions == 3 else torch.channels_last
+
+
+class Projection(nn.Module):
+    """A convolution with kernel 1, computed as one matrix product over the channels-last layout."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        nn.init.kaiming_normal_(self.weight, a=_NEGATIVE_SLOPE)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same size, `outputs` channels, channels last."""
+        return functional.linear(x.movedim(1, -1), self.weight, self.bias).movedim(-1, 1)
+
+
+class InstanceNorm(nn.Module):
+    """Instance normalisation with scale and shift, for any number of dimensions.
+
+    Sample by sample through batch normalisation, which is the same arithmetic: torch's own instance
+    normalisation leaves the channels-last format, and every convolution after it would convert back.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Each channel of each sample with mean `bias` and standard deviation `weight`."""
+        samples = [
+            functional.batch_norm(sample, None, None, self.weight, self.bias, training=True)
+            for sample in torch.split(x, 1)
+        ]
+        return samples[0] if len(samples) == 1 else torch.cat(samples)
+
+
+class ConvolutionBlock(nn.Module):
+    """One convolution, normalisation and leaky ReLU (P3 Fig. 5: the global network's block)."""
+
+    def __init__(self, dimensions: Dimensions, inputs: int, outputs: int, kernel: int = 3) -> None:
+        super().__init__()
+        self.convolution = convolution(dimensions, inputs, outputs, kernel)
+        self.norm = InstanceNorm(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same size, `outputs` channels."""
+        return functional.leaky_relu(self.norm(self.convolution(x)), _NEGATIVE_SLOPE, inplace=True)
+
+
+class DoubleConvolution(nn.Module):
+    """Two convolutions with an optional residual connection (P3 Fig. 5: the local network's block)."""
+
+    def __init__(self, dimensions: Dimensions, inputs: int, outputs: int, residual: bool) -> None:
+        super().__init__()
+        self.first = ConvolutionBlock(dimensions, inputs, outputs)
+        self.second = convolution(dimensions, outputs, outputs, 3)
+        self.norm = InstanceNorm(outputs)
+        self.residual = residual
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same size, `outputs` channels; the residual connection joins the output of the first convolution.
+
+        The block changes the number of channels in its first convolution, so the identity starts after it:
+        an exact shortcut without a projection.
+        """
+        first = self.first(x)
+        second = self.norm(self.second(first))
+        return functional.leaky_relu(
+            second + first if self.residual else second, _NEGATIVE_SLOPE, inplace=True
+        )
+
+
+class AttentionGate(nn.Module):
+    """Weighs the skip connection by what the coarser decoder level looks for (P3 eq. 4-5; Oktay 2018).
+
+    P3's equation 5 puts the ReLU outside and the sigmoid inside; the sigmoid is meant to be outermost, as in
+    the cited attention U-Net: a gate lies between 0 and 1.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        between = max(channels // 2, 4)
+        self.skip = Projection(channels, between)
+        self.gate = Projection(channels, between)
+        self.weight = Projection(between, 1)
+
+    def forward(self, skip: Tensor, gate: Tensor) -> Tensor:
+        """`skip`, each place multiplied by a number between 0 and 1; both inputs have the same shape."""
+        attention = self.weight(functional.relu(self.skip(skip) + self.gate(gate)))
+        weighted: Tensor = skip * torch.sigmoid(attention)
+        return weighted

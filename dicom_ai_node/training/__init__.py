@@ -1,0 +1,1 @@
+"""Training as published: data sets, augmentation, losses, loops, metrics; torch and the phantom only."""

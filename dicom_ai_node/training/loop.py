@@ -1,0 +1,235 @@
+"""The training loop: draw, step, average the weights, keep checkpoints, say how it goes.
+
+A task (`training.localise`, `.segment`, `.points`) brings the network, the batches, the loss and the
+validation; the loop brings everything else. The same seed and the same number of steps give the same weights.
+"""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Generator, Tensor, nn
+
+from dicom_ai_node.errors import ModelError
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+
+
+class Task(Protocol):
+    """What one kind of training brings along."""
+
+    name: str
+
+    def build(self) -> nn.Module:
+        """The network with fresh weights."""
+
+    def draw(self, generator: Generator) -> dict[str, Tensor]:
+        """One batch on the CPU."""
+
+    def loss(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        """Scalar loss of a batch that is on the network's device."""
+
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        """Scores on held-out cases."""
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """How to train; `optimiser` is "adamw", or "sgd" as published (P3 table 1 with momentum 0.9)."""
+
+    optimiser: str = "adamw"
+    learning_rate: float = 2e-3
+    weight_decay: float = 5e-4
+    clip: float = 2.0
+    warmup_steps: int = 30
+    ema: float = 0.99
+    seed: int = 1
+    report_every: int = 25
+    validate_every_s: float = 420.0
+    checkpoint_every_s: float = 120.0
+
+
+def train(
+    task: Task,
+    folder: Path,
+    *,
+    minutes: float,
+    device: torch.device,
+    options: LoopOptions | None = None,
+    resume: bool = False,
+    say: Callable[[str], None],
+    on_validated: Callable[[nn.Module, dict[str, float], int], None] | None = None,
+    max_steps: int | None = None,
+) -> nn.Module:
+    """Train for so many minutes; the learning rate falls along a cosine over them.
+
+    Args:
+        task: what to train.
+        folder: checkpoints go to ``<folder>/checkpoint.pt``.
+        minutes: training time in this call and, with `resume`, in the calls before.
+        device: where the network runs.
+        options: see `LoopOptions`.
+        resume: go on from the checkpoint; without it training begins anew.
+        say: gets one line now and then.
+        on_validated: gets the averaged network, its scores and the step after each validation.
+        max_steps: stop after so many steps in all; the schedule then follows the steps, not the clock, and
+            one seed gives one result.
+
+    Returns:
+        The network with averaged weights, in evaluation mode.
+
+    Raises:
+        ModelError: `resume` without a checkpoint, or one of another task.
+    """
+    options = options or LoopOptions()
+    keep_memory_mapped()
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(options.seed)
+    generator = Generator().manual_seed(options.seed)
+    network = task.build().to(device).train()
+    average = copy.deepcopy(network).eval()
+    optimiser = _optimiser(network, options)
+    state: dict[str, Any] = {"step": 0, "seconds": 0.0}
+    if resume:
+        state = _restore(folder, task, network, average, optimiser, generator)
+    started = time.monotonic() - state["seconds"]
+    last_validation = last_checkpoint = time.monotonic()
+    step, smooth = int(state["step"]), math.nan
+    while True:
+        elapsed = time.monotonic() - started
+        progress = step / max_steps if max_steps else elapsed / (60 * minutes)
+        if progress >= 1:
+            break
+        rate = options.learning_rate * _schedule(progress, step, options)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        batch = {name: tensor.to(device, non_blocking=True) for name, tensor in task.draw(generator).items()}
+        loss = task.loss(network, batch)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(network.parameters(), options.clip)
+        if math.isfinite(float(norm)):
+            optimiser.step()
+        step += 1
+        _follow(average, network, min(options.ema, (1 + step) / (10 + step)))
+        value = float(loss.detach())
+        smooth = value if math.isnan(smooth) else 0.97 * smooth + 0.03 * value
+        if step % options.report_every == 0:
+            say(
+                f"{task.name} step {step} {elapsed / 60:.1f}/{minutes:g} min loss {smooth:.4f} "
+                f"gradient {float(norm):.2f} rate {rate:.1e} {elapsed / step:.2f} s/step"
+            )
+        now = time.monotonic()
+        if now - last_checkpoint > options.checkpoint_every_s:
+            _save(folder, task, network, average, optimiser, generator, step, now - started)
+            last_checkpoint = now
+        if now - last_validation > options.validate_every_s:
+            _validate(task, average, step, say, on_validated)
+            last_validation = time.monotonic()
+    _save(folder, task, network, average, optimiser, generator, step, time.monotonic() - started)
+    _validate(task, average, step, say, on_validated)
+    return average
+
+
+def keep_memory_mapped() -> None:
+    """Tell the C library to keep freed memory instead of handing it back after every tensor.
+
+    On CPUs the page faults of large activations otherwise cost as much as the convolutions.
+    """
+    try:
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_MMAP_MAX, 0)
+        library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    except (OSError, AttributeError):  # not glibc: slower, not wrong
+        return
+
+
+def _optimiser(network: nn.Module, options: LoopOptions) -> torch.optim.Optimizer:
+    if options.optimiser == "sgd":
+        return torch.optim.SGD(
+            network.parameters(), lr=options.learning_rate, momentum=0.9, weight_decay=options.weight_decay
+        )
+    return torch.optim.AdamW(
+        network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+    )
+
+
+def _schedule(progress: float, step: int, options: LoopOptions) -> float:
+    cosine = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    return min(1.0, (step + 1) / options.warmup_steps) * cosine
+
+
+@torch.no_grad()
+def _follow(average: nn.Module, network: nn.Module, keep: float) -> None:
+    for kept, current in zip(average.parameters(), network.parameters(), strict=True):
+        kept.lerp_(current, 1 - keep)
+
+
+def _validate(
+    task: Task,
+    network: nn.Module,
+    step: int,
+    say: Callable[[str], None],
+    on_validated: Callable[[nn.Module, dict[str, float], int], None] | None,
+) -> None:
+    with torch.inference_mode():
+        scores = task.validate(network)
+    say(f"{task.name} step {step} validation " + " ".join(f"{k}={v:.4f}" for k, v in scores.items()))
+    if on_validated is not None:
+        on_validated(network, scores, step)
+
+
+def _save(  # noqa: PLR0917 - all that a checkpoint holds
+    folder: Path,
+    task: Task,
+    network: nn.Module,
+    average: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    generator: Generator,
+    step: int,
+    seconds: float,
+) -> None:
+    unfinished = folder / "checkpoint.tmp"
+    torch.save(
+        {
+            "task": task.name,
+            "network": network.state_dict(),
+            "average": average.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "generator": generator.get_state(),
+            "step": step,
+            "seconds": seconds,
+        },
+        unfinished,
+    )
+    unfinished.replace(folder / "checkpoint.pt")
+
+
+def _restore(  # noqa: PLR0917 - all that a checkpoint holds
+    folder: Path,
+    task: Task,
+    network: nn.Module,
+    average: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    generator: Generator,
+) -> dict[str, Any]:
+    path = folder / "checkpoint.pt"
+    if not path.is_file():
+        raise ModelError(f"no checkpoint {path} to resume from; train without --resume first")
+    device = next(network.parameters()).device
+    state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    if state["task"] != task.name:
+        raise ModelError(f"{path} was trained for {state['task']}, not {task.name}; use another folder")
+    network.load_state_dict(state["network"])
+    average.load_state_dict(state["average"])
+    optimiser.load_state_dict(state["optimiser"])
+    generator.set_state(state["generator"].cpu())
+    return state

@@ -1,0 +1,184 @@
+"""ct-points: a 2-D M-SCN learns the six morphometry points on the mid-sagittal plane (P3 section 2.3.3)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from dicom_ai_node.anatomy import verse_label
+from dicom_ai_node.networks.heatmaps import gaussian_heatmaps, peak_positions
+from dicom_ai_node.networks.intensity import standardise
+from dicom_ai_node.networks.mscn import MSCN
+from dicom_ai_node.training.augment import (
+    Intensity,
+    chance,
+    normal,
+    sample_patch,
+    uniform,
+    vary_contrast,
+    vary_intensity,
+)
+from dicom_ai_node.training.cases import Case, LabelledVertebra
+from dicom_ai_node.training.losses import heatmap_loss
+
+_AIR_HU = -1024.0
+
+
+@dataclass(frozen=True)
+class PointsOptions:
+    """Sizes of ct-points.
+
+    Attributes:
+        spacing_mm: of the plane's pixels.
+        size: of the plane; rows run from head to foot, columns from anterior to posterior.
+        sigma_mm: of the target Gaussians.
+        channels, global_channels: of the M-SCN.
+        batch: planes per step.
+        tilt_degrees: standard deviation of the error of the plane's axes that training imitates.
+        jitter_mm: standard deviation of the error of its centre.
+    """
+
+    spacing_mm: float = 0.6
+    size: tuple[int, int] = (96, 96)
+    sigma_mm: float = 1.8
+    channels: tuple[int, ...] = (16, 32, 64, 96, 96)
+    global_channels: int = 16
+    batch: int = 8
+    tilt_degrees: float = 5.0
+    jitter_mm: float = 2.0
+    intensity: Intensity = field(default_factory=lambda: Intensity(thick_slices=0.0))
+
+
+class PointsTask:
+    """Planes, loss and validation for `training.loop.train`."""
+
+    name = "ct-points"
+
+    def __init__(self, training: Sequence[Case], validation: Sequence[Case], options: PointsOptions) -> None:
+        self.training, self.validation, self.options = training, validation, options
+        pairs = [(c, v) for c in training for v in c.vertebrae if v.six_points is not None]
+        self.normal_pairs = [pair for pair in pairs if not pair[1].fractured]
+        self.fractured_pairs = [pair for pair in pairs if pair[1].fractured]
+
+    def build(self) -> MSCN:
+        """A fresh network."""
+        return MSCN(2, 6, 2, self.options.channels, global_channels=self.options.global_channels)
+
+    def draw(self, generator: Generator) -> dict[str, Tensor]:
+        """A batch: `image` (batch, 2, *size) and `positions` (batch, 6, 2) in pixels [row, column]."""
+        planes = [self._plane(generator) for _ in range(self.options.batch)]
+        return {
+            "image": torch.stack([image for image, _ in planes]),
+            "positions": torch.stack([positions for _, positions in planes]),
+        }
+
+    def loss(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        """Weighted smooth L1."""
+        options = self.options
+        target = gaussian_heatmaps(batch["positions"], options.size, options.sigma_mm / options.spacing_mm)
+        return 20 * heatmap_loss(network(batch["image"]).product, target)
+
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        """Mean point error and mean absolute height error in mm, with true planes and true masks."""
+        generator = Generator().manual_seed(7)
+        device = next(network.parameters()).device
+        point_errors: list[float] = []
+        height_errors: list[float] = []
+        for case in self.validation:
+            for vertebra in case.vertebrae:
+                if vertebra.six_points is None:
+                    continue
+                image, truth = self._cut(generator, case, vertebra, exact=True)
+                positions, _ = peak_positions(network(image[None].to(device)).product.cpu())
+                difference = (positions[0] - truth) * self.options.spacing_mm
+                point_errors.append(float(torch.linalg.vector_norm(difference, dim=1).mean()))
+                error = (_heights(positions[0]) - _heights(truth)).abs() * self.options.spacing_mm
+                height_errors.append(float(error.mean()))
+        count = max(len(point_errors), 1)
+        return {
+            "point_error_mm": sum(point_errors) / count,
+            "height_error_mm": sum(height_errors) / count,
+        }
+
+    def _plane(self, generator: Generator) -> tuple[Tensor, Tensor]:
+        fractured = bool(self.fractured_pairs) and chance(generator, 0.5)
+        pairs = self.fractured_pairs if fractured else self.normal_pairs
+        case, vertebra = pairs[int(torch.randint(len(pairs), (), generator=generator))]
+        return self._cut(generator, case, vertebra, exact=False)
+
+    def _cut(
+        self, generator: Generator, case: Case, vertebra: LabelledVertebra, *, exact: bool
+    ) -> tuple[Tensor, Tensor]:
+        options = self.options
+        assert vertebra.six_points is not None
+        matrix = plane_matrix(vertebra.axes, options.spacing_mm / case.spacing_mm)
+        center = vertebra.center
+        if not exact:
+            matrix = matrix @ _tilt(generator, options.tilt_degrees) * uniform(generator, 0.85, 1.18)
+            matrix = matrix * torch.tensor(
+                [1.0, uniform(generator, 0.92, 1.08), uniform(generator, 0.92, 1.08)]
+            )
+            center = center + normal(generator, 3).clamp(-2.5, 2.5) * options.jitter_mm / case.spacing_mm
+        size = (1, *options.size)
+        image = sample_patch(case.voxels[None], center, matrix, size, outside=_AIR_HU)
+        body = (case.labels == verse_label(vertebra.level))[None]
+        mask = sample_patch(body, center, matrix, size, outside=0.0)
+        offset = torch.linalg.solve(matrix, (vertebra.six_points - center).T).T
+        positions = offset[:, 1:] + (torch.tensor(options.size) - 1) / 2
+        if exact:
+            return torch.cat([standardise(image, options.intensity.clip_hu), mask]), positions
+        # Two more slices let the three-dimensional changes of contrast and sharpness serve a plane too.
+        image = vary_intensity(generator, image.expand(3, -1, -1).clone(), options.intensity)[1:2]
+        image = standardise(image, options.intensity.clip_hu)
+        image = vary_contrast(generator, image, options.intensity)
+        return torch.cat([image, _roughen(generator, mask)]), positions
+
+
+def plane_matrix(axes: Tensor, pixel: float) -> Tensor:
+    """Columns take plane offsets [left, row, column] to voxels; rows run foot-ward, columns back-ward.
+
+    Args:
+        axes: shape (3, 3), rows left, posterior, superior.
+        pixel: edge of a pixel in voxels.
+    """
+    left, posterior, superior = axes
+    return torch.stack([left, -superior, posterior], dim=1) * pixel
+
+
+def _heights(points: Tensor) -> Tensor:
+    answer: Tensor = torch.linalg.vector_norm(points[0::2] - points[1::2], dim=1)
+    return answer
+
+
+def _tilt(generator: Generator, degrees: float) -> Tensor:
+    # The plane's own turn is taught more widely than its tilt: heights do not depend on it.
+    answer = torch.eye(3)
+    for axis, deviation in enumerate((2 * degrees, degrees, degrees)):
+        angle = math.radians(float(normal(generator, 1).clamp(-2.5, 2.5)) * deviation)
+        first, second = [other for other in range(3) if other != axis]
+        turn = torch.eye(3)
+        turn[first, first] = turn[second, second] = math.cos(angle)
+        turn[first, second], turn[second, first] = -math.sin(angle), math.sin(angle)
+        answer = answer @ turn
+    return answer
+
+
+def _roughen(generator: Generator, mask: Tensor) -> Tensor:
+    """The true mask with the faults of a predicted one: too small, too large, ragged, soft, with a hole."""
+    _, rows, columns = mask.shape
+    soft = functional.avg_pool2d(mask[None], 5, stride=1, padding=2)[0] if chance(generator, 0.7) else mask
+    ragged = functional.interpolate(
+        normal(generator, 1, 1, 9, 9), size=(rows, columns), mode="bicubic", align_corners=True
+    )[0]
+    threshold = 0.5 + 0.12 * float(normal(generator, 1)) + 0.14 * uniform(generator, 0, 1) * ragged
+    answer = torch.sigmoid((soft - threshold) * uniform(generator, 8.0, 30.0))
+    if chance(generator, 0.15):
+        row, column = (torch.rand(2, generator=generator) * torch.tensor([rows, columns])).tolist()
+        distance = (torch.arange(rows)[:, None] - row) ** 2 + (torch.arange(columns)[None] - column) ** 2
+        answer = torch.where(distance < uniform(generator, 2, 7) ** 2, 1 - answer, answer)
+    return answer

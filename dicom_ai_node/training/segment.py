@@ -1,0 +1,140 @@
+"""ct-segment: a 3-D U-Net learns background, normal and fractured body in crops (P3 section 2.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Generator, Tensor, nn
+
+from dicom_ai_node.anatomy import verse_label
+from dicom_ai_node.networks.intensity import marker, standardise
+from dicom_ai_node.networks.unet import UNet
+from dicom_ai_node.training.augment import (
+    Intensity,
+    Pose,
+    chance,
+    normal,
+    random_affine,
+    sample_patch,
+    vary_contrast,
+    vary_intensity,
+)
+from dicom_ai_node.training.cases import Case, LabelledVertebra
+from dicom_ai_node.training.losses import class_weights, dice_cross_entropy
+from dicom_ai_node.training.metrics import dice
+
+_AIR_HU = -1024.0
+CLASSES = ("background", "normal", "fractured")
+
+
+@dataclass(frozen=True)
+class SegmentOptions:
+    """Sizes of ct-segment; published: 1 mm, crops of 128x128x128, batch 4.
+
+    Attributes:
+        spacing_mm: of the cubic voxels.
+        size: of a crop (slices, rows, columns).
+        marker_sigma_mm: of the Gaussian in the second channel, which says which vertebra is meant.
+        jitter_mm: standard deviation of the localisation error that training imitates.
+        fractured: share of crops drawn from fractured vertebrae.
+        elsewhere: share of crops centred where no body is; their target is empty.
+        channels: of the U-Net.
+        batch: crops per step.
+    """
+
+    spacing_mm: float = 1.5
+    size: tuple[int, int, int] = (64, 48, 48)
+    marker_sigma_mm: float = 9.0
+    jitter_mm: float = 4.0
+    fractured: float = 0.4
+    elsewhere: float = 0.05
+    channels: tuple[int, ...] = (16, 32, 64, 96)
+    batch: int = 2
+    pose: Pose = field(
+        default_factory=lambda: Pose(degrees=(8.0, 8.0, 12.0), scale=(0.85, 1.15), stretch=0.03)
+    )
+    intensity: Intensity = field(default_factory=Intensity)
+
+
+class SegmentTask:
+    """Crops, loss and validation for `training.loop.train`."""
+
+    name = "ct-segment"
+
+    def __init__(self, training: Sequence[Case], validation: Sequence[Case], options: SegmentOptions) -> None:
+        self.training, self.validation, self.options = training, validation, options
+        pairs = [(case, vertebra) for case in training for vertebra in case.vertebrae]
+        self.normal_pairs = [pair for pair in pairs if not pair[1].fractured]
+        self.fractured_pairs = [pair for pair in pairs if pair[1].fractured]
+
+    def build(self) -> UNet:
+        """A fresh network."""
+        return UNet(2, len(CLASSES), 3, self.options.channels)
+
+    def draw(self, generator: Generator) -> dict[str, Tensor]:
+        """A batch: `image` (batch, 2, *size) and `target` (batch, *size) of class numbers."""
+        crops = [self._crop(generator) for _ in range(self.options.batch)]
+        return {
+            "image": torch.stack([image for image, _ in crops]),
+            "target": torch.stack([target for _, target in crops]),
+        }
+
+    def loss(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        """Dice with cross-entropy."""
+        weight = class_weights(1.0, 2.0, len(CLASSES)).to(batch["image"].device)
+        return dice_cross_entropy(network(batch["image"]), batch["target"], weight)
+
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        """Dice of bodies, and how often the larger class is the right one, on crops with a fixed jitter."""
+        generator = Generator().manual_seed(7)
+        device = next(network.parameters()).device
+        scores: dict[str, list[float]] = {"dice": [], "normal_right": [], "fractured_right": []}
+        for case in self.validation:
+            for vertebra in case.vertebrae:
+                jitter = normal(generator, 3) * self.options.jitter_mm / self.options.spacing_mm
+                center = vertebra.center + jitter.clamp(-4, 4)
+                image, target = self._cut(case, vertebra, center, torch.eye(3))
+                image = standardise(image, self.options.intensity.clip_hu)
+                logits = network(self._channels(image)[None].to(device))[0].cpu()
+                predicted = logits.argmax(dim=0)
+                scores["dice"].append(dice((predicted > 0).numpy(), (target > 0).numpy()))
+                said = int((predicted == 2).sum()) > int((predicted == 1).sum())
+                key = "fractured_right" if vertebra.fractured else "normal_right"
+                scores[key].append(float(said == vertebra.fractured))
+        return {name: sum(values) / max(len(values), 1) for name, values in scores.items()}
+
+    def _crop(self, generator: Generator) -> tuple[Tensor, Tensor]:
+        options = self.options
+        fractured = bool(self.fractured_pairs) and chance(generator, options.fractured)
+        pairs = self.fractured_pairs if fractured else self.normal_pairs
+        case, vertebra = pairs[int(torch.randint(len(pairs), (), generator=generator))]
+        matrix = random_affine(generator, options.pose)
+        jitter = normal(generator, 3).clamp(-2.5, 2.5) * options.jitter_mm
+        center = vertebra.center + jitter / options.spacing_mm
+        meant: LabelledVertebra | None = vertebra
+        if chance(generator, options.elsewhere):
+            # Clearly off the column: nothing is meant, nothing may be drawn.
+            aside = torch.tensor([0.0, 45.0, 45.0]) * torch.sign(normal(generator, 3))
+            center, meant = center + aside / options.spacing_mm, None
+        image, target = self._cut(case, meant, center, matrix)
+        image = vary_intensity(generator, image, options.intensity)
+        image = standardise(image, options.intensity.clip_hu)
+        return self._channels(vary_contrast(generator, image, options.intensity)), target
+
+    def _cut(
+        self, case: Case, vertebra: LabelledVertebra | None, center: Tensor, matrix: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        size = self.options.size
+        image = sample_patch(case.voxels[None], center, matrix, size, outside=_AIR_HU)[0]
+        if vertebra is None:
+            return image, torch.zeros(size, dtype=torch.int64)
+        labels = sample_patch(case.labels[None], center, matrix, size, outside=0.0, nearest=True)[0]
+        body = labels == verse_label(vertebra.level)
+        return image, body.long() * (2 if vertebra.fractured else 1)
+
+    def _channels(self, image: Tensor) -> Tensor:
+        return torch.stack(
+            [image, marker(self.options.size, self.options.marker_sigma_mm / self.options.spacing_mm)]
+        )

@@ -1,0 +1,160 @@
+"""The tasks that can be trained: what each draws from, and what its bundle says about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from dicom_ai_node.phantom.training_cases import render_training_case
+from dicom_ai_node.report import SIX_POINT_NAMES
+from dicom_ai_node.training.cases import Case, load_cases, save_case
+from dicom_ai_node.training.localise import LocaliseOptions, LocaliseTask
+from dicom_ai_node.training.loop import Task
+from dicom_ai_node.training.points import PointsOptions, PointsTask
+from dicom_ai_node.training.segment import CLASSES, SegmentOptions, SegmentTask
+
+FIRST_SEED: Final = 1000
+"""Phantoms of a training pool count from here; seeds below are kept for evaluation."""
+
+
+@dataclass(frozen=True)
+class TaskRecipe:
+    """How one task is trained on the phantom.
+
+    Attributes:
+        name: of the task and of its bundle.
+        description: one line for the bundle.
+        architecture: name of the class in `networks`.
+        arguments: of that class.
+        output_channels: what the channels of the answer mean.
+        preprocessing: spacing, size, intensities (see `inference.bundle.Preprocessing`).
+        pool_size: phantoms to draw from; the last ones are held out.
+        pool_spacing_mm: edge of their voxels.
+        pool_width_mm: edge of their field of view in the plane; None for random ones.
+        build: task from training cases and held-out cases.
+    """
+
+    name: str
+    description: str
+    architecture: str
+    arguments: Mapping[str, Any]
+    output_channels: tuple[str, ...]
+    preprocessing: Mapping[str, Any]
+    pool_size: int
+    pool_spacing_mm: float
+    pool_width_mm: float | None
+    build: Callable[[Sequence[Case], Sequence[Case]], Task]
+
+
+_LOCALISE, _SEGMENT, _POINTS = LocaliseOptions(), SegmentOptions(), PointsOptions()
+
+RECIPES: Final[Mapping[str, TaskRecipe]] = {
+    recipe.name: recipe
+    for recipe in (
+        TaskRecipe(
+            name="ct-localise",
+            description="M-SCN: one heatmap per vertebral level over a whole CT volume (P3 section 2.2)",
+            architecture="MSCN",
+            arguments={
+                "in_channels": 1,
+                "out_channels": len(_LOCALISE.levels),
+                "dimensions": 3,
+                "channels": list(_LOCALISE.channels),
+                "global_channels": _LOCALISE.global_channels,
+                "global_stride": _LOCALISE.global_stride,
+            },
+            output_channels=tuple(level.value for level in _LOCALISE.levels),
+            preprocessing={
+                "spacing_mm": _LOCALISE.spacing_mm,
+                "size": None,
+                "clip_hu": _LOCALISE.intensity.clip_hu,
+            },
+            pool_size=120,
+            pool_spacing_mm=_LOCALISE.spacing_mm,
+            pool_width_mm=None,
+            build=lambda training, held_out: LocaliseTask(training, held_out, _LOCALISE),
+        ),
+        TaskRecipe(
+            name="ct-segment",
+            description="3-D U-Net: background, normal, fractured vertebral body in a crop (P3 section 2.3)",
+            architecture="UNet",
+            arguments={
+                "in_channels": 2,
+                "out_channels": len(CLASSES),
+                "dimensions": 3,
+                "channels": list(_SEGMENT.channels),
+            },
+            output_channels=CLASSES,
+            preprocessing={
+                "spacing_mm": _SEGMENT.spacing_mm,
+                "size": _SEGMENT.size,
+                "clip_hu": _SEGMENT.intensity.clip_hu,
+                "marker_sigma_mm": _SEGMENT.marker_sigma_mm,
+            },
+            pool_size=100,
+            pool_spacing_mm=_SEGMENT.spacing_mm,
+            pool_width_mm=125.0,
+            build=lambda training, held_out: SegmentTask(training, held_out, _SEGMENT),
+        ),
+        TaskRecipe(
+            name="ct-points",
+            description="2-D M-SCN: six morphometry points on a body's mid-sagittal plane (P3 section 2.3.3)",
+            architecture="MSCN",
+            arguments={
+                "in_channels": 2,
+                "out_channels": len(SIX_POINT_NAMES),
+                "dimensions": 2,
+                "channels": list(_POINTS.channels),
+                "global_channels": _POINTS.global_channels,
+            },
+            output_channels=SIX_POINT_NAMES,
+            preprocessing={
+                "spacing_mm": _POINTS.spacing_mm,
+                "size": _POINTS.size,
+                "clip_hu": _POINTS.intensity.clip_hu,
+            },
+            pool_size=40,
+            pool_spacing_mm=0.75,
+            pool_width_mm=85.0,
+            build=lambda training, held_out: PointsTask(training, held_out, _POINTS),
+        ),
+    )
+}
+"""The tasks of this version, by name."""
+
+PLANNED_TASKS: Final = (
+    "radiograph-detect",
+    "radiograph-acuity",
+    "radiograph-points",
+    "ct-detect",
+    "ct-classify",
+    "mri-detect",
+    "mri-classify",
+    "mri-points",
+)
+"""Names that are kept for tasks of other papers; this version does not train them."""
+
+
+def phantom_pool(
+    recipe: TaskRecipe, folder: Path, say: Callable[[str], None], size: int | None = None
+) -> list[Case]:
+    """The phantoms of a recipe; those that lie in the folder already are not made again."""
+    wanted = size or recipe.pool_size
+    for seed in range(FIRST_SEED, FIRST_SEED + wanted):
+        if (folder / f"case-{seed:05d}.npz").exists():
+            continue
+        made = render_training_case(seed, recipe.pool_spacing_mm, width_mm=recipe.pool_width_mm)
+        case = Case(
+            f"{seed:05d}",
+            torch.from_numpy(made.hu),
+            torch.from_numpy(made.labels),
+            made.affine,
+            dict(made.truth),
+        )
+        save_case(case, folder)
+        say(f"{recipe.name}: phantom {seed - FIRST_SEED + 1} of {wanted}")
+    return load_cases(folder)[:wanted]
