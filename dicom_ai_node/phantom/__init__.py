@@ -5,11 +5,12 @@
     phantom = render_ct(spine, acquisition)
     phantom.hu, phantom.affine, phantom.labels, phantom.whole_labels, phantom.truth
 
-`spine` describes a person in patient LPS millimetres and knows no image. `painting` puts a person on any grid
-with the numbers of any `Palette`; `ct` is the physics of CT. `training_cases` makes labelled CTs for training.
+`spine` describes a person in patient LPS millimetres and knows no image. `painting` puts a person on any
+grid with the numbers of any `Palette`; `ct` is the physics of CT. `training_cases` makes labelled CTs to
+learn from.
 
-Truth (`truth.json`): the keys of a report's vertebrae, so that both can be compared at once; see `truth` for
-every key and `truth_schema` for the JSON schema. Label maps hold VerSe numbers (S1 is 26).
+Truth (`truth.json`): the keys of a report's vertebrae, so that both can be compared at once; see `truth`
+for every key and `truth_schema` for the JSON schema. Label maps hold VerSe numbers (S1 is 26).
 
 Needs only numpy and torch. Statistics of spine curves and pedicles: ImFusion VID, 2,116 CT spines, CC BY-SA
 4.0 (`fit_statistics`); sizes: Panjabi 1991, 1992. The same seed gives the same bytes on a CPU.

@@ -156,25 +156,35 @@ def body_field(shape: BodyShape, u: Tensor, v: Tensor, w: Tensor) -> BodyField:
     return BodyField(torch.maximum(around, wall), (w - top) * slant_upper, (bottom - w) * slant_lower)
 
 
+def rim_points(shape: BodyShape, u: list[float], share: list[float], *, upper: bool) -> Array:
+    """Points of an endplate, shape (n, 3), in the body's frame.
+
+    Args:
+        shape: the body.
+        u: distances to the left of the mid-sagittal plane (mm).
+        share: places along the depth, 0 at the anterior rim, 1 at the posterior one.
+        upper: of which endplate.
+    """
+    front, back = (shape.front_upper, shape.back_upper) if upper else (shape.front_lower, shape.back_lower)
+    left = torch.tensor(u, dtype=torch.float64)
+    v = front + (back - front) * torch.tensor(share, dtype=torch.float64)
+    points: Array = torch.stack([left, v, endplate(shape, left, v, upper=upper)], dim=1).numpy()
+    return points
+
+
 def six_points(shape: BodyShape) -> Array:
     """Shape (6, 3): the six points in the body's frame, in the order of `report.SIX_POINT_NAMES`."""
-    columns = (
-        (shape.front_upper, True),
-        (shape.front_lower, False),
-        ((shape.front_upper + shape.back_upper) / 2, True),
-        ((shape.front_lower + shape.back_lower) / 2, False),
-        (shape.back_upper, True),
-        (shape.back_lower, False),
-    )
-    zero = torch.zeros(1, dtype=torch.float64)
-    points = []
-    for v, upper in columns:
-        w = endplate(shape, zero, torch.full((1,), v, dtype=torch.float64), upper=upper)
-        points.append([0.0, v, float(w)])
-    return np.array(points)
+    points = np.empty((6, 3))
+    points[0::2] = rim_points(shape, [0.0] * 3, [0.0, 0.5, 1.0], upper=True)
+    points[1::2] = rim_points(shape, [0.0] * 3, [0.0, 0.5, 1.0], upper=False)
+    return points
 
 
 def heights(shape: BodyShape) -> Heights:
     """Distances of the three pairs of `six_points`."""
-    points = six_points(shape)
-    return Heights(*(float(np.linalg.norm(points[2 * k] - points[2 * k + 1])) for k in range(3)))
+    return heights_of(six_points(shape))
+
+
+def heights_of(points: Array) -> Heights:
+    """Distances of the three pairs of six points, shape (6, 3), in millimetres."""
+    return Heights(*(float(length) for length in np.linalg.norm(points[0::2] - points[1::2], axis=1)))

@@ -1,8 +1,9 @@
-"""The chain of body frames: where every vertebra stands and how it is turned, from real spines' statistics."""
+"""The chain of body frames: where each vertebra stands and how it is turned, as in real spines."""
 
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -74,11 +75,11 @@ def sample_steps(levels: Sequence[Level], generator: np.random.Generator, scolio
     draw = np.clip(generator.standard_normal(len(mean)), -2.5, 2.5)
     features = (mean + root @ draw).reshape(-1, 3)
     chain = [Level(name) for name in spine_statistics()["chain"]]
-    usual = {pair: features[k] for k, pair in enumerate(zip(chain, chain[1:], strict=False))}
+    usual = {pair: features[k] for k, pair in enumerate(itertools.pairwise(chain))}
     size = float(np.exp((features[:, 0] - mean.reshape(-1, 3)[:, 0])[5:].mean()))
-    rows = [usual.get(pair) for pair in zip(levels, levels[1:], strict=False)]
+    rows = [usual.get(pair) for pair in itertools.pairwise(levels)]
     last = usual[Level.L4, Level.L5]
-    for k, (upper, lower) in enumerate(zip(levels, levels[1:], strict=False)):
+    for k, (upper, lower) in enumerate(itertools.pairwise(levels)):
         if rows[k] is not None:
             continue
         if lower is Level.S1:
@@ -104,7 +105,7 @@ def sample_steps(levels: Sequence[Level], generator: np.random.Generator, scolio
 
 
 def rotation(sagittal: float, coronal: float, axial: float) -> Array:
-    """Shape (3, 3), columns left, posterior, superior: a body whose step downwards has these angles (radians)."""
+    """Shape (3, 3), columns left, posterior, superior: for a body with these angles (radians)."""
     a, c, r = sagittal, -coronal, axial
     about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
     about_y = np.array([[np.cos(c), 0, np.sin(c)], [0, 1, 0], [-np.sin(c), 0, np.cos(c)]])
@@ -114,7 +115,7 @@ def rotation(sagittal: float, coronal: float, axial: float) -> Array:
 
 
 def healthy_frames(levels: Sequence[Level], steps: Steps, generator: np.random.Generator) -> Array:
-    """Shape (levels, 4, 4): body frame -> spine frame (mm), before any fracture; the last level is at the origin.
+    """Shape (levels, 4, 4): body frame -> spine frame (mm), before fractures; the last level at the origin.
 
     Columns of the rotation are left, posterior, superior of the body.
     """

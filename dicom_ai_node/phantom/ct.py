@@ -7,7 +7,7 @@ Beam hardening, scatter, metal and motion are not simulated.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -52,7 +52,7 @@ class CtAcquisition:
     shape: tuple[int, int, int]
     affine: Array
     slice_thickness_mm: float
-    palette: CtPalette = CtPalette()
+    palette: CtPalette = field(default_factory=CtPalette)
     resolution_mm: float = 1.2
     enhancement: float = 0.0
     noise_hu: float = 12.0

@@ -38,7 +38,7 @@ HOUNSFIELD: Final[Mapping[Tissue, tuple[float, float]]] = {
     Tissue.TABLE_SHELL: (0.0, 120.0),
     Tissue.TABLE_FOAM: (-930.0, 30.0),
 }
-"""Mean and standard deviation between persons in HU at 120 kVp without contrast agent; bone follows its mineral."""
+"""Mean and deviation between persons, HU at 120 kVp without contrast agent; bone has `MINERAL_SLOPE`."""
 
 MINERAL_SLOPE: Final[Mapping[int, float]] = {80: 1.70, 100: 1.38, 120: 1.18, 140: 1.05}
 """HU per mg/cm3 of bone mineral at a tube voltage in kVp (calcium's attenuation falls with the energy)."""
@@ -89,7 +89,7 @@ class CtPalette:
 
     @classmethod
     def sample(cls, generator: np.random.Generator, *, training: bool = False) -> CtPalette:
-        """A voltage, sometimes contrast agent; for training also tissues that are brighter or darker than any."""
+        """A voltage, sometimes contrast agent; for training also tissues brighter or darker than any."""
         kvp = int(generator.choice(list(MINERAL_SLOPE), p=[0.05, 0.25, 0.6, 0.1]))
         agent: dict[Tissue, float] = {}
         if generator.random() < 0.45:

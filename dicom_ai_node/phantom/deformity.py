@@ -114,8 +114,8 @@ def _bend(shape: BodyShape, collapse: Collapse) -> Callable[[float], BodyShape]:
     def at(severity: float) -> BodyShape:
         if collapse.kind == "wedge":
             # The bowls flatten as the front goes down, else the middle would be lower than the front.
-            return _moved(shape, collapse, severity * front, 0.0, 0.0, max(0.0, 1.0 - 1.2 * severity))
-        return _moved(shape, collapse, 0.12 * severity * front, 0.0, 0.95 * severity * back, 1.0)
+            return _moved(shape, collapse, (severity * front, 0.0, 0.0), max(0.0, 1.0 - 1.2 * severity))
+        return _moved(shape, collapse, (0.12 * severity * front, 0.0, 0.95 * severity * back), 1.0)
 
     return at
 
@@ -131,14 +131,16 @@ def _crush(shape: BodyShape, collapse: Collapse, reference: float | None) -> Cal
         anterior = min(front, goal + collapse.evenness[0] * whole)
         posterior = min(back, goal + collapse.evenness[1] * whole)
         spare = max(0.0, 0.5 * (anterior + posterior) - goal) / max(dish, 0.1)
-        return _moved(shape, collapse, front - anterior, back - posterior, 0.0, min(1.0, spare))
+        return _moved(shape, collapse, (front - anterior, back - posterior, 0.0), min(1.0, spare))
 
     return at
 
 
 def _moved(
-    shape: BodyShape, collapse: Collapse, fall_front: float, fall_back: float, dish: float, spare: float
+    shape: BodyShape, collapse: Collapse, falls: tuple[float, float, float], spare: float
 ) -> BodyShape:
+    # How much front, back and middle have come down (mm), and what is left of the healthy bowls.
+    fall_front, fall_back, dish = falls
     up, down = collapse.upper_share, 1.0 - collapse.upper_share
     fall = max(fall_front, dish)
     bulge = collapse.bulge * fall * (0.3 if collapse.kind == "biconcave" else 1.0)

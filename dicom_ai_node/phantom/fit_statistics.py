@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,7 +110,7 @@ def fit(path: Path) -> dict[str, Any]:
     last: list[Array] = []
     pedicles: dict[str, list[Array]] = {level: [] for level in (*CHAIN, "L6")}
     for row, spine in enumerate(spines):
-        for (upper, p, _, _), (lower, q, _, _) in zip(spine, spine[1:], strict=False):
+        for (upper, p, _, _), (lower, q, _, _) in itertools.pairwise(spine):
             if upper in CHAIN and lower in CHAIN and CHAIN.index(lower) == CHAIN.index(upper) + 1:
                 column = 3 * CHAIN.index(upper)
                 samples[row, column : column + 3] = step_features(p, q)

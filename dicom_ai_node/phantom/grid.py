@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,23 @@ class Grid:
         edges = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(np.sqrt(edges[1] * edges[2]))
 
+    @cached_property
+    def inverse(self) -> Array:
+        """4x4, LPS millimetres -> (slice, row, column, 1)."""
+        turned: Array = np.linalg.inv(self.affine).astype(np.float64)
+        return turned
+
+    @cached_property
+    def _reach(self) -> Array:
+        # Index distance per millimetre along each axis of the grid, whatever the direction.
+        return np.sqrt((self.inverse[:3, :3] ** 2).sum(axis=1))
+
+    def misses(self, center: Array, radius: float) -> bool:
+        """Whether a ball (LPS mm) surely lies off the grid: a cheap test before `block`."""
+        index = self.inverse[:3, :3] @ center + self.inverse[:3, 3]
+        margin = self._reach * radius + 1.0
+        return bool((index + margin < 0).any() or (index - margin > np.array(self.shape) - 1).any())
+
     def slab(self, first: int, count: int) -> Grid:
         """The slices first..first+count-1 as a grid of their own."""
         affine = self.affine.copy()
@@ -46,11 +64,11 @@ class Grid:
             frame: 4x4, box frame -> LPS millimetres.
             low, high: shape (3,), corners of the box in its frame.
         """
-        corners = np.stack(np.meshgrid(*zip(low, high, strict=True), indexing="ij"), -1).reshape(-1, 3)
-        inside = np.linalg.inv(self.affine) @ frame
-        index = corners @ inside[:3, :3].T + inside[:3, 3]
-        first = np.maximum(np.ceil(index.min(axis=0) - 1.0), 0).astype(int)
-        last = np.minimum(np.floor(index.max(axis=0) + 1.0), np.array(self.shape) - 1).astype(int)
+        inside = self.inverse @ frame
+        middle = inside[:3, :3] @ (0.5 * (low + high)) + inside[:3, 3]
+        half = np.abs(inside[:3, :3]) @ (0.5 * (high - low)) + 1.0
+        first = np.maximum(np.ceil(middle - half), 0).astype(int)
+        last = np.minimum(np.floor(middle + half), np.array(self.shape) - 1).astype(int)
         if (first > last).any():
             return None
         return (
@@ -62,10 +80,13 @@ class Grid:
     def coordinates(self, frame: Array, block: Block | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Coordinates in mm of the block's voxels in a frame, as three float32 tensors.
 
-        Each is shaped to broadcast to the block: an axis along which it does not change has length 1, so
+        The frame is rigid (4x4, frame -> LPS millimetres). Each tensor is shaped to broadcast to the block:
+        an axis along which it does not change has length 1, so
         that grids that are parallel to the frame cost next to nothing.
         """
-        inside = np.linalg.inv(frame) @ self.affine
+        inside = np.empty((3, 4))
+        inside[:, :3] = frame[:3, :3].T @ self.affine[:3, :3]
+        inside[:, 3] = frame[:3, :3].T @ (self.affine[:3, 3] - frame[:3, 3])
         ranges = block or tuple(slice(0, n) for n in self.shape)
         out: list[Tensor] = []
         for row in range(3):

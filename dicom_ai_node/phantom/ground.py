@@ -116,8 +116,19 @@ def torso_profile(
     smooth_x = np.convolve(np.pad(spine_x, 30, mode="edge"), kernel, "valid")
     smooth_y = np.convolve(np.pad(spine_y, 30, mode="edge"), kernel, "valid")
 
-    marks = [hip - 120, hip, *(places[level][2] for level in (Level.S1, Level.L4, Level.L2, Level.T11, Level.T8,
-             Level.T5, Level.T2, Level.T1, Level.C6, Level.C3))]  # fmt: skip
+    above = (
+        Level.S1,
+        Level.L4,
+        Level.L2,
+        Level.T11,
+        Level.T8,
+        Level.T5,
+        Level.T2,
+        Level.T1,
+        Level.C6,
+        Level.C3,
+    )
+    marks = [hip - 120, hip, *(places[level][2] for level in above)]
     thin = girth * between(generator, 0.9, 1.1)
 
     def along(values: Sequence[float], spread: float) -> Array:

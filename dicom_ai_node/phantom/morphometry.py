@@ -1,8 +1,8 @@
 """How large healthy vertebral bodies are, level by level.
 
-Sizes are means of adults in millimetres. Endplate widths and depths: Panjabi et al. 1991 (cervical, thoracic),
-1992 (lumbar), rounded. Heights: the mean spacing of body centres (ImFusion VID) less the disc, which agrees
-with CT morphometry (vertebrae in CT are some 10 % higher than Panjabi's dry specimens).
+Sizes are means of adults in millimetres. Endplate widths and depths: Panjabi et al. 1991 (cervical and
+thoracic), 1992 (lumbar), rounded. Heights: the mean spacing of body centres (ImFusion VID) less the
+disc, which agrees with CT morphometry (vertebrae in CT are some 10 % higher than Panjabi's dry specimens).
 """
 
 from __future__ import annotations

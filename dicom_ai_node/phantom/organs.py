@@ -1,4 +1,4 @@
-"""Soft tissue: organs of chest and belly, muscles along the spine, vessels. Shapes are plain, places are right."""
+"""Soft tissue: organs of chest and belly, muscles along the spine, vessels."""
 
 from __future__ import annotations
 
@@ -248,9 +248,9 @@ def _bowel(ground: Ground, generator: np.random.Generator) -> list[Solid]:
         radius = np.array([between(generator, 15.0, 26.0) for _ in points]) * g
         out.append(Tube(path, radius, wall, in_cavity=True))
         out.append(Tube(path, radius - 3.0, _content(generator), in_cavity=True))
-        for point in points:
+        for place in points:
             size = between(generator, 16.0, 28.0) * g
-            lump = _blob(ground, np.array(point), (size, size, size), wall, generator, unevenness=0.15)
+            lump = _blob(ground, np.array(place), (size, size, size), wall, generator, unevenness=0.15)
             out.append(lump)
             out.append(
                 Ellipsoid(
@@ -280,7 +280,7 @@ def _content(generator: np.random.Generator) -> Matter:
 
 
 def muscles(ground: Ground, muscle: Matter, generator: np.random.Generator) -> list[Solid]:
-    """Erector spinae, psoas, quadratus lumborum, gluteal muscles, and the cuff of soft tissue along the column."""
+    """Erector spinae, psoas, quadratus lumborum, gluteal muscles, and the soft cuff along the column."""
     g = ground.size * around(generator, 1.0, 0.05)
     out: list[Solid] = []
     chain = [Level.C5, Level.T1, Level.T4, Level.T7, Level.T10, Level.L1, Level.L3, Level.L5, Level.S1]
@@ -297,8 +297,8 @@ def muscles(ground: Ground, muscle: Matter, generator: np.random.Generator) -> l
     for side in (1.0, -1.0):
         bulk = around(generator, 1.0, 0.06)
         erector = [ground.beside_spine(side * x, y, ground.height(level)) for level, x, y in (
-            (Level.C5, 22, 26), (Level.T1, 26, 30), (Level.T5, 27, 36), (Level.T9, 28, 39), (Level.L1, 31, 44),
-            (Level.L3, 33, 46), (Level.L5, 33, 46))]  # fmt: skip
+            (Level.C5, 22, 26), (Level.T1, 26, 30), (Level.T5, 27, 36), (Level.T9, 28, 39),
+            (Level.L1, 31, 44), (Level.L3, 33, 46), (Level.L5, 33, 46))]  # fmt: skip
         erector.append(end + np.array([side * 24.0, 26.0, 0.0]))
         out.append(
             Tube(
@@ -351,10 +351,12 @@ def vessels(ground: Ground, age: float, generator: np.random.Generator) -> list[
     artery, vein = _matter(Tissue.ARTERY, generator), _matter(Tissue.VEIN, generator)
     wide = around(generator, 1.0 + 0.004 * (age - 50.0), 0.1) * g
     course = []
-    for level, x, gap in ((Level.T4, 20, 8), (Level.T6, 20, 6), (Level.T9, 16, 10), (Level.T11, 9, 13), (Level.L1, 6, 14),
-                          (Level.L3, 6, 13), (Level.L4, 4, 12)):  # fmt: skip
+    for level, x, gap in (
+        (Level.T4, 20, 8), (Level.T6, 20, 6), (Level.T9, 16, 10), (Level.T11, 9, 13), (Level.L1, 6, 14),
+        (Level.L3, 6, 13), (Level.L4, 4, 12),
+    ):  # fmt: skip
         depth = -ground.bodies[level].front_lower if level in ground.bodies else 16.0
-        y = -depth - gap if level.region == "L" or level in (Level.T11,) else -0.55 * depth - gap
+        y = -depth - gap if level.region == "L" or level is Level.T11 else -0.55 * depth - gap
         course.append(ground.beside_spine(x * g + around(generator, 0.0, 2.0), y, ground.height(level)))
     path = np.array(course)
     radii = np.array([12.5, 12.0, 11.5, 10.8, 9.8, 9.0, 8.6]) * wide
@@ -381,13 +383,13 @@ def vessels(ground: Ground, age: float, generator: np.random.Generator) -> list[
     fork = course[-1]
     for side in (1.0, -1.0):
         ends = [
-            fork + [side * 4, 2, -4],
+            fork + np.array([side * 4, 2, -4]),
             ground.beside_spine(side * 27, -26, ground.height(Level.L5)),
             ground.places[Level.S1] + [side * 52, -44, -36],
             ground.places[Level.S1] + [side * 76, -84, -90],
         ]
         out.append(Tube(ground.to_patient(np.array(ends)), np.array([6.0, 5.6, 5.0, 5.0]) * wide, artery))
-        veins = [np.array(end) + [side * -3.0, 12.0, 0.0] for end in ends[1:]]
+        veins = [np.array(end) + np.array([side * -3.0, 12.0, 0.0]) for end in ends[1:]]
         out.append(Tube(ground.to_patient(np.array(veins)), np.full(3, 6.5) * g, vein))
     plaques = generator.poisson(max(0.0, (age - 45.0) / 4.0)) if generator.random() < 0.8 else 0
     for _ in range(int(plaques)):

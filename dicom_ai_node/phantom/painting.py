@@ -83,6 +83,8 @@ def _paint_canal(canvas: Canvas, upper: Vertebra, lower: Vertebra) -> None:
 
 
 def _paint_disc(canvas: Canvas, disc: DiscShape) -> None:
+    if canvas.grid.misses(disc.frame[:3, 3], 1.5 * disc.half_width + 10.0):
+        return
     low = np.array([-disc.half_width, disc.front, -disc.half_height]) - 1.0
     high = np.array([disc.half_width, disc.back, disc.half_height]) + 1.0
     block = canvas.grid.block(disc.frame, low, high)
@@ -137,8 +139,15 @@ def _paint_body(canvas: Canvas, vertebra: Vertebra, bodies: Tensor, whole: Tenso
         max=4.0
     )
     core = core * (1.0 - 0.7 * torch.exp(-vein))
-    noise = grain(vertebra.seed, u, v, w, canvas.grid.device) if canvas.grid.voxel_mm < 2.5 else None
-    canvas.bone(block, outside, field.inside_shell(matter.cortex, vertebra.endplate_mm), matter, core, noise)
+    noise = grain(vertebra.seed, (u, v, w), canvas.grid.device) if canvas.grid.voxel_mm < 2.5 else None
+    canvas.bone(
+        block,
+        outside,
+        field.inside_shell(matter.cortex, vertebra.endplate_mm),
+        matter,
+        density=core,
+        noise=noise,
+    )
     _mark(bodies, block, outside < 0, label)
     _mark(whole, block, outside < 0, label)
 

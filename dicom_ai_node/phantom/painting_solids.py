@@ -52,6 +52,7 @@ class Canvas:
         outside: Tensor,
         inside: Tensor,
         matter: Matter,
+        *,
         density: Tensor | float | None = None,
         noise: Tensor | None = None,
     ) -> None:
@@ -83,12 +84,13 @@ class Canvas:
 
 
 def paint_solid(canvas: Canvas, solid: Solid) -> tuple[Block, Tensor] | None:
-    """Paint one solid; the block touched and the distances in it, or None where it misses the grid (or is a tube)."""
+    """Paint one solid; the block touched and the distances in it (None off the grid, and for tubes)."""
     if isinstance(solid, Tube):
-        for k in range(len(solid.points) - 1):
-            _paint_segment(canvas, solid, k)
+        _paint_tube(canvas, solid)
         return None
     frame = solid.frame
+    if isinstance(solid, Ellipsoid) and canvas.grid.misses(frame[:3, 3], 1.3 * max(solid.radii) + 1.0):
+        return None
     if isinstance(solid, Ellipsoid):
         reach = np.array(solid.radii) * (1.0 + 1.5 * solid.unevenness) + 1.0
         block = canvas.grid.block(frame, -reach, reach)
@@ -114,7 +116,7 @@ def _fill(
     amplitude = canvas.palette.grain(matter)
     if matter.grain and amplitude > 8.0:
         seed = int(abs(matter.deviation) * 1e6)
-        noise = grain(seed, *coordinates, canvas.grid.device, cell_mm=2.0)
+        noise = grain(seed, coordinates, canvas.grid.device, cell_mm=2.0)
         value = value + amplitude * noise
         if matter.tissue is Tissue.FAECES:
             # Bubbles of gas in the mass.
@@ -154,6 +156,14 @@ def _plate(solid: Plate, u: Tensor, v: Tensor, w: Tensor) -> Tensor:
         length = float(np.sqrt(x * x + y * y + z * z))
         distance = torch.maximum(distance, (x * u + y * v + z * w - offset) / length)
     return distance
+
+
+def _paint_tube(canvas: Canvas, tube: Tube) -> None:
+    for k in range(len(tube.points) - 1):
+        start, end = tube.points[k], tube.points[k + 1]
+        widest = max(float(tube.radii[k]), float(tube.radii[k + 1])) * max(1.0, tube.flat) * 1.6 + 1.0
+        if not canvas.grid.misses(0.5 * (start + end), 0.5 * float(np.linalg.norm(end - start)) + widest):
+            _paint_segment(canvas, tube, k)
 
 
 def _paint_segment(canvas: Canvas, tube: Tube, k: int) -> None:

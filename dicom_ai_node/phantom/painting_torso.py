@@ -71,7 +71,7 @@ def _paint_lungs(trunk: Trunk, canvas: Canvas, x: Tensor, y: Tensor, z: Tensor) 
     block = (rows, slice(None), slice(None))
     value: Tensor | float = canvas.palette.tissue(trunk.lungs)
     if canvas.grid.voxel_mm < 3.0:
-        noise = grain(trunk.seed, xs, ys, zs, canvas.grid.device, cell_mm=3.0)
+        noise = grain(trunk.seed, (xs, ys, zs), canvas.grid.device, cell_mm=3.0)
         value = value + canvas.palette.grain(trunk.lungs) * noise.clamp(min=1.2).sub(1.2)
     canvas.cover(block, distance, value)
 

@@ -1,4 +1,4 @@
-"""Bones that are no vertebrae: ribs, sternum, pelvis, femora, arms. What a network must learn to leave out."""
+"""Bones that are no vertebrae, which a network must learn to leave out: ribs, sternum, pelvis, limbs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def bone(age: float, generator: np.random.Generator, core: float = 1.0, cortex: 
 def ribs(
     ground: Ground, levels: Sequence[Level], frames: Array, age: float, generator: np.random.Generator
 ) -> list[Solid]:
-    """One pair of ribs per thoracic vertebra: head at the body, neck to the transverse process, shaft in the wall."""
+    """One pair per thoracic vertebra: head at the body, neck at the transverse process, shaft in the wall."""
     out: list[Solid] = []
     matter = bone(age, generator, 0.8, 0.7)
     inside = np.linalg.inv(ground.frame)
@@ -60,7 +60,8 @@ def ribs(
                 wall = ground.on_wall(side * t, z, ground.at(z)["wall"] * 0.55)
                 blend = float(np.clip((t - first) / 0.45, 0.25, 1.0))
                 points.append(
-                    blend * wall + (1.0 - blend) * (angle + [side * 55.0 * (t - first), 0.0, z - angle[2]])
+                    blend * wall
+                    + (1.0 - blend) * (angle + np.array([side * 55.0 * (t - first), 0.0, z - angle[2]]))
                 )
                 radii.append(float(np.interp(t, [0.4, 1.5, reach], [3.9, 3.6, 3.3])))
             path = ground.to_patient(np.array(points))
@@ -190,7 +191,11 @@ def pelvis(ground: Ground, age: float, generator: np.random.Generator) -> list[S
         out.append(
             _tube(
                 ground,
-                [ischium, 0.5 * (ischium + pubis) + [0, 0, -14], pubis + [side * 8, 4, -14]],
+                [
+                    ischium,
+                    0.5 * (ischium + pubis) + np.array([0, 0, -14]),
+                    pubis + np.array([side * 8, 4, -14]),
+                ],
                 [10 * g, 6.5 * g, 8 * g],
                 matter,
             )
@@ -223,7 +228,7 @@ def pelvis(ground: Ground, age: float, generator: np.random.Generator) -> list[S
 def arms(
     ground: Ground, muscle: Matter, age: float, generator: np.random.Generator
 ) -> tuple[list[Solid], list[Solid]]:
-    """(soft parts, bones) of arms that lie beside the torso; in most scans they are held up and out of the field."""
+    """(soft parts, bones) of arms beside the torso; in most scans they are held up and out of the field."""
     if generator.random() > 0.2:
         return [], []
     soft: list[Solid] = []
@@ -241,15 +246,13 @@ def arms(
         soft.append(_tube(ground, points, [48.0, 42.0, 32.0], fat))
         soft.append(_tube(ground, points, [40.0, 36.0, 27.0], muscle))
         hard.append(_tube(ground, points[:2], [12.0, 12.0], humerus))
-        for apart in (-13.0, 13.0):
-            hard.append(
-                _tube(
-                    ground,
-                    [np.array(points[1]) + [0, apart, -8], np.array(points[2]) + [apart, 0, 0]],
-                    [8.0, 7.0],
-                    forearm,
-                )
+        near, far = np.array(points[1]), np.array(points[2])
+        hard += [
+            _tube(
+                ground, [near + np.array([0, apart, -8]), far + np.array([apart, 0, 0])], [8.0, 7.0], forearm
             )
+            for apart in (-13.0, 13.0)
+        ]
     return soft, hard
 
 

@@ -48,7 +48,7 @@ class Tube:
         points: shape (n, 3), its axis in patient LPS millimetres.
         radii: shape (n,), radius in mm at each point.
         matter: what it is made of.
-        flat: ratio of the two half axes; the long one lies along `upright`, as far as that is across the tube.
+        flat: ratio of the half axes; the long one lies along `upright`, as far as that is across the tube.
         upright: direction of the long half axis.
         in_cavity: whether it ends where the body cavity ends.
     """
@@ -63,7 +63,7 @@ class Tube:
 
 @dataclass(frozen=True)
 class Plate:
-    """A plate bent like the shell of an ellipsoid, cut by planes: the wing of the ilium, the socket of the hip.
+    """A plate bent like the shell of an ellipsoid, cut by planes: the wing of the ilium, a hip socket.
 
     Attributes:
         frame: 4x4, the ellipsoid's axes -> patient LPS millimetres.

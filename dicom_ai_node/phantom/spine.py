@@ -6,6 +6,7 @@ millimetres, the patient lying about the origin.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, cast
@@ -147,7 +148,8 @@ class Spine:
         sacrum: the segments below S1.
         discs: one below each vertebra but the last.
         trunk: everything else.
-        gradings: per level from T1 to L5 or L6 the Genant grading of the true heights, the whole spine considered.
+        gradings: per level from T1 to L5 or L6 the Genant grading of the true heights, judged in the
+            whole spine.
     """
 
     seed: int
@@ -207,12 +209,20 @@ def sample_spine(
     )
     frames = healthy_frames(levels, steps, stream(seed, "frames"))
     frames = _settle(frames, healthy, bodies, collapses)
-    frames = _pose(levels, options, stream(seed, "pose")) @ frames
-    vertebrae = _vertebrae(seed, levels, frames, healthy, bodies, collapses, steps.size, age)
+    frames = _pose(options, stream(seed, "pose")) @ frames
+    vertebrae = _vertebrae(
+        seed, levels, frames, list(zip(healthy, bodies, collapses, strict=True)), size=steps.size, age=age
+    )
     sacrum = _sacrum(vertebrae[-1], steps.size, stream(seed, "sacrum"))
     discs = _discs(vertebrae, age, stream(seed, "discs"))
     trunk = sample_trunk(
-        seed, levels, frames, [v.body for v in vertebrae], [s.frame for s in sacrum], steps.size, age
+        seed,
+        levels,
+        frames,
+        [vertebra.body for vertebra in vertebrae],
+        [segment.frame for segment in sacrum],
+        size=steps.size,
+        age=age,
     )
     return Spine(seed, age, vertebrae, sacrum, discs, trunk, gradings)
 
@@ -377,7 +387,7 @@ def _break(
             return bodies, collapses, gradings
     wanted = ", ".join(f"{level}:{kind}:{grade}" for level, (kind, grade) in plan.items())
     raise ValueError(
-        f"no spine was found with {wanted}: too many crushed neighbours leave a crush without a healthy reference"
+        f"no spine was found with {wanted}: too many crushed neighbours leave no healthy reference"
     )
 
 
@@ -403,7 +413,7 @@ def _try_to_break(
         if kind == "none" or (kind == "crush" and grade == 0):
             continue
         low, high = LOSS_BY_GRADE[grade] if grade else LOOK_ALIKE_LOSS
-        fracture = cast("FractureKind", kind)
+        fracture: FractureKind = kind
         collapse = sample_collapse(fracture, between(generator, low, high), generator)
         if kind == "crush":
             crushed[k] = collapses[k] = collapse
@@ -461,7 +471,7 @@ def _endplate_move(before: BodyShape, after: BodyShape, collapse: Collapse | Non
     return move
 
 
-def _pose(levels: Sequence[Level], options: SpineOptions, generator: np.random.Generator) -> Array:
+def _pose(options: SpineOptions, generator: np.random.Generator) -> Array:
     tilt, turn, lean = (around(generator, 0.0, options.rotation) for _ in range(3))
     pose = np.eye(4)
     pose[:3, :3] = rotation(0.6 * tilt, 0.6 * lean, turn)
@@ -482,9 +492,8 @@ def _vertebrae(
     seed: int,
     levels: Sequence[Level],
     frames: Array,
-    healthy: Sequence[BodyShape],
-    bodies: Sequence[BodyShape],
-    collapses: Sequence[Collapse | None],
+    shapes: Sequence[tuple[BodyShape, BodyShape, Collapse | None]],
+    *,
     size: float,
     age: float,
 ) -> tuple[Vertebra, ...]:
@@ -497,28 +506,28 @@ def _vertebrae(
     for k, level in enumerate(levels):
         generator = stream(seed, "vertebra", level.value)
         own = density * around(generator, 1.1 if level.region == "T" else 1.0, 0.07)
-        collapse = collapses[k]
+        healthy, body, collapse = shapes[k]
         grain = between(generator, 0.10, 0.28)
         matter = Matter(Tissue.BONE, 0.0, own, cortex, hard, grain)
         arch_matter = Matter(Tissue.BONE, 0.0, own * 1.5 + 60.0, 1.5 * cortex + 0.45, hard * 1.05, grain)
         arch = (
-            sacral_arch(healthy[k], size, generator)
+            sacral_arch(healthy, size, generator)
             if level is Level.S1
-            else sample_arch(level, healthy[k], size, generator)
+            else sample_arch(level, healthy, size, generator)
         )
         out.append(
             Vertebra(
                 level=level,
                 frame=frames[k],
-                body=bodies[k],
-                healthy=healthy[k],
+                body=body,
+                healthy=healthy,
                 arch=arch,
                 deformity=collapse.kind if collapse is not None else "none",
                 collapse=collapse,
                 matter=matter,
                 arch_matter=arch_matter,
                 endplate_mm=max(0.25, around(generator, 0.45 + 0.5 * worn, 0.12)),
-                osteophytes=_osteophytes(bodies[k], frames[k], matter, worn, generator)
+                osteophytes=_osteophytes(body, frames[k], matter, worn, generator)
                 if level.region != "S"
                 else (),
                 compaction=between(generator, 0.0, 1.2) if collapse is not None else 0.0,
@@ -592,7 +601,7 @@ def _discs(
     vertebrae: Sequence[Vertebra], age: float, generator: np.random.Generator
 ) -> tuple[DiscShape, ...]:
     discs = []
-    for above, below in zip(vertebrae, vertebrae[1:], strict=False):
+    for above, below in itertools.pairwise(vertebrae):
         low_end = above.frame @ np.array(
             [0.0, 0.0, 0.5 * (above.body.lower_front + above.body.lower_back), 1.0]
         )

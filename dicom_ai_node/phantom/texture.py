@@ -1,4 +1,4 @@
-"""Correlated noise bound to the anatomy: trabeculae, marrow, faeces, lung vessels; the same in every image."""
+"""Correlated noise bound to the anatomy (trabeculae, faeces, lung vessels): the same in every image."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def _tile(device: torch.device) -> Tensor:
 
 
 def grain(
-    seed: int, u: Tensor, v: Tensor, w: Tensor, device: torch.device, cell_mm: float = CELL_MM
+    seed: int, points: tuple[Tensor, Tensor, Tensor], device: torch.device, cell_mm: float = CELL_MM
 ) -> Tensor:
     """Noise of deviation 1 at points in mm (broadcastable), individual for every `seed`."""
     shift = stream(seed, "grain").integers(0, TILE, 3)
     index = None
-    for coordinate, offset, stride in zip((u, v, w), shift, (1, TILE, TILE * TILE), strict=True):
+    for coordinate, offset, stride in zip(points, shift, (1, TILE, TILE * TILE), strict=True):
         cell = torch.floor(coordinate * (1.0 / cell_mm)).to(torch.int32)
         part = (cell + int(offset)).bitwise_and(TILE - 1) * stride
         index = part if index is None else index + part

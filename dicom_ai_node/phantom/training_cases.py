@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from dicom_ai_node.anatomy import Level
 from dicom_ai_node.phantom.ct import CtAcquisition, for_training, render_ct, scan_range
@@ -124,25 +125,23 @@ def upright_acquisition(
 
 
 def plane_acquisition(
-    spine: Spine,
     like: CtAcquisition,
     center: Array,
     row_direction: Array,
     column_direction: Array,
+    *,
     shape: tuple[int, int, int],
     spacing_mm: tuple[float, float, float],
 ) -> CtAcquisition:
     """The same scanner's image on a small oblique grid, for example the mid-sagittal plane of one body.
 
     Args:
-        spine: unused by the geometry; kept so that the call names whose plane it is.
         like: kernel, noise, palette.
         center: LPS mm of the grid's middle.
         row_direction: unit vector from one row to the next; `column_direction` from one column to the next.
         shape: (slices, rows, columns).
         spacing_mm: of slices, rows, columns.
     """
-    del spine
     rows, columns = (
         np.asarray(row_direction, dtype=np.float64),
         np.asarray(column_direction, dtype=np.float64),
@@ -167,7 +166,5 @@ def plane_acquisition(
 
 def visible_levels(spine: Spine, acquisition: CtAcquisition, least: float = 0.9) -> tuple[Level, ...]:
     """The levels whose bodies lie in the image to at least this share."""
-    import torch
-
     grid = Grid(acquisition.shape, acquisition.affine, torch.device("cpu"))
     return tuple(v.level for v in spine.vertebrae if visible_share(v, grid) >= least)

@@ -62,10 +62,11 @@ def sample_trunk(
     frames: Array,
     bodies: Sequence[BodyShape],
     sacrum: Sequence[Array],
+    *,
     size: float,
     age: float,
 ) -> Trunk:
-    """A torso about the given vertebrae (frames: (n, 4, 4), body frame -> LPS mm), C3 to S1 and the sacrum."""
+    """A torso about vertebrae (frames: (n, 4, 4), body frame -> LPS mm), C3 to S1 and the sacrum."""
     generator = stream(seed, "trunk")
     frame = _torso_frame(levels, frames)
     inside = np.linalg.inv(frame)

@@ -1,19 +1,20 @@
 """What is true about a rendered person: the keys that a report uses, so that both can be compared at once.
 
-`truth(spine)` is plain JSON types. ``{"schema": "dicom-ai-node/truth/1", "seed", "age", "vertebrae": [...]}``, the
-vertebrae from head to tail, each with
+`truth(spine)` is plain JSON types:
+``{"schema": "dicom-ai-node/truth/1", "seed", "age", "vertebrae": [...]}``, the vertebrae from head
+to tail, each with
 
 - `level`, `verse_label`: name and number in the label maps;
-- `center_mm`: mean of the six points (S1: of its four corners), patient LPS millimetres;
-- `six_points`: where the endplates meet the anterior and posterior wall, and the middles of the endplates, all
-  in the body's own mid-sagittal plane; null for S1, whose lower end is fused;
+- `center_mm`: mean of the six points (for S1 too), patient LPS millimetres;
+- `six_points`: where the endplates meet the anterior and posterior wall, and the middles of the endplates,
+  all in the body's own mid-sagittal plane; null for S1, whose lower end is fused;
 - `corners`: the rims' outermost points, left and right at half depth too: ``{name: [x, y, z]}``;
 - `heights_mm`: anterior, middle, posterior (distances of the pairs) and the reference of the Genant loss;
 - `height_loss`, `genant_grade`, `deformity`, `fractured`: as `genant.grade_spine` says of the true heights;
   null for C3-C7 and S1, which Genant's method does not cover (`fractured` is false there);
 - `loss_before`: the loss of the same body before it broke, by the same rule;
-- `axes`: unit vectors `left`, `posterior`, `superior` of the body's own frame: superior stands across the mean
-  of both endplates;
+- `axes`: unit vectors `left`, `posterior`, `superior` of the body's own frame: superior stands across the
+  mean of both endplates;
 - `disease`: list of diseases of this vertebra ("OVCF" where it is fractured);
 - `density_mg_cm3`: bone mineral of the cancellous core;
 - `visible`: how much of the body lies in the image, 0..1 (1 where no image was rendered).
@@ -25,11 +26,10 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from dicom_ai_node.anatomy import Level, verse_label
 from dicom_ai_node.genant import Heights, grade_spine
-from dicom_ai_node.phantom.body import endplate, heights, six_points
+from dicom_ai_node.phantom.body import heights, heights_of, rim_points, six_points
 from dicom_ai_node.phantom.grid import Grid
 from dicom_ai_node.phantom.spine import Spine, Vertebra
 from dicom_ai_node.report import SIX_POINT_NAMES
@@ -37,6 +37,7 @@ from dicom_ai_node.report import SIX_POINT_NAMES
 Array = npt.NDArray[np.float64]
 
 SCHEMA: Final = "dicom-ai-node/truth/1"
+RIM_SIDES: Final = ("anterior", "posterior", "left", "right")
 
 
 def truth(spine: Spine, grid: Grid | None = None) -> dict[str, Any]:
@@ -52,8 +53,9 @@ def truth(spine: Spine, grid: Grid | None = None) -> dict[str, Any]:
 def vertebra_truth(spine: Spine, vertebra: Vertebra, grid: Grid | None = None) -> dict[str, Any]:
     """The entry of one vertebra."""
     level = vertebra.level
-    points = to_patient(vertebra.frame, six_points(vertebra.body))
-    measured = heights(vertebra.body)
+    own = six_points(vertebra.body)
+    measured = heights_of(own)
+    points = to_patient(vertebra.frame, own)
     grading = spine.gradings.get(level)
     complete = level is not Level.S1
     center, axes = body_frame(points)
@@ -94,8 +96,8 @@ def _loss_before(measured: Heights) -> float:
 def body_frame(points: Array) -> tuple[Array, Array]:
     """(center, axes) of a body from its six points, shape (6, 3) in LPS millimetres.
 
-    The rows of `axes`, shape (3, 3), are left, posterior and superior; posterior is the mean direction of both
-    endplates, superior stands across it in the plane of the points.
+    The rows of `axes`, shape (3, 3), are left, posterior and superior; posterior is the mean direction of
+    both endplates, superior stands across it in the plane of the points.
     """
     center = points.mean(axis=0)
     posterior = _unit(points[4] - points[0]) + _unit(points[5] - points[1])
@@ -127,24 +129,13 @@ def visible_share(vertebra: Vertebra, grid: Grid) -> float:
 def _rim(vertebra: Vertebra) -> dict[str, Array]:
     body = vertebra.body
     out = {}
-    for name, upper in (("superior", True), ("inferior", False)):
-        front = body.front_upper if upper else body.front_lower
-        back = body.back_upper if upper else body.back_lower
-        half = body.half_width_upper if upper else body.half_width_lower
-        widest = front + 0.6 * (back - front)
-        for side, u, v in (
-            ("anterior", 0.0, front),
-            ("posterior", 0.0, back),
-            ("left", half, widest),
-            ("right", -half, widest),
-        ):
-            w = endplate(
-                body,
-                torch.tensor([u], dtype=torch.float64),
-                torch.tensor([v], dtype=torch.float64),
-                upper=upper,
-            )
-            out[f"{side}_{name}"] = to_patient(vertebra.frame, np.array([[u, v, float(w)]]))[0]
+    for name, half, upper in (
+        ("superior", body.half_width_upper, True),
+        ("inferior", body.half_width_lower, False),
+    ):
+        points = rim_points(body, [0.0, 0.0, half, -half], [0.0, 1.0, 0.6, 0.6], upper=upper)
+        placed = to_patient(vertebra.frame, points)
+        out.update({f"{side}_{name}": placed[k] for k, side in enumerate(RIM_SIDES)})
     return out
 
 
@@ -163,8 +154,11 @@ def truth_schema() -> dict[str, Any]:
 
     def record(properties: dict[str, Any]) -> dict[str, Any]:
         return {
-            "type": "object", "properties": properties, "required": list(properties), "additionalProperties": False,
-        }  # fmt: skip
+            "type": "object",
+            "properties": properties,
+            "required": list(properties),
+            "additionalProperties": False,
+        }
 
     def maybe(kind: dict[str, Any]) -> dict[str, Any]:
         return {"anyOf": [kind, {"type": "null"}]}
