@@ -129,7 +129,8 @@ def choose_stack(slices: Sequence[Slice], rules: CtRoute) -> Shape:
         groups = [group for group in stacks(slices) if group]
         return _among(slices, groups, rules, mixed=str(error))
     sent = tuple(item for k, item in enumerate(whole.slices) if k not in whole.interpolated)
-    gaps = (f"{len(whole.interpolated)} missing slices are bridged ([routes.ct] max_gap_mm)",)
+    count = len(whole.interpolated)
+    gaps = (f"{count} missing slice{'s' if count > 1 else ''} bridged ([routes.ct] max_gap_mm)",)
     return _leaving_out(Shape(sent, notes=gaps if whole.interpolated else ()), slices)
 
 

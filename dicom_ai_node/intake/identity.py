@@ -32,6 +32,7 @@ _TAGS: Final[Mapping[int, str]] = {
     0x0020000D: "StudyInstanceUID",
     0x0020000E: "SeriesInstanceUID",
 }
+_FIRST_TAG: Final = 0x00080000
 _LAST_TAG: Final = max(_TAGS)
 _REQUIRED: Final = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
@@ -49,7 +50,8 @@ _SHORT_VRS: Final = frozenset(
     )
 )  # fmt: skip
 _DEEPEST_SEQUENCE: Final = 32
-_INFLATED_HEADER_BYTES: Final = 16 * 1024 * 1024
+_HEADER_BYTES: Final = 4 * 1024 * 1024
+"""As far as pydicom is let look for the UIDs; 8 bytes of zeros are an element to it, and take it 3 µs."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def _fast(data: bytes | memoryview, transfer_syntax_uid: str) -> dict[str, str]:
         if tag > _LAST_TAG:
             return values
         # elements rise (PS3.5 7.1); where they do not, this is no data set or not in this encoding
-        if tag <= previous or (tag >> 16) < 0x0008:
+        if tag <= previous or tag < _FIRST_TAG:
             raise _Unusual
         previous = tag
         if length == _UNDEFINED:
@@ -165,16 +167,17 @@ def _after_sequence(data: bytes | memoryview, position: int, explicit: bool, dep
 
 
 def _thorough(data: bytes | memoryview, transfer_syntax_uid: str) -> dict[str, str]:
-    raw = bytes(data)
+    deflated = transfer_syntax_uid == DeflatedExplicitVRLittleEndian
+    raw = bytes(data if deflated else data[:_HEADER_BYTES])
     try:
-        if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
-            # only the header is wanted, and a few bytes can inflate to gigabytes
-            raw = zlib.decompressobj(-zlib.MAX_WBITS).decompress(raw, _INFLATED_HEADER_BYTES)
+        if deflated:
+            # a few bytes can inflate to gigabytes
+            raw = zlib.decompressobj(-zlib.MAX_WBITS).decompress(raw, _HEADER_BYTES)
         found = read_dataset(
             BytesIO(raw),
             is_implicit_VR=transfer_syntax_uid == ImplicitVRLittleEndian,
             is_little_endian=transfer_syntax_uid != ExplicitVRBigEndian,
-            stop_when=lambda tag, _vr, _length: tag > _LAST_TAG,
+            stop_when=lambda tag, _vr, _length: not _FIRST_TAG <= tag <= _LAST_TAG,
             specific_tags=[Tag(tag) for tag in _TAGS],
         )
         return {
