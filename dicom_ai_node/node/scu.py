@@ -127,6 +127,7 @@ class Sender:
         self._connection_timeout_s = connection_timeout_s
         self._response_timeout_s = response_timeout_s
         self._association: Association | None = None
+        self._socket: socket.socket | None = None
         self._down: str | None = None
 
     def __enter__(self) -> Self:
@@ -140,6 +141,9 @@ class Sender:
     ) -> None:
         if self._association is not None and self._association.is_established:
             self._association.release()
+        if self._socket is not None:
+            # pynetdicom leaves the socket open when the peer was the first to go.
+            self._socket.close()
 
     def connect(self) -> None:
         """Open the association if it is not open.
@@ -165,7 +169,7 @@ class Sender:
             contexts=_contexts(self._parcels.values()),
             ae_title=self._destination.ae_title,
             max_pdu=MAXIMUM_PDU_BYTES,
-            evt_handlers=[(evt.EVT_CONN_OPEN, _send_at_once)],
+            evt_handlers=[(evt.EVT_CONN_OPEN, self._send_at_once)],
         )
         if association.is_established:
             self._association = association
@@ -209,6 +213,13 @@ class Sender:
         )
         return parcel.path if exact else dcmread(parcel.path)
 
+    def _send_at_once(self, event: evt.Event) -> None:
+        transport = event.assoc.dul.socket
+        if transport is not None and transport.socket is not None:
+            self._socket = transport.socket
+            # Nagle's wait for a full segment costs 40 ms a message with peers that acknowledge late.
+            transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
     def _place(self) -> str:
         peer = self._destination
         return f"{peer.ae_title} at {peer.host}:{peer.port}"
@@ -247,10 +258,3 @@ def _contexts(parcels: Any) -> list[PresentationContext]:
 def _outcome(parcel: _Parcel, status: int | None, text: str) -> Outcome:
     stored = status is not None and code_to_category(status) in ("Success", "Warning")
     return Outcome(parcel.path.name, parcel.sop_class_uid, parcel.sop_instance_uid, stored, status, text)
-
-
-def _send_at_once(event: evt.Event) -> None:
-    # Nagle's wait for a full segment costs 40 ms a message with peers that delay their acknowledgements.
-    transport = event.assoc.dul.socket
-    if transport is not None and transport.socket is not None:
-        transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

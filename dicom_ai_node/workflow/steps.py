@@ -112,14 +112,20 @@ def _source(paths: Sequence[Path], modality: str) -> Source:
     raise InputError(f"none of {len(paths)} files has a readable header; send the series again")
 
 
-def node_steps(settings: Settings) -> Steps:
-    """The steps as the node takes them: the pipelines of `pipelines`, the encoders of `results`."""
+def node_steps(settings: Settings, *, secondary_capture: bool = False) -> Steps:
+    """The steps as the node takes them: the pipelines of `pipelines`, the encoders of `results`.
+
+    A Secondary Capture is made where a destination wants one, or where `secondary_capture` says so.
+    """
     # Here and not above: whoever only asks for the types must not wait for torch.
     from dicom_ai_node.imaging.volume import load_volume  # noqa: PLC0415
     from dicom_ai_node.pipelines.analyse import analyse  # noqa: PLC0415
-    from dicom_ai_node.results.encode import encode  # noqa: PLC0415
+    from dicom_ai_node.results.encode import EncodeSettings, encode  # noqa: PLC0415
     from dicom_ai_node.results.source import SourceSeries  # noqa: PLC0415
     from dicom_ai_node.results.validate import validate  # noqa: PLC0415
+
+    wanted = any("sc" in destination.results for destination in settings.destinations)
+    how = EncodeSettings(secondary_capture=secondary_capture or wanted)
 
     def analysed(pipeline: str, paths: Sequence[Path], progress: Progress) -> tuple[Analysis, SourceSeries]:
         analysis, volume = analyse(pipeline, paths, settings, progress)
@@ -136,7 +142,7 @@ def node_steps(settings: Settings) -> Steps:
 
     return Steps(
         analyse=analysed,
-        encode=lambda analysis, series, folder: encode(analysis, series, folder, settings.results),
+        encode=lambda analysis, series, folder: encode(analysis, series, folder, how),
         validate=validate,
         source=source,
     )

@@ -28,12 +28,12 @@ def make_node(tmp_path: Path) -> Iterator[Callable[..., NodeProcess]]:
     """Makes a node that delivers to the given archives; `start` starts it."""
     made: list[NodeProcess] = []
 
-    def make(*archives: Any, **settings: Any) -> NodeProcess:
-        node = NodeProcess(write_config(tmp_path / f"node-{len(made)}", archives, **settings))
+    def make(*archives: Any, reborn: bool = False, **settings: Any) -> NodeProcess:
+        config = write_config(tmp_path / f"node-{len(made)}", archives, **settings)
+        node = NodeProcess(config, reborn=reborn)
         made.append(node)
         return node
 
     yield make
     for node in made:
-        if node.process is not None:
-            node.kill()
+        node.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -27,6 +28,9 @@ from dicom_ai_node.config import Settings, load_settings
 from dicom_ai_node.node.scu import send
 from dicom_ai_node.workflow.ledger import Ledger, database_url
 from dicom_ai_node.workflow.plan import Summary
+
+PATIENCE_S = 180.0
+"""How long a test waits for what must happen; on a busy machine a node needs its time to start."""
 
 HERE = Path(__file__).resolve().parent
 
@@ -110,44 +114,65 @@ def study_uid(paths: Sequence[Path]) -> str:
 
 
 class NodeProcess:
-    """`serve` in a process of its own, with its log lines as they come."""
+    """`serve` in a process of its own, with its log lines as they come.
 
-    def __init__(self, config: Path) -> None:
+    Args:
+        config: its node.toml.
+        reborn: started again and again: forked from a process that has imported everything.
+    """
+
+    def __init__(self, config: Path, *, reborn: bool = False) -> None:
         self.config = config
         self.settings: Settings = load_settings(config)
         self.host, self.port = "127.0.0.1", self.settings.node.port
         self.ae_title = self.settings.node.ae_title
         self.lines: list[dict[str, Any]] = []
+        self.pid = 0
         self._events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self.process: subprocess.Popen[str] | None = None
+        self._reborn = reborn
+        self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
+        """Start the node; returns before it listens (`wait_for("ready")`)."""
         self._events = queue.SimpleQueue()
-        self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "fast_node.py"), str(self.config)],
+        if self._process is None:
+            self._launch()
+        assert self._process is not None
+        self.pid = self._process.pid
+        if self._reborn:
+            assert self._process.stdin is not None
+            assert self._process.stdout is not None
+            self._process.stdin.write("start\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+            while not line.strip().isdigit():
+                line = self._process.stdout.readline()
+            self.pid = int(line)
+
+    def _launch(self) -> None:
+        command = [sys.executable, str(HERE / "fast_node.py"), str(self.config)]
+        self._process = subprocess.Popen(
+            [*command, "nursery"] if self._reborn else command,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=environment,
+            env={**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"},
         )
-        assert self.process.stderr is not None
-        self._reader = threading.Thread(
-            target=self._read, args=(self.process.stderr, self._events), daemon=True
-        )
+        self._reader = threading.Thread(target=self._read, args=(self._process.stderr,), daemon=True)
         self._reader.start()
 
-    def _read(self, stream: Any, events: queue.SimpleQueue[dict[str, Any]]) -> None:
+    def _read(self, stream: Any) -> None:
         for line in stream:
             try:
                 said = json.loads(line)
             except ValueError:
                 said = {"event": "not json", "line": line}
             self.lines.append(said)
-            events.put(said)
+            self._events.put(said)
 
-    def wait_for(self, event: str, timeout_s: float = 30.0, **values: Any) -> dict[str, Any]:
-        """The next log line of that event (with these values) of the running process."""
+    def wait_for(self, event: str, timeout_s: float = PATIENCE_S, **values: Any) -> dict[str, Any]:
+        """The next log line of that event (with these values) since the last start."""
         deadline = time.monotonic() + timeout_s
         while True:
             try:
@@ -159,25 +184,33 @@ class NodeProcess:
                 return said
 
     def kill(self) -> None:
-        assert self.process is not None
-        self.process.send_signal(signal.SIGKILL)
-        self.close()
+        """End the node as a power cut would."""
+        os.kill(self.pid, signal.SIGKILL)
+        if not self._reborn:
+            self.close()
 
     def terminate(self) -> int:
-        assert self.process is not None
-        self.process.terminate()
-        code = self.process.wait(timeout=30)
+        """Ask the node to stop; returns its exit code."""
+        assert self._process is not None
+        self._process.terminate()
+        code = self._process.wait(timeout=PATIENCE_S)
         self.close()
         return code
 
     def close(self) -> None:
-        if self.process is not None:
-            self.process.wait(timeout=30)
-            self._reader.join(timeout=10)
-            for stream in (self.process.stdout, self.process.stderr):
-                assert stream is not None
+        """End whatever still runs."""
+        if self._process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        self._process.kill()
+        self._process.wait(timeout=PATIENCE_S)
+        self._reader.join(timeout=10)
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            assert stream is not None
+            with contextlib.suppress(BrokenPipeError):
                 stream.close()
-            self.process = None
+        self._process = None
 
     def send(self, paths: Sequence[Path]) -> None:
         outcomes = send(paths, self)
@@ -187,7 +220,7 @@ class NodeProcess:
         with Ledger(database_url(self.settings)) as ledger:
             return ledger.summaries()
 
-    def wait_until_concluded(self, jobs: int = 1, timeout_s: float = 40.0) -> list[Summary]:
+    def wait_until_concluded(self, jobs: int = 1, timeout_s: float = PATIENCE_S) -> list[Summary]:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             found = self.summaries()
@@ -232,7 +265,7 @@ def write_config(
             f"port = {archive.port}",
             f"retry_attempts = {retry_attempts}",
             f"retry_first_seconds = {retry_first_seconds}",
-            "timeout_seconds = 5.0",
+            "timeout_seconds = 60.0",
         ]
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "node.toml"

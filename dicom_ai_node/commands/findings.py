@@ -1,0 +1,67 @@
+"""What a report says, as a table for people."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from dicom_ai_node.report import SpineReport, Vertebra
+
+_GRADE_COLOURS = {0: "green", 1: "yellow", 2: "dark_orange", 3: "red"}
+_NOTHING = "-"
+
+
+def findings_table(report: SpineReport, title: str | None = None) -> Table:
+    """One row per vertebra: level, heights in millimetres, loss, Genant grade, type of deformity, density."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("level")
+    for name in ("anterior mm", "middle mm", "posterior mm", "loss", "grade"):
+        table.add_column(name, justify="right")
+    table.add_column("type")
+    table.add_column("fracture", justify="right")
+    table.add_column("HU", justify="right")
+    for vertebra in report:
+        table.add_row(*_row(vertebra))
+    return table
+
+
+def in_one_line(report: SpineReport) -> str:
+    """The report in a sentence."""
+    if report.status == "not-analysable":
+        return "could not be analysed: " + "; ".join(reason.text for reason in report.reasons)
+    levels = [vertebra.level.value for vertebra in report]
+    if not levels:
+        return "no vertebra was found"
+    span = levels[0] if len(levels) == 1 else f"{levels[0]} to {levels[-1]}"
+    broken = [
+        f"{vertebra.level.value} {vertebra.deformity} grade {vertebra.genant_grade}"
+        for vertebra in report
+        if vertebra.fractured
+    ]
+    return f"{len(levels)} vertebrae, {span}; " + (", ".join(broken) or "no fracture")
+
+
+def _row(vertebra: Vertebra) -> list[str]:
+    heights = vertebra.heights_mm
+    measured = [None] * 3 if heights is None else [heights.anterior, heights.middle, heights.posterior]
+    level = vertebra.level.value
+    if vertebra.level_confidence < 0.9 and vertebra.level_alternatives:
+        other = max(vertebra.level_alternatives, key=lambda name: vertebra.level_alternatives[name])
+        level += f" (or {other})"
+    probability = vertebra.fracture_probability
+    if vertebra.fractured is None:
+        fractured = "; ".join(reason.code for reason in vertebra.reasons) or _NOTHING
+    else:
+        fractured = "yes" if vertebra.fractured else "no"
+    return [
+        level,
+        *(_NOTHING if value is None else f"{value:.1f}" for value in measured),
+        _NOTHING if vertebra.height_loss is None else f"{max(vertebra.height_loss, 0.0):.0%}",
+        _grade(vertebra.genant_grade),
+        vertebra.deformity or _NOTHING,
+        fractured if probability is None else f"{fractured} ({probability:.2f})",
+        _NOTHING if vertebra.mean_hu is None else f"{vertebra.mean_hu:.0f}",
+    ]
+
+
+def _grade(grade: int | None) -> str:
+    return _NOTHING if grade is None else f"[{_GRADE_COLOURS[grade]}]{grade}[/]"
