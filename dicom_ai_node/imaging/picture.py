@@ -155,12 +155,13 @@ def _colour_bodies(
 
 
 def _draw_points(draw: ImageDraw.ImageDraw, sheet: CurvedReformat, seen: Sequence[Vertebra]) -> None:
+    r = float(np.clip(1.3 / sheet.spacing_mm, 3.0, 5.0))
     for vertebra in seen:
         if vertebra.six_points is None:
             continue
         for row, column in sheet.to_pixels(vertebra.six_points.to_array()):
             x, y = column + _LEFT, row + _TOP
-            draw.ellipse((x - 5, y - 5, x + 5, y + 5), fill=POINT_COLOUR, outline=(0, 0, 0), width=1)
+            draw.ellipse((x - r, y - r, x + r, y + r), fill=POINT_COLOUR, outline=(0, 0, 0), width=1)
 
 
 def _draw_names(
