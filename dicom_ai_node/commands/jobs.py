@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from dicom_ai_node.config import load_settings
@@ -58,9 +59,9 @@ def list_jobs(
             _short(item.job.id),
             f"[{colour}]{standing}[/]",
             _time(item.created_at),
-            item.job.calling_ae_title,
+            escape(item.job.calling_ae_title),
             f"{item.job.instances} {item.job.modality}",
-            item.reason or "; ".join(item.job.reasons),
+            escape(item.reason or "; ".join(item.job.reasons)),
         )
     Console().print(table if found else "no jobs")
 
@@ -78,12 +79,17 @@ def show_job(job: JobArgument, config: ConfigOption = None, as_json: JsonOption 
     for key, value in summary.to_dict().items():
         if value not in (None, "", {}, []):
             shown = _time(value) if key.endswith("_at") else value
-            console.print(f"{key.replace('_', ' ')}: {shown}", highlight=False, soft_wrap=True)
+            console.print(f"{key.replace('_', ' ')}: {shown}", highlight=False, soft_wrap=True, markup=False)
     table = Table("round", "run", "attempt", "status", "when", "said")
     for run in runs:
         kind = run.name.kind if run.name.destination is None else f"{run.name.kind} to {run.name.destination}"
         table.add_row(
-            str(run.name.round), kind, str(run.name.attempt), run.status, _time(run.updated_at), _said(run)
+            str(run.name.round),
+            kind,
+            str(run.name.attempt),
+            run.status,
+            _time(run.updated_at),
+            escape(_said(run)),
         )
     console.print(table)
 

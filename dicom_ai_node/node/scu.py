@@ -34,6 +34,8 @@ CONNECTION_TIMEOUT_S: Final = 10.0
 RESPONSE_TIMEOUT_S: Final = 60.0
 MAXIMUM_PDU_BYTES: Final = 131072
 
+VERIFICATION_SOP_CLASS: Final = "1.2.840.10008.1.1"
+
 _CONVERTIBLE: Final = (ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
 
 
@@ -102,6 +104,26 @@ def send(
     with Sender(paths, destination, calling_ae_title=calling_ae_title) as sender:
         sender.connect()
         return [sender.store(path) for path in paths]
+
+
+def echo(destination: Peer, *, calling_ae_title: str = CALLING_AE_TITLE) -> str | None:
+    """Ask with C-ECHO whether an archive is there; None if it is, else what is wrong."""
+    entity = AE(calling_ae_title)
+    entity.connection_timeout = entity.acse_timeout = entity.dimse_timeout = CONNECTION_TIMEOUT_S
+    association = entity.associate(
+        destination.host,
+        destination.port,
+        contexts=[build_context(VERIFICATION_SOP_CLASS)],
+        ae_title=destination.ae_title,
+    )
+    place = f"{destination.ae_title} at {destination.host}:{destination.port}"
+    if not association.is_established:
+        return f"{place}: {_why_not(association)}"
+    answer = association.send_c_echo()
+    association.release()
+    if "Status" not in answer or answer.Status != 0:
+        return f"{place}: no success to C-ECHO"
+    return None
 
 
 class Sender:
@@ -174,13 +196,7 @@ class Sender:
         if association.is_established:
             self._association = association
             return
-        if association.is_rejected:
-            answer = association.acceptor.primitive
-            reason = getattr(answer, "reason_str", "no reason given")
-            raise self._lost(f"the association was rejected ({reason})")
-        if association.acceptor.primitive is None:
-            raise self._lost("no connection, or no answer")
-        raise self._lost("no proposed SOP class was accepted, or the association was aborted")
+        raise self._lost(_why_not(association))
 
     def store(self, path: Path) -> Outcome:
         """Send one of the files; network trouble is an outcome too, and ends this sender's attempts."""
@@ -229,6 +245,16 @@ class Sender:
             f"{self._place()}: {what}. Check that the archive runs and knows {self._calling_ae_title}."
         )
         return TransientError(self._down)
+
+
+def _why_not(association: Association) -> str:
+    """Why an association was not established."""
+    answer = association.acceptor.primitive
+    if association.is_rejected:
+        return f"the association was rejected ({getattr(answer, 'reason_str', 'no reason given')})"
+    if answer is None:
+        return "no connection, or no answer"
+    return "no proposed SOP class was accepted, or the association was aborted"
 
 
 def _parcel(path: Path) -> _Parcel:

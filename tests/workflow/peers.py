@@ -29,6 +29,9 @@ from dicom_ai_node.node.scu import send
 from dicom_ai_node.workflow.ledger import Ledger, database_url
 from dicom_ai_node.workflow.plan import Summary
 
+SLICES = 15
+"""How many slices a series has, if nothing else is said: enough for the router."""
+
 PATIENCE_S = 180.0
 """How long a test waits for what must happen; on a busy machine a node needs its time to start."""
 
@@ -77,7 +80,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def ct_series(folder: Path, number: int, *, slices: int = 20, words: str = "", first: int = 0) -> list[Path]:
+def ct_series(
+    folder: Path, number: int, *, slices: int = SLICES, words: str = "", first: int = 0
+) -> list[Path]:
     """Axial CT slices of 16x16 pixels, 5 mm apart: enough for the router, nothing for a radiologist."""
     folder.mkdir(parents=True, exist_ok=True)
     root = f"1.2.826.0.1.3680043.8.498.{number}"
@@ -92,7 +97,7 @@ def _ct_slice(folder: Path, root: str, index: int, words: str) -> Path:
     image.Modality, image.SeriesDescription = "CT", words
     image.PatientID, image.PatientName = "P1", "Test^Spine"
     image.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
-    image.ImageOrientationPatient, image.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [-8, -8, 5.0 * index]
+    image.ImageOrientationPatient, image.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [-8, -8, 5.8 * index]
     image.PixelSpacing, image.SliceThickness = [1, 1], 5
     image.SeriesNumber, image.InstanceNumber = 1, index + 1
     image.Rows = image.Columns = 16
@@ -128,6 +133,7 @@ class NodeProcess:
         self.ae_title = self.settings.node.ae_title
         self.lines: list[dict[str, Any]] = []
         self.pid = 0
+        self.kills = 0
         self._events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._reborn = reborn
         self._process: subprocess.Popen[str] | None = None
@@ -185,7 +191,11 @@ class NodeProcess:
 
     def kill(self) -> None:
         """End the node as a power cut would."""
+        if self.pid == 0:
+            return
+        self.kills += 1
         os.kill(self.pid, signal.SIGKILL)
+        self.pid = 0
         if not self._reborn:
             self.close()
 
@@ -201,8 +211,9 @@ class NodeProcess:
         """End whatever still runs."""
         if self._process is None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
         self._process.kill()
         self._process.wait(timeout=PATIENCE_S)
         self._reader.join(timeout=10)

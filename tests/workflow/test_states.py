@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from peers import Archive, NodeProcess, ct_series, free_port, study_uid
+from peers import SLICES, Archive, NodeProcess, ct_series, free_port, study_uid
 
 from dicom_ai_node.workflow.job import State
 
@@ -94,14 +94,14 @@ def test_late_slices_make_a_superseding_analysis(
     node = running(make_node(archive))
     node.send(ct_series(tmp_path / "early", 40))
     node.wait_for("concluded", state="delivered")
-    node.send(ct_series(tmp_path / "late", 40, first=20, slices=5))
+    node.send(ct_series(tmp_path / "late", 40, first=SLICES, slices=5))
     node.wait_for("concluded", state="delivered")
     first, second = node.summaries()
     assert (first.job.generation, second.job.generation) == (1, 2)
-    assert (first.job.instances, second.job.instances) == (20, 25)
+    assert (first.job.instances, second.job.instances) == (SLICES, SLICES + 5)
     assert len({uid for uid, _, _ in archive.received}) == 6
 
-    node.send(ct_series(tmp_path / "again", 40, first=20, slices=5))
+    node.send(ct_series(tmp_path / "again", 40, first=SLICES, slices=5))
     node.send(ct_series(tmp_path / "other", 41))
     node.wait_for("concluded", state="delivered")
     assert len(node.summaries()) == 3, "instances that were there before start nothing"
