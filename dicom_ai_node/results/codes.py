@@ -38,6 +38,8 @@ SEGMENTATION_DERIVATION: Final = _dcm("113076", "Segmentation")
 """CID 7203 Image Derivation."""
 MULTIPLANAR_REFORMATTING: Final = _dcm("113072", "Multiplanar reformatting")
 """CID 7203 Image Derivation."""
+CURVED_MULTIPLANAR_REFORMATTING: Final = _dcm("113073", "Curved multiplanar reformatting")
+"""CID 7203 Image Derivation."""
 PROCESSING_EQUIPMENT: Final = _dcm("109102", "Processing Equipment")
 """CID 7005 Contributing Equipment Purpose of Reference; asked for by IHE AI Results."""
 SOURCE: Final = _sct("260753009", "Source")

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from pydicom.charset import python_encoding
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
@@ -20,6 +19,7 @@ from dicom_ai_node import __version__
 from dicom_ai_node.anatomy import PRIVATE_CODING_SCHEME
 from dicom_ai_node.report import Algorithm
 from dicom_ai_node.results import codes
+from dicom_ai_node.results.copied import PATIENT_AND_STUDY, TRIAL, TRIAL_REQUIRED, TYPE_2
 from dicom_ai_node.results.identity import (
     DEVICE_UID,
     IMPLEMENTATION_CLASS_UID,
@@ -32,55 +32,6 @@ from dicom_ai_node.results.source import ImageReference, SourceImages
 
 RESEARCH_USE_ONLY: Final = "RESEARCH USE ONLY"
 SERIAL_NUMBER: Final = "1"
-
-_PATIENT_AND_STUDY: Final = (
-    # Patient (PS3.3 C.7.1.1), Clinical Trial Subject and Study (C.7.1.3, C.7.2.3)
-    "IssuerOfPatientID",
-    "IssuerOfPatientIDQualifiersSequence",
-    "TypeOfPatientID",
-    "OtherPatientIDsSequence",
-    "PatientBirthTime",
-    "EthnicGroup",
-    "PatientComments",
-    "PatientSpeciesDescription",
-    "PatientIdentityRemoved",
-    "DeidentificationMethod",
-    "DeidentificationMethodCodeSequence",
-    "LongitudinalTemporalInformationModified",
-    # General Study (C.7.2.1) and Patient Study (C.7.2.2)
-    "IssuerOfAccessionNumberSequence",
-    "StudyDescription",
-    "PhysiciansOfRecord",
-    "ProcedureCodeSequence",
-    "ReferencedStudySequence",
-    "PatientAge",
-    "PatientSize",
-    "PatientWeight",
-    "AdmissionID",
-    # SOP Common (C.12.1)
-    "TimezoneOffsetFromUTC",
-)
-_TYPE_2: Final = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "ReferringPhysicianName",
-    "StudyID",
-    "AccessionNumber",
-)
-_TRIAL_REQUIRED: Final = ("ClinicalTrialSponsorName", "ClinicalTrialProtocolID")
-_TRIAL: Final = (
-    "ClinicalTrialProtocolName",
-    "ClinicalTrialSiteID",
-    "ClinicalTrialSiteName",
-    "ClinicalTrialSubjectID",
-    "ClinicalTrialSubjectReadingID",
-    "ClinicalTrialTimePointID",
-    "ClinicalTrialTimePointDescription",
-)
 
 
 @dataclass(frozen=True)
@@ -134,11 +85,17 @@ def new_object(
     _copy_patient_and_study(source.header, dataset)
     dataset.SOPClassUID = sop_class_uid
     dataset.SOPInstanceUID = sop_instance_uid
-    dataset.InstanceCreationDate = dataset.SeriesDate = dataset.ContentDate = stamp.date
-    dataset.InstanceCreationTime = dataset.SeriesTime = dataset.ContentTime = stamp.time
+    dataset.InstanceCreationDate = dataset.SeriesDate = stamp.date
+    dataset.InstanceCreationTime = dataset.SeriesTime = stamp.time
+    if modality != "PR":
+        # A presentation state has its own (0070,0082) and (0070,0083) instead.
+        dataset.ContentDate, dataset.ContentTime = stamp.date, stamp.time
     dataset.InstanceCreatorUID = DEVICE_UID
     dataset.Modality = modality
     dataset.SeriesInstanceUID = identity.uid(f"series {kind.partition('-')[0]}")
+    # What is shown, whatever the source's header says: real spine CTs come as BREAST or ABDOMEN.
+    if modality != "SR":
+        dataset.BodyPartExamined = "SPINE"
     dataset.SeriesNumber = series_number
     dataset.SeriesDescription = f"{series_description} - {RESEARCH_USE_ONLY}"
     dataset.InstanceNumber = instance_number
@@ -216,23 +173,16 @@ def _contributor(algorithm: Algorithm, stamp: Stamp) -> Dataset:
 
 def _copy_patient_and_study(header: Dataset, dataset: Dataset) -> None:
     charset = header.get("SpecificCharacterSet")
-    if charset and _known(charset):
+    if charset:
         dataset.SpecificCharacterSet = charset
-    elif charset:
-        dataset.SpecificCharacterSet = "ISO_IR 192"
     dataset.StudyInstanceUID = header.StudyInstanceUID
-    trial = _TRIAL_REQUIRED + _TRIAL if all(header.get(keyword) for keyword in _TRIAL_REQUIRED) else ()
-    for keyword in (*_TYPE_2, *_PATIENT_AND_STUDY, *trial):
+    trial = TRIAL_REQUIRED + TRIAL if all(header.get(keyword) for keyword in TRIAL_REQUIRED) else ()
+    for keyword in (*TYPE_2, *PATIENT_AND_STUDY, *trial):
         if keyword in header:
             dataset[keyword] = header[keyword]
-        elif keyword in _TYPE_2:
+        elif keyword in TYPE_2:
             setattr(dataset, keyword, "")
     if str(header.get("PatientIdentityRemoved") or "") == "YES" and not (
         header.get("DeidentificationMethod") or header.get("DeidentificationMethodCodeSequence")
     ):
         del dataset.PatientIdentityRemoved
-
-
-def _known(charset: str | Sequence[str]) -> bool:
-    names = [charset] if isinstance(charset, str) else list(charset)
-    return all(not name or name in python_encoding for name in names)

@@ -15,6 +15,7 @@ from dicom_ai_node.errors import EncodingError, UnreadableInstance
 from dicom_ai_node.imaging.header import read_header, reading_quietly
 from dicom_ai_node.imaging.slices import MULTI_FRAME_SOP_CLASSES
 from dicom_ai_node.imaging.volume import Volume
+from dicom_ai_node.results.copied import read_clean_header
 
 _REFERENCE_TAGS: Final = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
@@ -58,6 +59,7 @@ class SourceImages:
         series: (Series Instance UID, its instances), in the order of the slices.
         slices: one per slice of the volume, with the frame where the image is multi-frame; None where a
             slice was not sent but interpolated. Empty without a volume.
+        paths: the file of each slice, in the same order.
         affine: 4x4, (slice, row, column, 1) to LPS millimetres; None without a volume.
         shape: slices, rows, columns; None without a volume.
     """
@@ -65,6 +67,7 @@ class SourceImages:
     header: Dataset
     series: tuple[tuple[str, tuple[ImageReference, ...]], ...]
     slices: tuple[ImageReference | None, ...] = ()
+    paths: tuple[Path, ...] = ()
     affine: npt.NDArray[np.float64] | None = None
     shape: tuple[int, int, int] | None = None
 
@@ -105,9 +108,7 @@ def read_source(source: SourceSeries) -> SourceImages:
     if source.volume is None:
         return _from_paths(source.paths)
     volume = source.volume
-    header = read_header(volume.instances[0].path)
-    with reading_quietly():
-        header.decode()
+    header = read_clean_header(volume.instances[0].path)
     slices = tuple(
         None
         if index in volume.interpolated
@@ -120,7 +121,12 @@ def read_source(source: SourceSeries) -> SourceImages:
     )
     instances = tuple(dict.fromkeys(item.instance() for item in slices if item is not None))
     return SourceImages(
-        header, ((volume.series_instance_uid, instances),), slices, volume.affine, volume.shape
+        header=header,
+        series=((volume.series_instance_uid, instances),),
+        slices=slices,
+        paths=tuple(item.path for item in volume.instances),
+        affine=volume.affine,
+        shape=volume.shape,
     )
 
 
@@ -129,9 +135,8 @@ def _from_paths(paths: Sequence[Path]) -> SourceImages:
     series: dict[str, dict[ImageReference, None]] = {}
     for path in paths:
         try:
-            found = read_header(path, None if header is None else _REFERENCE_TAGS)
+            found = read_clean_header(path) if header is None else read_header(path, _REFERENCE_TAGS)
             with reading_quietly():
-                found.decode()
                 reference = ImageReference(str(found.SOPClassUID), str(found.SOPInstanceUID))
                 series_uid, study_uid = str(found.SeriesInstanceUID), str(found.StudyInstanceUID)
         except (UnreadableInstance, AttributeError):

@@ -1,0 +1,118 @@
+"""SR content items as data sets (PS3.3 section C.17.3); each function makes one item of one value type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from pydicom.dataset import Dataset
+
+from dicom_ai_node.results import codes
+from dicom_ai_node.results.codes import Code
+from dicom_ai_node.results.modules import plain
+from dicom_ai_node.results.source import ImageReference
+
+CONTAINS: Final = "CONTAINS"
+HAS_CONCEPT_MOD: Final = "HAS CONCEPT MOD"
+HAS_OBS_CONTEXT: Final = "HAS OBS CONTEXT"
+HAS_ACQ_CONTEXT: Final = "HAS ACQ CONTEXT"
+SELECTED_FROM: Final = "SELECTED FROM"
+
+Point = tuple[float, float]
+
+
+def container(
+    name: Code, children: Sequence[Dataset], *, template: str | None = None, root: bool = False
+) -> Dataset:
+    """A heading with its content; `template` is the TID that the content follows."""
+    item = _item(None if root else CONTAINS, "CONTAINER", name)
+    item.ContinuityOfContent = "SEPARATE"
+    if template is not None:
+        identification = Dataset()
+        identification.MappingResource = "DCMR"
+        identification.TemplateIdentifier = template
+        item.ContentTemplateSequence = [identification]
+    if children:
+        item.ContentSequence = list(children)
+    return item
+
+
+def text(relationship: str, name: Code, value: str) -> Dataset:
+    """A TEXT item."""
+    item = _item(relationship, "TEXT", name)
+    item.TextValue = plain(value)
+    return item
+
+
+def coded(relationship: str, name: Code, value: Code | Dataset, children: Sequence[Dataset] = ()) -> Dataset:
+    """A CODE item; a data set is an item of a code sequence as another object has it."""
+    item = _item(relationship, "CODE", name)
+    item.ConceptCodeSequence = [codes.item(value) if isinstance(value, Code) else value]
+    if children:
+        item.ContentSequence = list(children)
+    return item
+
+
+def number(
+    name: Code,
+    value: float,
+    unit: Code,
+    children: Sequence[Dataset] = (),
+    *,
+    decimals: int = 2,
+    relationship: str = CONTAINS,
+) -> Dataset:
+    """A NUM item with its unit, rounded to `decimals`."""
+    item = _item(relationship, "NUM", name)
+    measured = Dataset()
+    measured.NumericValue = f"{round(float(value), decimals) + 0.0:.{decimals}f}"
+    measured.MeasurementUnitsCodeSequence = [codes.item(unit)]
+    item.MeasuredValueSequence = [measured]
+    if children:
+        item.ContentSequence = list(children)
+    return item
+
+
+def uidref(relationship: str, name: Code, uid: str) -> Dataset:
+    """A UIDREF item."""
+    item = _item(relationship, "UIDREF", name)
+    item.UID = uid
+    return item
+
+
+def image(
+    relationship: str, name: Code | None, reference: ImageReference, *, segment: int | None = None
+) -> Dataset:
+    """An IMAGE item: an image, one of its frames, or one segment of a segmentation."""
+    item = _item(relationship, "IMAGE", name)
+    target = reference.item()
+    if segment is not None:
+        target.ReferencedSegmentNumber = segment
+    item.ReferencedSOPSequence = [target]
+    return item
+
+
+def box(name: Code, rows: Point, columns: Point, reference: ImageReference) -> Dataset:
+    """An SCOORD item: a closed polyline around a box on an image.
+
+    Args:
+        rows: first and last row as pixel edges: the first pixel reaches from 0.0 to 1.0 (PS3.3 C.18.6.1.1).
+        columns: likewise.
+    """
+    item = _item(CONTAINS, "SCOORD", name)
+    item.GraphicType = "POLYLINE"
+    (top, bottom), (left, right) = rows, columns
+    corners = [left, top, right, top, right, bottom, left, bottom, left, top]
+    item.GraphicData = [round(value, 3) for value in corners]
+    item.ContentSequence = [image(SELECTED_FROM, None, reference)]
+    return item
+
+
+def _item(relationship: str | None, value_type: str, name: Code | None) -> Dataset:
+    item = Dataset()
+    if relationship is not None:
+        item.RelationshipType = relationship
+    item.ValueType = value_type
+    if name is not None:
+        item.ConceptNameCodeSequence = [codes.item(name)]
+    return item

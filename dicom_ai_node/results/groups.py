@@ -1,0 +1,165 @@
+"""The measurement groups of a structured report (PS3.16 TID 1410, 1411 and 1501), one set per vertebra."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pydicom.dataset import Dataset
+
+from dicom_ai_node.anatomy import Code, Level, code
+from dicom_ai_node.report import HeightsMm, SpineReport, Vertebra
+from dicom_ai_node.results import codes
+from dicom_ai_node.results.content import (
+    CONTAINS,
+    HAS_CONCEPT_MOD,
+    HAS_OBS_CONTEXT,
+    box,
+    coded,
+    container,
+    image,
+    number,
+    text,
+    uidref,
+)
+from dicom_ai_node.results.identity import ResultIdentity
+from dicom_ai_node.results.source import ImageReference, SourceImages
+from dicom_ai_node.results.views import VertebraView
+from dicom_ai_node.results.wording import alternatives
+
+
+@dataclass(frozen=True)
+class SegmentReference:
+    """One segment of a segmentation object, and the series that it was drawn on."""
+
+    segmentation: ImageReference
+    number: int
+    source_series_uid: str
+
+    @classmethod
+    def by_level(cls, segmentation: Dataset | None, source: SourceImages) -> dict[Level, SegmentReference]:
+        """The segments of a segmentation that `seg.encode_segmentation` made; empty for None."""
+        if segmentation is None:
+            return {}
+        reference = ImageReference(str(segmentation.SOPClassUID), str(segmentation.SOPInstanceUID))
+        series = source.series[0][0]
+        return {
+            Level(item.SegmentLabel): cls(reference, int(item.SegmentNumber), series)
+            for item in segmentation.SegmentSequence
+        }
+
+
+def measurement_groups(
+    report: SpineReport,
+    identity: ResultIdentity,
+    segments: dict[Level, SegmentReference],
+    views: Sequence[VertebraView],
+) -> list[Dataset]:
+    """All groups of a report, from head to tail; the groups of one vertebra stand together."""
+    regions = {view.vertebra.level: view for view in views if view.rows is not None}
+    groups = []
+    for vertebra in report:
+        segment, region = segments.get(vertebra.level), regions.get(vertebra.level)
+        statements = [*_measurements(vertebra), *_evaluations(vertebra)]
+        head = [*_identification(vertebra, identity), *_algorithms(report)]
+        if segment is not None:
+            groups.append(_volumetric(head, segment, statements))
+            if region is not None:
+                groups.append(_planar(_identification(vertebra, identity), region, []))
+        elif region is not None:
+            groups.append(_planar(head, region, statements))
+        else:
+            groups.append(container(codes.MEASUREMENT_GROUP, [*head, *statements], template="1501"))
+    return groups
+
+
+def _volumetric(head: Sequence[Dataset], segment: SegmentReference, statements: Sequence[Dataset]) -> Dataset:
+    place = [
+        image(CONTAINS, codes.REFERENCED_SEGMENT, segment.segmentation, segment=segment.number),
+        uidref(CONTAINS, codes.SOURCE_SERIES_FOR_SEGMENTATION, segment.source_series_uid),
+    ]
+    return container(codes.MEASUREMENT_GROUP, [*head, *place, *statements], template="1411")
+
+
+def _planar(head: Iterable[Dataset], region: VertebraView, statements: Sequence[Dataset]) -> Dataset:
+    assert region.rows is not None
+    assert region.columns is not None
+    place = box(codes.IMAGE_REGION, region.rows, region.columns, region.image)
+    return container(codes.MEASUREMENT_GROUP, [*head, place, *statements], template="1410")
+
+
+def _identification(vertebra: Vertebra, identity: ResultIdentity) -> Iterable[Dataset]:
+    yield text(HAS_OBS_CONTEXT, codes.TRACKING_IDENTIFIER, vertebra.level.value)
+    yield uidref(HAS_OBS_CONTEXT, codes.TRACKING_UID, identity.tracking_uid(vertebra.level.value))
+    yield coded(CONTAINS, codes.FINDING, _finding(vertebra))
+    yield coded(HAS_CONCEPT_MOD, codes.FINDING_SITE, code(vertebra.level))
+
+
+def _finding(vertebra: Vertebra) -> Code:
+    if vertebra.fractured is None:
+        return codes.NORMALITY_UNDETERMINED
+    if vertebra.fractured:
+        return codes.VERTEBRAL_FRACTURE
+    return codes.ABNORMAL if vertebra.genant_grade else codes.NORMAL
+
+
+def _algorithms(report: SpineReport) -> Iterable[Dataset]:
+    """TID 4019: the report does not part who said what, so they are named together, in the same order."""
+    if report.algorithms:
+        names = "; ".join(item.name for item in report.algorithms)
+        versions = "; ".join(item.version for item in report.algorithms)
+        yield text(HAS_CONCEPT_MOD, codes.ALGORITHM_NAME, names)
+        yield text(HAS_CONCEPT_MOD, codes.ALGORITHM_VERSION, versions)
+
+
+_PERCENT_OF: Final = (
+    (codes.HEIGHT_LOSS, "height_loss"),
+    (codes.FRACTURE_PROBABILITY, "fracture_probability"),
+    (codes.LEVEL_CONFIDENCE, "level_confidence"),
+)
+
+
+def _measurements(vertebra: Vertebra) -> Iterable[Dataset]:
+    if vertebra.heights_mm is not None:
+        yield from _heights(vertebra.heights_mm, code(vertebra.level))
+    for name, attribute in _PERCENT_OF:
+        value = getattr(vertebra, attribute)
+        if value is not None:
+            yield number(name, 100 * value, codes.PERCENT)
+    if vertebra.mean_hu is not None:
+        mean = coded(HAS_CONCEPT_MOD, codes.DERIVATION, codes.MEAN)
+        yield number(codes.ATTENUATION_COEFFICIENT, vertebra.mean_hu, codes.HOUNSFIELD, [mean])
+
+
+def _heights(heights: HeightsMm, level: Code) -> Iterable[Dataset]:
+    for name, value, where in (
+        (codes.ANTERIOR_HEIGHT, heights.anterior, codes.ANTERIOR),
+        (codes.MIDDLE_HEIGHT, heights.middle, codes.MIDDLE),
+        (codes.POSTERIOR_HEIGHT, heights.posterior, codes.POSTERIOR),
+    ):
+        modifier = coded(HAS_CONCEPT_MOD, codes.TOPOGRAPHICAL_MODIFIER, where)
+        site = coded(HAS_CONCEPT_MOD, codes.FINDING_SITE, level, [modifier])
+        yield number(name, value, codes.MILLIMETRE, [site])
+    yield number(codes.REFERENCE_HEIGHT, heights.reference, codes.MILLIMETRE)
+
+
+def _evaluations(vertebra: Vertebra) -> Iterable[Dataset]:
+    refused = vertebra.status == "not-analysable"
+    yield coded(CONTAINS, codes.ANALYSABILITY, codes.NOT_ANALYSABLE if refused else codes.ANALYSED)
+    if vertebra.genant_grade is not None:
+        yield coded(CONTAINS, codes.GENANT_GRADE, codes.GENANT_GRADES[vertebra.genant_grade])
+        severity = codes.SEVERITIES[vertebra.genant_grade]
+        if severity is not None:
+            yield coded(CONTAINS, codes.SEVERITY, severity)
+    if vertebra.deformity is not None:
+        yield coded(CONTAINS, codes.DEFORMITY, codes.DEFORMITIES[vertebra.deformity])
+    for reason in vertebra.reasons:
+        yield coded(CONTAINS, codes.REASON, codes.REASONS[reason.code])
+        yield text(CONTAINS, codes.COMMENT, reason.text)
+    other = alternatives(vertebra)
+    if other is not None:
+        yield text(CONTAINS, codes.COMMENT, other)
+    for algorithm, classes in vertebra.classes.items():
+        shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in classes.items())
+        yield text(CONTAINS, codes.COMMENT, f"{algorithm}: {shares}")

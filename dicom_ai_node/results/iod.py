@@ -1,0 +1,251 @@
+"""Whether an object has what its IOD requires: types 1 and 2 of PS3.3, and references that resolve.
+
+The table of required attributes is derived from PS3.3 (`required_attributes.json`). Conditional types are
+left to dciodvfy, which knows the conditions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from importlib import resources
+from typing import Any, Final
+
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    Comprehensive3DSRStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+    SegmentationStorage,
+)
+
+from dicom_ai_node.anatomy import PRIVATE_CODING_SCHEME
+
+Required = tuple[str, tuple[str, ...], str]
+
+
+def problems(dataset: Dataset) -> list[str]:
+    """What is wrong with one object by itself, in words; nothing where it is sound."""
+    found = [*_missing(dataset), *_coding_schemes(dataset)]
+    checks = {
+        SegmentationStorage: _segmentation,
+        GrayscaleSoftcopyPresentationStateStorage: _presentation,
+        Comprehensive3DSRStorage: _report,
+    }
+    check = checks.get(dataset.get("SOPClassUID", ""))
+    # The others go by attributes that are there for certain once nothing is missing.
+    return [*found, *check(dataset)] if check is not None and not found else found
+
+
+def unresolved(datasets: Sequence[Dataset]) -> list[str]:
+    """References between the objects of one analysis that lead nowhere, in words."""
+    known = {str(dataset.SOPInstanceUID): dataset for dataset in datasets}
+    series = {str(dataset.SeriesInstanceUID) for dataset in datasets}
+    found = []
+    for dataset in datasets:
+        for series_uid, item in _listed(dataset):
+            uid = str(item.ReferencedSOPInstanceUID)
+            if series_uid in series and uid not in known:
+                found.append(f"{_name(dataset)} refers to {uid} in a series of ours that has no such object")
+            target = known.get(uid)
+            if target is not None and target.SOPClassUID != item.ReferencedSOPClassUID:
+                found.append(f"{_name(dataset)} refers to {uid} under another SOP class than its own")
+        for item in _content_references(dataset):
+            target = known.get(str(item.ReferencedSOPInstanceUID))
+            number = item.get("ReferencedSegmentNumber")
+            if number is None:
+                continue
+            if target is None:
+                found.append(f"{_name(dataset)} refers to segment {number} of an object that is not there")
+            elif number not in {segment.SegmentNumber for segment in target.SegmentSequence}:
+                found.append(f"{_name(dataset)} refers to segment {number}, which the segmentation lacks")
+    return found
+
+
+@lru_cache(maxsize=1)
+def _table() -> dict[str, list[Required]]:
+    data = resources.files("dicom_ai_node.results").joinpath("required_attributes.json").read_bytes()
+    table: dict[str, list[list[Any]]] = json.loads(data)
+    return {
+        uid: [(kind, tuple(path.split("/")) if path else (), keyword) for kind, path, keyword in rows]
+        for uid, rows in table.items()
+    }
+
+
+def _missing(dataset: Dataset) -> Iterator[str]:
+    required = _table().get(str(dataset.get("SOPClassUID", "")))
+    if required is None:
+        yield f"{_name(dataset)}: SOP Class UID (0008,0016) is none that this node makes"
+        return
+    for kind, path, keyword in required:
+        for place in _items(dataset, path):
+            where = "/".join((*path, keyword))
+            if keyword not in place:
+                yield f"{_name(dataset)}: {where} (type {kind}) is missing"
+            elif kind == "1" and place[keyword].is_empty:
+                yield f"{_name(dataset)}: {where} (type 1) is empty"
+
+
+def _items(dataset: Dataset, path: tuple[str, ...]) -> Iterator[Dataset]:
+    if not path:
+        yield dataset
+        return
+    for item in dataset.get(path[0], ()):
+        yield from _items(item, path[1:])
+
+
+def _coding_schemes(dataset: Dataset) -> Iterator[str]:
+    declared = {item.CodingSchemeDesignator for item in dataset.get("CodingSchemeIdentificationSequence", ())}
+    used = {element.value for element in dataset.iterall() if element.keyword == "CodingSchemeDesignator"}
+    if PRIVATE_CODING_SCHEME in used - declared:
+        yield f"{_name(dataset)}: coding scheme {PRIVATE_CODING_SCHEME} is used but not declared"
+
+
+def _segmentation(dataset: Dataset) -> Iterator[str]:
+    frames = int(dataset.NumberOfFrames)
+    if len(dataset.PerFrameFunctionalGroupsSequence) != frames:
+        yield f"{_name(dataset)}: Per-frame Functional Groups and Number of Frames differ"
+    size = -(-frames * int(dataset.Rows) * int(dataset.Columns) // 8)
+    if len(dataset.PixelData) != size + size % 2:
+        there = len(dataset.PixelData)
+        yield f"{_name(dataset)}: Pixel Data has {there} bytes, {size + size % 2} belong there"
+    numbers = [int(segment.SegmentNumber) for segment in dataset.SegmentSequence]
+    if numbers != list(range(1, len(numbers) + 1)):
+        yield f"{_name(dataset)}: segments are not numbered from 1 on"
+    yield from _functional_groups(dataset)
+    drawn = {
+        int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        for group in dataset.PerFrameFunctionalGroupsSequence
+    }
+    if drawn != set(numbers):
+        yield f"{_name(dataset)}: segments and frames do not belong together"
+
+
+def _functional_groups(dataset: Dataset) -> Iterator[str]:
+    """Each macro shared or in every frame (PS3.3 table A.51-2); geometry where there is a patient space."""
+    needed = {"FrameContentSequence", "SegmentIdentificationSequence"}
+    if dataset.get("FrameOfReferenceUID"):
+        needed |= {"PixelMeasuresSequence", "PlaneOrientationSequence", "PlanePositionSequence"}
+    shared = {element.keyword for element in dataset.SharedFunctionalGroupsSequence[0]}
+    for number, groups in enumerate(dataset.PerFrameFunctionalGroupsSequence, start=1):
+        lacking = needed - shared - {element.keyword for element in groups}
+        if lacking:
+            yield f"{_name(dataset)}: frame {number} has no {', '.join(sorted(lacking))}"
+
+
+def _presentation(dataset: Dataset) -> Iterator[str]:
+    layers = {item.GraphicLayer for item in dataset.GraphicLayerSequence}
+    listed = {str(item.ReferencedSOPInstanceUID) for _, item in _listed(dataset)}
+    for annotation in dataset.GraphicAnnotationSequence:
+        if annotation.GraphicLayer not in layers:
+            yield f"{_name(dataset)}: graphic layer {annotation.GraphicLayer} is not declared"
+        for item in annotation.get("ReferencedImageSequence", ()):
+            if str(item.ReferencedSOPInstanceUID) not in listed:
+                yield f"{_name(dataset)}: an annotated image is not among the referenced ones"
+        for graphic in annotation.get("GraphicObjectSequence", ()):
+            if len(graphic.GraphicData) != 2 * graphic.NumberOfGraphicPoints:
+                yield f"{_name(dataset)}: Graphic Data and Number of Graphic Points differ"
+            if not np.isfinite(np.asarray(graphic.GraphicData, dtype=float)).all():
+                yield f"{_name(dataset)}: Graphic Data holds what is no number"
+
+
+_NEEDED_BY_VALUE_TYPE: Final = {
+    "CONTAINER": ("ConceptNameCodeSequence", "ContinuityOfContent"),
+    "TEXT": ("ConceptNameCodeSequence", "TextValue"),
+    "CODE": ("ConceptNameCodeSequence", "ConceptCodeSequence"),
+    "NUM": ("ConceptNameCodeSequence", "MeasuredValueSequence"),
+    "UIDREF": ("ConceptNameCodeSequence", "UID"),
+    "IMAGE": ("ReferencedSOPSequence",),
+    "SCOORD": ("ConceptNameCodeSequence", "GraphicType", "GraphicData", "ContentSequence"),
+}
+"""PS3.3 C.17.3, C.18: type 1 attributes of the value types that our reports have."""
+
+
+def _content_items(item: Dataset, place: str) -> Iterator[str]:
+    kind = str(item.get("ValueType", ""))
+    for keyword in _NEEDED_BY_VALUE_TYPE.get(kind, ("ValueType of a known kind",)):
+        if keyword not in item or item[keyword].is_empty:
+            yield f"content item {place} ({kind}): {keyword} is missing or empty"
+    for number, child in enumerate(item.get("ContentSequence", ()), start=1):
+        if not child.get("RelationshipType"):
+            yield f"content item {place}.{number}: RelationshipType is missing"
+        yield from _content_items(child, f"{place}.{number}")
+
+
+def _report(dataset: Dataset) -> Iterator[str]:
+    broken = [f"{_name(dataset)}: {words}" for words in _content_items(dataset, "1")]
+    if broken or not dataset.get("ContentSequence"):
+        yield from broken or [f"{_name(dataset)}: the report has no content"]
+        return
+    if _concept(dataset) != "126000" or _template(dataset) != "1500":
+        yield f"{_name(dataset)}: the root is no TID 1500 Imaging Measurement Report"
+    present = {_concept(item) for item in dataset.ContentSequence}
+    for concept, meaning in (
+        ("121049", "language"),
+        ("121005", "observer type"),
+        ("121012", "device observer UID"),
+        ("121058", "procedure reported"),
+        ("121072", "impressions"),
+        ("111028", "image library"),
+    ):
+        if concept not in present:
+            yield f"{_name(dataset)}: {meaning} ({concept}, DCM) is missing from the report"
+    listed = {str(item.ReferencedSOPInstanceUID) for _, item in _listed(dataset)}
+    for item in _content_references(dataset):
+        if str(item.ReferencedSOPInstanceUID) not in listed:
+            yield f"{_name(dataset)}: {item.ReferencedSOPInstanceUID} is referred to but not in the evidence"
+    for container in dataset.ContentSequence:
+        if _concept(container) == "126010":
+            for group in container.ContentSequence:
+                yield from _group(dataset, group)
+
+
+def _group(dataset: Dataset, group: Dataset) -> Iterator[str]:
+    """TID 1410, 1411 or 1501: who is meant, and exactly one place where the template asks for one."""
+    concepts = [_concept(item) for item in group.ContentSequence]
+    for concept in ("112039", "112040", "363698007"):
+        if concepts.count(concept) != 1:
+            yield f"{_name(dataset)}: a measurement group has {concepts.count(concept)} of concept {concept}"
+    places = {"1410": ("111030",), "1411": ("121191",), "1501": ()}.get(_template(group))
+    if places is None:
+        yield f"{_name(dataset)}: a measurement group follows no known template"
+    elif [concept for concept in concepts if concept in {"111030", "121191"}] != list(places):
+        yield f"{_name(dataset)}: a measurement group of TID {_template(group)} has the wrong places"
+    for item in group.ContentSequence:
+        if item.ValueType == "NUM" and not item.MeasuredValueSequence[0].MeasurementUnitsCodeSequence:
+            yield f"{_name(dataset)}: a measurement has no unit"
+        if item.ValueType == "SCOORD" and item.GraphicData[:2] != item.GraphicData[-2:]:
+            yield f"{_name(dataset)}: an image region is not closed"
+
+
+def _concept(item: Dataset) -> str:
+    names = item.get("ConceptNameCodeSequence")
+    return str(names[0].CodeValue) if names else ""
+
+
+def _template(item: Dataset) -> str:
+    templates = item.get("ContentTemplateSequence")
+    return str(templates[0].TemplateIdentifier) if templates else ""
+
+
+def _listed(dataset: Dataset) -> Iterator[tuple[str, Dataset]]:
+    """(series, reference) of all instances that an object lists by series."""
+    for study in dataset.get("CurrentRequestedProcedureEvidenceSequence", ()):
+        for series in study.ReferencedSeriesSequence:
+            for item in series.ReferencedSOPSequence:
+                yield str(series.SeriesInstanceUID), item
+    for series in dataset.get("ReferencedSeriesSequence", ()):
+        for keyword in ("ReferencedInstanceSequence", "ReferencedImageSequence"):
+            for item in series.get(keyword, ()):
+                yield str(series.SeriesInstanceUID), item
+
+
+def _content_references(item: Dataset) -> Iterator[Dataset]:
+    for child in item.get("ContentSequence", ()):
+        yield from child.get("ReferencedSOPSequence", ())
+        yield from _content_references(child)
+
+
+def _name(dataset: Dataset) -> str:
+    return f"{dataset.get('Modality', 'object')} {dataset.get('SOPInstanceUID', 'without UID')}"
