@@ -6,6 +6,7 @@ The files go out as they lie on disk, so a repeat sends the same bytes. Retrying
 
 from __future__ import annotations
 
+import queue
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
+from pydicom.errors import InvalidDicomError
 from pydicom.filereader import dcmread, read_file_meta_info
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -194,6 +196,7 @@ class Sender:
             evt_handlers=[(evt.EVT_CONN_OPEN, self._send_at_once)],
         )
         if association.is_established:
+            association.dimse.msg_queue = _Answers()
             self._association = association
             return
         raise self._lost(_why_not(association))
@@ -247,6 +250,20 @@ class Sender:
         return TransientError(self._down)
 
 
+class _Answers(queue.Queue[Any]):
+    """The messages of an association that only ever asks.
+
+    pynetdicom's own thread looks for requests in this queue without waiting, and on a busy machine may take
+    an answer just before the thread that waits for it, which then waits for ever. Nobody asks us anything
+    here, so who does not wait gets nothing.
+    """
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        if not block:
+            raise queue.Empty
+        return super().get(block, timeout)
+
+
 def _why_not(association: Association) -> str:
     """Why an association was not established."""
     answer = association.acceptor.primitive
@@ -266,7 +283,7 @@ def _parcel(path: Path) -> _Parcel:
             str(meta.MediaStorageSOPInstanceUID),
             str(meta.TransferSyntaxUID),
         )
-    except (OSError, AttributeError, ValueError) as error:
+    except (OSError, AttributeError, ValueError, InvalidDicomError) as error:
         raise UnreadableInstance(
             f"{path.name} cannot be sent: no readable file meta information ({error})."
         ) from error
