@@ -1,0 +1,88 @@
+"""`dicom-ai-node bench`: how fast this machine is, beside peers that do the same in the same run."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, Final, cast
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dicom_ai_node.errors import ConfigurationError
+
+BENCHES: Final[Mapping[str, str]] = {
+    "ingest": "dicom_ai_node.commands.bench_ingest",
+    "ct": "dicom_ai_node.commands.bench_ct",
+}
+"""Each is a module with a function `measure(console) -> Measured`."""
+
+Values = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one bench found: our values, those of each peer, and how many times faster we are."""
+
+    name: str
+    ours: Values
+    peers: Mapping[str, Values] = field(default_factory=dict)
+    ratios: Values = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `--json` writes it."""
+        return {
+            "name": self.name,
+            "machine": machine(),
+            "ours": dict(self.ours),
+            "peers": {name: dict(values) for name, values in self.peers.items()},
+            "ratios": dict(self.ratios),
+        }
+
+
+def command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of {', '.join(BENCHES)}, or all.")],
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers to this file.")] = None,
+) -> None:
+    """Measure one thing beside its peers."""
+    if name != "all" and name not in BENCHES:
+        raise ConfigurationError(f"there is no bench {name}; there are {', '.join(BENCHES)} and all")
+    console = Console(highlight=False, soft_wrap=True)
+    found = []
+    for chosen in BENCHES if name == "all" else (name,):
+        measure = cast("Callable[[Console], Measured]", import_module(BENCHES[chosen]).measure)
+        measured = measure(console)
+        found.append(measured.to_dict())
+        console.print(_table(measured))
+        for what, ratio in measured.ratios.items():
+            console.print(f"{what}: {ratio:.2f}", markup=False)
+    if json_file is not None:
+        json_file.write_text(json.dumps(found if name == "all" else found[0], indent=2) + "\n", "utf-8")
+
+
+def machine() -> str:
+    """The machine in a line."""
+    try:
+        text = Path("/proc/cpuinfo").read_text("utf-8")
+        names = [
+            line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")
+        ]
+    except OSError:
+        names = []
+    processor = names[0] if names else platform.processor() or platform.machine()
+    return f"{processor}, {os.cpu_count()} cores, {platform.system()}, load {os.getloadavg()[0]:.1f}"
+
+
+def _table(measured: Measured) -> Table:
+    table = Table(measured.name, "this node", *measured.peers, title=machine(), title_justify="left")
+    names = dict.fromkeys([*measured.ours, *(name for peer in measured.peers.values() for name in peer)])
+    for name in names:
+        row = [measured.ours.get(name), *(peer.get(name) for peer in measured.peers.values())]
+        table.add_row(name, *("-" if value is None else f"{value:.2f}" for value in row))
+    return table
