@@ -89,6 +89,7 @@ class NodeSettings(Section):
     require_called_ae_title: bool = False
     max_associations: Annotated[int, Field(ge=1, le=1000)] = 32
     max_pdu_bytes: Annotated[int, Field(ge=4096, le=16_777_216)] = 262_144
+    max_instance_mb: Annotated[int, Field(ge=1, le=4096)] = 2048
     association_timeout_seconds: Seconds = 30.0
     message_timeout_seconds: Seconds = 60.0
     network_timeout_seconds: Seconds = 120.0

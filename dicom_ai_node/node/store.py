@@ -12,25 +12,25 @@ Source: PS3.4 table B.2-1, PS3.7 annex C.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from io import BytesIO
 from typing import Final
 
 import structlog
-from pydicom.dataset import Dataset
+from pydicom import dcmread
 from pydicom.uid import UID
 
 from dicom_ai_node.config import Settings
 from dicom_ai_node.errors import UnreadableInstance
+from dicom_ai_node.imaging.header import reading_quietly
 from dicom_ai_node.intake.identity import InstanceIdentity, read_identity
-from dicom_ai_node.intake.part10 import FileMeta
+from dicom_ai_node.intake.part10 import FileMeta, encode_file_meta
 from dicom_ai_node.intake.spool import Outcome, Spool, SpoolFull, key_of
-from dicom_ai_node.node.sop_classes import IMAGE_SOP_CLASSES, accepted_sop_classes
+from dicom_ai_node.node.sop_classes import accepted_sop_classes
+from dicom_ai_node.results.identity import is_own_result
 
 _log = structlog.get_logger(__name__)
-
-_ERROR_COMMENT_LENGTH: Final = 64
 
 
 class StoreStatus(IntEnum):
@@ -64,15 +64,6 @@ class StoreAnswer:
     outcome: Outcome | None = None
     reason: str = ""
 
-    def to_dataset(self) -> Dataset:
-        """Status and, for a refusal, its reason as Error Comment (0000,0902)."""
-        answer = Dataset()
-        answer.Status = int(self.status)
-        if self.reason:
-            comment = self.reason.encode("ascii", "replace").decode().replace("\\", "/")
-            answer.ErrorComment = comment[:_ERROR_COMMENT_LENGTH].strip()
-        return answer
-
 
 class Receiver:
     """Takes store requests into the spool.
@@ -80,18 +71,11 @@ class Receiver:
     Args:
         settings: what is refused.
         spool: where accepted instances go.
-        is_own_result: recognises what this node made; asked only where `[node] own_results` refuses.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        spool: Spool,
-        is_own_result: Callable[[bytes | memoryview, str], bool] | None = None,
-    ) -> None:
+    def __init__(self, settings: Settings, spool: Spool) -> None:
         self._settings = settings
         self._spool = spool
-        self._is_own_result = is_own_result
         self._accepted: Final = frozenset(accepted_sop_classes(settings.node))
 
     def receive(self, request: StoreRequest) -> StoreAnswer:
@@ -144,12 +128,7 @@ class Receiver:
             return StoreAnswer(
                 StoreStatus.MISMATCH, reason="AffectedSOPInstanceUID and SOPInstanceUID (0008,0018) differ"
             )
-        if (
-            self._settings.node.own_results == "refuse"
-            and self._is_own_result is not None
-            and identity.sop_class_uid not in IMAGE_SOP_CLASSES
-            and self._is_own_result(request.data_set, request.transfer_syntax_uid)
-        ):
+        if self._settings.node.own_results == "refuse" and _is_own(request):
             return StoreAnswer(
                 StoreStatus.SOP_CLASS_NOT_SUPPORTED,
                 reason="a result of this node, refused by [node] own_results",
@@ -175,3 +154,16 @@ class Receiver:
             "study": key_of(identity.study_instance_uid),
             "series": key_of(identity.study_instance_uid, identity.series_instance_uid),
         }
+
+
+def _is_own(request: StoreRequest) -> bool:
+    meta = FileMeta(
+        request.affected_sop_class_uid, request.affected_sop_instance_uid, request.transfer_syntax_uid
+    )
+    with reading_quietly():
+        header = dcmread(
+            BytesIO(encode_file_meta(meta) + bytes(request.data_set)),
+            stop_before_pixels=True,
+            specific_tags=["Manufacturer", "ManufacturerModelName", "ContributingEquipmentSequence"],
+        )
+        return is_own_result(header)
