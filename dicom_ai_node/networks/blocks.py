@@ -45,11 +45,6 @@ def halve(x: Tensor) -> Tensor:
     return functional.max_pool3d(x, 2) if x.ndim == 5 else functional.max_pool2d(x, 2)
 
 
-def channels_last(module: nn.Module, dimensions: Dimensions) -> nn.Module:
-    """The module with its weights in the channels-last memory format."""
-    return module.to(memory_format=memory_format(dimensions))  # type: ignore[call-overload,no-any-return]
-
-
 def memory_format(dimensions: int) -> torch.memory_format:
     """The channels-last format for tensors with that many spatial dimensions."""
     return torch.channels_last_3d if dimensions == 3 else torch.channels_last

@@ -186,6 +186,6 @@ def _averaged(case: Case, spacing_mm: float) -> Case:
 
 
 def split(cases: Sequence[Case], held_out: int) -> tuple[list[Case], list[Case]]:
-    """Training cases, and `held_out` cases from the end for validation."""
+    """Training cases, and up to `held_out` cases (a fifth at most) from the beginning for validation."""
     held_out = min(held_out, max(1, len(cases) // 5))
-    return list(cases[:-held_out]), list(cases[-held_out:])
+    return list(cases[held_out:]), list(cases[:held_out])

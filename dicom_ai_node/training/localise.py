@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn import functional
 
 from dicom_ai_node.anatomy import LEVELS, SUPERNUMERARY, Level, order
 from dicom_ai_node.networks.heatmaps import gaussian_heatmaps, peak_positions
@@ -31,6 +32,8 @@ TAUGHT_LEVELS = tuple(level for level in LEVELS if order(level) >= order(Level.C
 """C7 to S1 with L6; T13 is too rare to be learned as a class of its own."""
 
 _AIR_HU = -1024.0
+_NAMING_SHARPNESS = 12.0
+"""Turns heatmap values into logits: a peak of 1 beside zeros is a certain name."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,9 @@ class LocaliseOptions:
     elsewhere: float = 0.2
     levels: tuple[Level, ...] = TAUGHT_LEVELS
     pose: Pose = field(default_factory=Pose)
-    intensity: Intensity = field(default_factory=lambda: Intensity(noise_hu=60.0))
+    intensity: Intensity = field(
+        default_factory=lambda: Intensity(thick_slices=0.1, blur=0.2, noise=0.4, noise_hu=40.0)
+    )
 
 
 class LocaliseTask:
@@ -99,16 +104,22 @@ class LocaliseTask:
         }
 
     def loss(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        """Weighted smooth L1 of the product, and with less weight of the local factor."""
+        """Weighted smooth L1 of the product (P3 eq. 9), and cross-entropy between names where a vertebra is.
+
+        The heatmaps of neighbours look alike, and smooth L1 alone lingers at calling all vertebrae by one
+        name; the cross-entropy asks at every centre which of the heatmaps is the brightest.
+        """
         options = self.options
         size = tuple(batch["image"].shape[2:])
         target = gaussian_heatmaps(batch["positions"], size, options.sigma_mm / options.spacing_mm)
-        heatmaps = network(batch["image"])
-        any_level = target.amax(dim=1, keepdim=True)
-        seen = heatmaps.product.amax(dim=1, keepdim=True)
+        product = network(batch["image"]).product
+        weight, level = target.max(dim=1)
+        seen = product.amax(dim=1, keepdim=True)
         # 100: the target fills a thousandth of the patch; this puts the loss near 1 where learning starts.
-        # The second term asks first that there is a vertebra, then which: it learns long before the names.
-        return 100 * (heatmap_loss(heatmaps.product, target) + heatmap_loss(seen, any_level))
+        drawn = 100 * (heatmap_loss(product, target) + heatmap_loss(seen, weight[:, None]))
+        named = functional.cross_entropy(_NAMING_SHARPNESS * product, level, reduction="none")
+        weight = weight * (weight > 0.2)
+        return drawn + (named * weight).sum() / weight.sum().clamp(min=1.0)
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         """Localisation errors over whole held-out cases (P3 table 4), and how high false peaks reach."""

@@ -41,6 +41,7 @@ class PointsOptions:
         batch: planes per step.
         tilt_degrees: standard deviation of the error of the plane's axes that training imitates.
         jitter_mm: standard deviation of the error of its centre.
+        reflected: share of planes that continue beyond a small field of view as its mirror image.
     """
 
     spacing_mm: float = 0.6
@@ -51,6 +52,7 @@ class PointsOptions:
     batch: int = 8
     tilt_degrees: float = 5.0
     jitter_mm: float = 2.0
+    reflected: float = 0.6
     intensity: Intensity = field(default_factory=lambda: Intensity(thick_slices=0.0))
 
 
@@ -125,9 +127,10 @@ class PointsTask:
             )
             center = center + normal(generator, 3).clamp(-2.5, 2.5) * options.jitter_mm / case.spacing_mm
         size = (1, *options.size)
-        image = sample_patch(case.voxels[None], center, matrix, size, outside=_AIR_HU)
-        body = (case.labels == verse_label(vertebra.level))[None]
-        mask = sample_patch(body, center, matrix, size, outside=0.0)
+        reflected = not exact and chance(generator, options.reflected)
+        image = sample_patch(case.voxels[None], center, matrix, size, outside=_AIR_HU, reflected=reflected)[0]
+        label = verse_label(vertebra.level)
+        mask = sample_patch(case.labels[None], center, matrix, size, outside=0.0, label=label)[0]
         offset = torch.linalg.solve(matrix, (vertebra.six_points - center).T).T
         positions = offset[:, 1:] + (torch.tensor(options.size) - 1) / 2
         if exact:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Generator, Tensor, nn
 
-from dicom_ai_node.anatomy import verse_label
+from dicom_ai_node.anatomy import Level, verse_label
 from dicom_ai_node.networks.intensity import marker, standardise
 from dicom_ai_node.networks.unet import UNet
 from dicom_ai_node.training.augment import (
@@ -40,6 +40,9 @@ class SegmentOptions:
         jitter_mm: standard deviation of the localisation error that training imitates.
         fractured: share of crops drawn from fractured vertebrae.
         elsewhere: share of crops centred where no body is; their target is empty.
+        reflected: share of crops that continue beyond a small field of view as its mirror image, as tissue
+            would, and not as air.
+        left_out: levels that are neither taught nor tested; the sacrum has no heights.
         channels: of the U-Net.
         batch: crops per step.
     """
@@ -50,12 +53,16 @@ class SegmentOptions:
     jitter_mm: float = 4.0
     fractured: float = 0.4
     elsewhere: float = 0.05
+    reflected: float = 0.6
+    left_out: frozenset[Level] = frozenset({Level.S1})
     channels: tuple[int, ...] = (16, 32, 64, 96)
     batch: int = 2
     pose: Pose = field(
         default_factory=lambda: Pose(degrees=(8.0, 8.0, 12.0), scale=(0.85, 1.15), stretch=0.03)
     )
-    intensity: Intensity = field(default_factory=Intensity)
+    intensity: Intensity = field(
+        default_factory=lambda: Intensity(thick_slices=0.3, blur=0.2, noise=0.4, noise_hu=50.0)
+    )
 
 
 class SegmentTask:
@@ -65,7 +72,12 @@ class SegmentTask:
 
     def __init__(self, training: Sequence[Case], validation: Sequence[Case], options: SegmentOptions) -> None:
         self.training, self.validation, self.options = training, validation, options
-        pairs = [(case, vertebra) for case in training for vertebra in case.vertebrae]
+        pairs = [
+            (case, vertebra)
+            for case in training
+            for vertebra in case.vertebrae
+            if vertebra.level not in options.left_out
+        ]
         self.normal_pairs = [pair for pair in pairs if not pair[1].fractured]
         self.fractured_pairs = [pair for pair in pairs if pair[1].fractured]
 
@@ -93,6 +105,8 @@ class SegmentTask:
         scores: dict[str, list[float]] = {"dice": [], "normal_right": [], "fractured_right": []}
         for case in self.validation:
             for vertebra in case.vertebrae:
+                if vertebra.level in self.options.left_out:
+                    continue
                 jitter = normal(generator, 3) * self.options.jitter_mm / self.options.spacing_mm
                 center = vertebra.center + jitter.clamp(-4, 4)
                 image, target = self._cut(case, vertebra, center, torch.eye(3))
@@ -118,16 +132,22 @@ class SegmentTask:
             # Clearly off the column: nothing is meant, nothing may be drawn.
             aside = torch.tensor([0.0, 45.0, 45.0]) * torch.sign(normal(generator, 3))
             center, meant = center + aside / options.spacing_mm, None
-        image, target = self._cut(case, meant, center, matrix)
+        image, target = self._cut(case, meant, center, matrix, reflected=chance(generator, options.reflected))
         image = vary_intensity(generator, image, options.intensity)
         image = standardise(image, options.intensity.clip_hu)
         return self._channels(vary_contrast(generator, image, options.intensity)), target
 
     def _cut(
-        self, case: Case, vertebra: LabelledVertebra | None, center: Tensor, matrix: Tensor
+        self,
+        case: Case,
+        vertebra: LabelledVertebra | None,
+        center: Tensor,
+        matrix: Tensor,
+        *,
+        reflected: bool = False,
     ) -> tuple[Tensor, Tensor]:
         size = self.options.size
-        image = sample_patch(case.voxels[None], center, matrix, size, outside=_AIR_HU)[0]
+        image = sample_patch(case.voxels[None], center, matrix, size, outside=_AIR_HU, reflected=reflected)[0]
         if vertebra is None:
             return image, torch.zeros(size, dtype=torch.int64)
         labels = sample_patch(case.labels[None], center, matrix, size, outside=0.0, nearest=True)[0]

@@ -7,18 +7,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 
+from dicom_ai_node.anatomy import LEVELS, Level, order
+from dicom_ai_node.phantom.spine import Spine, sample_spine
 from dicom_ai_node.phantom.training_cases import render_training_case
-from dicom_ai_node.report import SIX_POINT_NAMES
-from dicom_ai_node.training.cases import Case, load_cases, save_case
+from dicom_ai_node.report import SIX_POINT_NAMES, Deformity
+from dicom_ai_node.training.cases import Case, load_case, save_case
 from dicom_ai_node.training.localise import LocaliseOptions, LocaliseTask
 from dicom_ai_node.training.loop import Task
 from dicom_ai_node.training.points import PointsOptions, PointsTask
 from dicom_ai_node.training.segment import CLASSES, SegmentOptions, SegmentTask
+from dicom_ai_node.training.window import usable
 
 FIRST_SEED: Final = 1000
 """Phantoms of a training pool count from here; seeds below are kept for evaluation."""
+
+FRACTURED_SEED: Final = 5000
+"""The phantoms of a training pool that are rich in fractures count from here."""
+
+_FRACTURE_LEVELS: Final = tuple(
+    level for level in LEVELS if order(Level.T4) <= order(level) <= order(Level.L5)
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +43,9 @@ class TaskRecipe:
         arguments: of that class.
         output_channels: what the channels of the answer mean.
         preprocessing: spacing, size, intensities (see `inference.bundle.Preprocessing`).
-        pool_size: phantoms to draw from; the last ones are held out.
+        pool_size: phantoms to draw from; the first ones are held out.
+        pool_fractured: further phantoms with three to six fractures each.
+        bright_bone: leave out phantoms in which bone is darker than its surroundings.
         pool_spacing_mm: edge of their voxels.
         pool_width_mm: edge of their field of view in the plane; None for random ones.
         build: task from training cases and held-out cases.
@@ -45,8 +58,10 @@ class TaskRecipe:
     output_channels: tuple[str, ...]
     preprocessing: Mapping[str, Any]
     pool_size: int
+    pool_fractured: int
     pool_spacing_mm: float
     pool_width_mm: float | None
+    bright_bone: bool
     build: Callable[[Sequence[Case], Sequence[Case]], Task]
 
 
@@ -74,8 +89,10 @@ RECIPES: Final[Mapping[str, TaskRecipe]] = {
                 "clip_hu": _LOCALISE.intensity.clip_hu,
             },
             pool_size=120,
+            pool_fractured=0,
             pool_spacing_mm=_LOCALISE.spacing_mm,
             pool_width_mm=None,
+            bright_bone=False,
             build=lambda training, held_out: LocaliseTask(training, held_out, _LOCALISE),
         ),
         TaskRecipe(
@@ -96,8 +113,10 @@ RECIPES: Final[Mapping[str, TaskRecipe]] = {
                 "marker_sigma_mm": _SEGMENT.marker_sigma_mm,
             },
             pool_size=100,
+            pool_fractured=40,
             pool_spacing_mm=_SEGMENT.spacing_mm,
             pool_width_mm=125.0,
+            bright_bone=True,
             build=lambda training, held_out: SegmentTask(training, held_out, _SEGMENT),
         ),
         TaskRecipe(
@@ -118,8 +137,10 @@ RECIPES: Final[Mapping[str, TaskRecipe]] = {
                 "clip_hu": _POINTS.intensity.clip_hu,
             },
             pool_size=40,
+            pool_fractured=40,
             pool_spacing_mm=0.75,
             pool_width_mm=85.0,
+            bright_bone=False,
             build=lambda training, held_out: PointsTask(training, held_out, _POINTS),
         ),
     )
@@ -142,19 +163,60 @@ PLANNED_TASKS: Final = (
 def phantom_pool(
     recipe: TaskRecipe, folder: Path, say: Callable[[str], None], size: int | None = None
 ) -> list[Case]:
-    """The phantoms of a recipe; those that lie in the folder already are not made again."""
-    wanted = size or recipe.pool_size
-    for seed in range(FIRST_SEED, FIRST_SEED + wanted):
-        if (folder / f"case-{seed:05d}.npz").exists():
+    """The phantoms of a recipe that teach something; those that lie in the folder already are not made again.
+
+    Args:
+        recipe: of the task.
+        folder: where the cases are kept.
+        say: gets a line per phantom made.
+        size: phantoms in all, instead of the recipe's numbers; the share that is rich in fractures stays.
+    """
+    fractured = recipe.pool_fractured
+    plain = recipe.pool_size
+    if size is not None:
+        fractured = round(size * fractured / (plain + fractured))
+        plain = size - fractured
+    seeds = [
+        *range(FIRST_SEED, FIRST_SEED + plain),
+        *range(FRACTURED_SEED, FRACTURED_SEED + fractured),
+    ]
+    cases = []
+    for number, seed in enumerate(seeds, start=1):
+        path = folder / f"case-{seed:05d}.npz"
+        if not path.exists():
+            save_case(_phantom(recipe, seed), folder)
+            say(f"{recipe.name}: phantom {number} of {len(seeds)}")
+        cases.append(load_case(path))
+    return usable(cases, bright_bone=recipe.bright_bone)
+
+
+def _phantom(recipe: TaskRecipe, seed: int) -> Case:
+    spine = sample_spine(seed) if seed < FRACTURED_SEED else _fractured_spine(seed)
+    made = render_training_case(seed, recipe.pool_spacing_mm, width_mm=recipe.pool_width_mm, spine=spine)
+    return Case(
+        f"{seed:05d}",
+        torch.from_numpy(made.hu),
+        torch.from_numpy(made.labels),
+        made.affine,
+        dict(made.truth),
+    )
+
+
+def _fractured_spine(seed: int) -> Spine:
+    generator = np.random.default_rng(seed)
+    kinds: tuple[Deformity, ...] = ("wedge", "biconcave", "crush")
+    count = int(generator.integers(3, 7))
+    for fractures in range(count, 0, -1):
+        chosen = generator.choice(len(_FRACTURE_LEVELS), fractures, replace=False)
+        plan = {
+            _FRACTURE_LEVELS[int(index)]: (
+                kinds[int(generator.choice(3, p=[0.5, 0.3, 0.2]))],
+                int(generator.choice([1, 2, 3], p=[0.3, 0.45, 0.25])),
+            )
+            for index in chosen
+        }
+        try:
+            return sample_spine(seed, fractures=plan)
+        except ValueError:  # this person has no such level, or it cannot break so far: try fewer
             continue
-        made = render_training_case(seed, recipe.pool_spacing_mm, width_mm=recipe.pool_width_mm)
-        case = Case(
-            f"{seed:05d}",
-            torch.from_numpy(made.hu),
-            torch.from_numpy(made.labels),
-            made.affine,
-            dict(made.truth),
-        )
-        save_case(case, folder)
-        say(f"{recipe.name}: phantom {seed - FIRST_SEED + 1} of {wanted}")
-    return load_cases(folder)[:wanted]
+    return sample_spine(seed)

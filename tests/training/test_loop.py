@@ -1,0 +1,144 @@
+"""The loop: learns, repeats itself, goes on where it stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Generator, Tensor, nn
+
+from dicom_ai_node.errors import ModelError
+from dicom_ai_node.networks.unet import UNet
+from dicom_ai_node.training.augment import Intensity
+from dicom_ai_node.training.loop import LoopOptions, train
+from dicom_ai_node.training.segment import SegmentOptions, SegmentTask
+from tests.training.labelled import block_spine
+
+CPU = torch.device("cpu")
+
+
+class LineTask:
+    """Learn y = 2x + 1 from noisy points."""
+
+    name = "line"
+
+    def build(self) -> nn.Module:
+        return nn.Linear(1, 1)
+
+    def draw(self, generator: Generator) -> dict[str, Tensor]:
+        x = torch.randn(16, 1, generator=generator)
+        return {"x": x, "y": 2 * x + 1 + 0.01 * torch.randn(16, 1, generator=generator)}
+
+    def loss(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        return nn.functional.mse_loss(network(batch["x"]), batch["y"])
+
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        return {"slope": _number(network.weight)}
+
+
+def _number(weight: object) -> float:
+    assert isinstance(weight, Tensor)
+    return float(weight.detach())
+
+
+OPTIONS = LoopOptions(learning_rate=0.05, weight_decay=0.0, ema=0.9)
+
+
+def _train(folder: Path, steps: int, *, resume: bool = False, options: LoopOptions = OPTIONS) -> nn.Module:
+    return train(
+        LineTask(),
+        folder,
+        minutes=1,
+        device=CPU,
+        options=options,
+        resume=resume,
+        say=lambda _line: None,
+        max_steps=steps,
+    )
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+def test_training_finds_the_line(tmp_path: Path, optimiser: str) -> None:
+    network = _train(tmp_path, 200, options=LoopOptions(optimiser, 0.05, 0.0, ema=0.9))
+    assert _number(network.weight) == pytest.approx(2.0, abs=0.05)
+    assert _number(network.bias) == pytest.approx(1.0, abs=0.05)
+    assert not network.training
+
+
+def test_one_seed_gives_one_result(tmp_path: Path) -> None:
+    first, second = _train(tmp_path / "a", 40), _train(tmp_path / "b", 40)
+    other = _train(tmp_path / "c", 40, options=LoopOptions(learning_rate=0.05, ema=0.9, seed=2))
+    assert torch.equal(first.weight, second.weight)  # type: ignore[arg-type]
+    assert not torch.equal(first.weight, other.weight)  # type: ignore[arg-type]
+
+
+def test_resumed_training_goes_on_at_the_step_where_it_stopped(tmp_path: Path) -> None:
+    _train(tmp_path, 30)
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 30
+    lines: list[str] = []
+    train(
+        LineTask(),
+        tmp_path,
+        minutes=1,
+        device=CPU,
+        options=OPTIONS,
+        resume=True,
+        say=lines.append,
+        max_steps=60,
+    )
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 60
+    assert [line.split()[2] for line in lines if " loss " in line] == ["50"]
+
+
+def test_resuming_without_a_checkpoint_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no checkpoint"):
+        _train(tmp_path, 10, resume=True)
+
+
+def test_checkpoint_of_another_task_is_refused(tmp_path: Path) -> None:
+    _train(tmp_path, 5)
+    checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    torch.save({**checkpoint, "task": "ct-localise"}, tmp_path / "checkpoint.pt")
+    with pytest.raises(ModelError, match="trained for ct-localise, not line"):
+        _train(tmp_path, 10, resume=True)
+
+
+def test_validation_sees_the_averaged_network(tmp_path: Path) -> None:
+    seen: list[tuple[dict[str, float], int]] = []
+    network = train(
+        LineTask(),
+        tmp_path,
+        minutes=1,
+        device=CPU,
+        options=OPTIONS,
+        say=lambda _line: None,
+        on_validated=lambda _network, scores, step: seen.append((scores, step)),
+        max_steps=20,
+    )
+    assert seen == [({"slope": _number(network.weight)}, 20)]
+
+
+def test_a_small_unet_learns_to_segment_block_vertebrae(tmp_path: Path) -> None:
+    plain = Intensity(curve=0, thick_slices=0, blur=0, noise=0.5, noise_hu=20, bias_field=0)
+    options = SegmentOptions(
+        spacing_mm=4.0,
+        size=(24, 16, 16),
+        channels=(8, 16),
+        marker_sigma_mm=12.0,
+        intensity=plain,
+        jitter_mm=2.0,
+    )
+    task = SegmentTask([block_spine(seed, 4.0) for seed in range(3)], [block_spine(9, 4.0)], options)
+    network = train(
+        task,
+        tmp_path,
+        minutes=1,
+        device=CPU,
+        options=LoopOptions(learning_rate=1e-2, ema=0.9, warmup_steps=5),
+        say=lambda _line: None,
+        max_steps=60,
+    )
+    assert isinstance(network, UNet)
+    with torch.inference_mode():
+        assert task.validate(network)["dice"] > 0.85
