@@ -5,9 +5,11 @@ python fast_node.py node.toml nursery    forks a node for every line on standard
                                          a node that is killed often need not import everything each time
 """
 
+import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from dicom_ai_node.commands.serve import serve
 from dicom_ai_node.config import load_settings
@@ -15,7 +17,20 @@ from dicom_ai_node.log import configure_logging
 from dicom_ai_node.workflow import service  # noqa: F401 - imported before the fork
 
 
+def report_outside(event: str, arguments: tuple[Any, ...]) -> None:
+    """A log line for every address beyond this machine that anything in the process asks for."""
+    if event == "socket.connect" and isinstance(arguments[1], tuple):
+        host = arguments[1][0]
+    elif event == "socket.getaddrinfo":
+        host = arguments[0]
+    else:
+        return
+    if host not in (None, "", "127.0.0.1", "0.0.0.0", "localhost", "::1"):
+        sys.stderr.write(json.dumps({"event": "outside", "host": str(host)}) + "\n")
+
+
 def run() -> None:
+    sys.addaudithook(report_outside)
     configure_logging(as_json=True)
     serve(load_settings(Path(sys.argv[1])), "fast_steps:fast_steps")
 

@@ -40,7 +40,7 @@ class Written:
     sop_instance_uid: str
 
 
-def fast_steps(settings: Settings) -> Steps:
+def fast_steps(settings: Settings, *, secondary_capture: bool = False) -> Steps:
     return Steps(
         lambda _pipeline, paths, progress: analyse(settings, paths, progress),
         encode,
@@ -74,6 +74,7 @@ def analyse(settings: Settings, paths: Sequence[Path], progress: Progress) -> tu
 def encode(analysis: Analysis, paths: Any, folder: Path) -> list[Written]:
     instances = sorted(str(dcmread(path, stop_before_pixels=True).SOPInstanceUID) for path in paths)
     time.sleep(0.02)
+    (folder / "report.json").write_text(analysis.report.to_json())
     return [write(kind, analysis.report, instances, folder) for kind in KINDS]
 
 

@@ -47,14 +47,15 @@ class Archive:
     answer: Callable[[str], int] = lambda _uid: 0x0000
     ae_title: str = "ARCHIVE"
     host: str = "127.0.0.1"
-    on_store: Callable[[], None] = lambda: None
+    on_store: Callable[[str], None] = lambda _study_uid: None
 
     def store(self, event: evt.Event) -> int:
         uid = str(event.request.AffectedSOPInstanceUID)
         status = self.answer(uid)
         if status == 0:
-            self.received.append((uid, str(event.dataset.StudyInstanceUID), event.request.DataSet.getvalue()))
-            self.on_store()
+            study_uid = str(event.dataset.StudyInstanceUID)
+            self.received.append((uid, study_uid, event.request.DataSet.getvalue()))
+            self.on_store(study_uid)
         return status
 
     def of_study(self, study_uid: str) -> list[tuple[str, bytes]]:
@@ -222,10 +223,17 @@ class NodeProcess:
             with contextlib.suppress(BrokenPipeError):
                 stream.close()
         self._process = None
+        outside = [line for line in self.lines if line["event"] == "outside"]
+        assert not outside, f"the node reached for other machines: {outside}"
 
     def send(self, paths: Sequence[Path]) -> None:
-        outcomes = send(paths, self)
-        assert all(outcome.stored for outcome in outcomes), outcomes
+        left = self.offer(paths)
+        assert not left, f"not taken: {left}"
+
+    def offer(self, paths: Sequence[Path]) -> list[Path]:
+        """Send; returns what the node has not acknowledged, as it may die meanwhile."""
+        outcomes = send(paths, self) if paths else []
+        return [path for path, outcome in zip(paths, outcomes, strict=True) if not outcome.stored]
 
     def summaries(self) -> list[Summary]:
         with Ledger(database_url(self.settings)) as ledger:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 from peers import SLICES, Archive, NodeProcess, ct_series, free_port, study_uid
+from typer.testing import CliRunner
 
+from dicom_ai_node.cli import app
 from dicom_ai_node.workflow.job import State
 
 MakeNode = Callable[..., NodeProcess]
@@ -105,3 +108,52 @@ def test_late_slices_make_a_superseding_analysis(
     node.send(ct_series(tmp_path / "other", 41))
     node.wait_for("concluded", state="delivered")
     assert len(node.summaries()) == 3, "instances that were there before start nothing"
+
+
+def test_a_failed_delivery_waits_for_a_person_whose_retry_sends_only_what_is_missing(
+    make_node: MakeNode, archive: Archive, tmp_path: Path
+) -> None:
+    refused: list[str] = []
+
+    def refuse_the_second(uid: str) -> int:
+        if not refused:
+            refused.append("")
+            return 0x0000
+        refused.append(uid)
+        return 0xA700
+
+    archive.answer = refuse_the_second
+    node = running(make_node(archive, retry_attempts=2, retry_first_seconds=0.1))
+    node.send(ct_series(tmp_path / "study", 50))
+    node.wait_for("concluded", state="failed")
+    (summary,) = node.summaries()
+    assert summary.state is State.FAILED
+    assert "0xA700" in summary.reason
+    assert len(archive.received) == 1
+
+    archive.answer = lambda _uid: 0x0000
+    config = ["--config", str(node.config)]
+    runner = CliRunner()
+    listed = runner.invoke(app, ["jobs", "list", "--json", "--state", "failed", *config])
+    (job,) = json.loads(listed.stdout)
+    assert job["state"] == "failed"
+    assert runner.invoke(app, ["jobs", "retry", job["job"], *config]).exit_code == 0
+    node.wait_for("concluded", state="delivered")
+    assert len(archive.received) == len({uid for uid, _, _ in archive.received}) == 3
+
+    shown = runner.invoke(app, ["jobs", "show", job["job"][:12], "--json", *config])
+    assert [run["kind"] for run in json.loads(shown.stdout)["runs"]] == [
+        "analysis",
+        "delivery",
+        "delivery",
+        "conclusion",
+        "retry",
+        "delivery",
+        "conclusion",
+    ]
+    again = runner.invoke(app, ["jobs", "retry", job["job"], *config])
+    assert again.exit_code == 2
+    assert "only a failed job" in again.stderr
+    table = runner.invoke(app, ["jobs", "list", *config])
+    assert "delivered" in table.stdout
+    assert node.terminate() == 0
