@@ -100,7 +100,7 @@ _ANCHORS: Final = {
     "pedicle_width": (5.5, 7.5, 5.5, 7.0, 8.0, 8.5, 10.0, 15.0),
     "pedicle_height": (6.5, 9.0, 11.0, 14.0, 16.0, 15.5, 14.5, 14.0),
     "canal_depth": (14.0, 15.5, 15.5, 15.5, 17.0, 17.0, 17.0, 17.5),
-    "spinous_length": (16.0, 30.0, 33.0, 26.0, 24.0, 26.0, 29.0, 21.0),
+    "spinous_length": (16.0, 27.0, 28.0, 23.0, 22.0, 26.0, 29.0, 21.0),
     "spinous_fall": (0.35, 0.45, 1.05, 0.75, 0.30, 0.15, 0.10, 0.15),
     "spinous_height": (4.0, 4.0, 4.2, 5.0, 7.0, 8.5, 9.5, 7.5),
     "transverse_tip": (26.0, 37.0, 31.0, 27.0, 21.0, 37.0, 47.0, 46.0),
@@ -195,28 +195,3 @@ def sample_arch(level: Level, body: BodyShape, size: float, generator: np.random
         ),
     ]
     return ArchShape(tuple(pieces))
-
-
-def sacral_arch(body: BodyShape, size: float, generator: np.random.Generator) -> ArchShape:
-    """Alae, lateral masses, superior facets and the posterior wall of the sacrum, in the frame of S1."""
-    g = size
-    wide = around(generator, 46.0, 2.5) * g
-    back = body.back_upper
-    pieces = [
-        Piece((20 * g, -2 * g, 3 * g), (wide, 14 * g, -8 * g), 11.5 * g, 11.0 * g),
-        Piece((16 * g, 6 * g, -14 * g), (wide - 4 * g, 20 * g, -24 * g), 10.5 * g, 11.0 * g),
-        Piece((14 * g, 14 * g, -34 * g), (28 * g, 24 * g, -46 * g), 8.5 * g, 8.0 * g),
-        Piece((24 * g, back - 2, 6 * g), (22 * g, back + 14 * g, 15 * g), 6.0 * g, 4.5 * g),
-        Piece(
-            (20 * g, back + 12 * g, 4 * g), (0.0, back + 20 * g, -4 * g), 3.2 * g, 3.2 * g, (1.0, 1.0, 2.4)
-        ),
-        Piece(
-            (0.0, back + 20 * g, -4 * g),
-            (0.0, back + 30 * g, -10 * g),
-            3.0,
-            3.0,
-            (1.0, 1.0, 2.2),
-            mirrored=False,
-        ),
-    ]
-    return ArchShape(tuple(pieces), blend=4.0)

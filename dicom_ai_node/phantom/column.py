@@ -72,7 +72,8 @@ def sample_steps(levels: Sequence[Level], generator: np.random.Generator, scolio
         scoliosis: amplitude in radians of a further S-shaped coronal curve.
     """
     mean, root = _mean_and_root()
-    draw = np.clip(generator.standard_normal(len(mean)), -2.5, 2.5)
+    # Tails are cut: the covariance is a sum over people, scanners and errors of marking.
+    draw = 0.88 * np.clip(generator.standard_normal(len(mean)), -2.2, 2.2)
     features = (mean + root @ draw).reshape(-1, 3)
     chain = [Level(name) for name in spine_statistics()["chain"]]
     usual = {pair: features[k] for k, pair in enumerate(itertools.pairwise(chain))}

@@ -85,6 +85,8 @@ class CtPalette:
             return 60.0
         if matter.tissue is Tissue.CARTILAGE:
             return 40.0
+        if matter.tissue is Tissue.MUSCLE:
+            return 90.0 * matter.grain
         return 12.0 * matter.grain
 
     @classmethod

@@ -43,7 +43,8 @@ class Grid:
     @cached_property
     def _reach(self) -> Array:
         # Index distance per millimetre along each axis of the grid, whatever the direction.
-        return np.sqrt((self.inverse[:3, :3] ** 2).sum(axis=1))
+        lengths: Array = np.sqrt((self.inverse[:3, :3] ** 2).sum(axis=1))
+        return lengths
 
     def misses(self, center: Array, radius: float) -> bool:
         """Whether a ball (LPS mm) surely lies off the grid: a cheap test before `block`."""

@@ -142,7 +142,7 @@ def torso_profile(
     cover = along([1.0, 1.0, 1.0, 0.9, 0.7, 0.45, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4], 0.1) * fat + 2.0
     wall = along([45, 40, 24, 14, 13, 13, 14, 16, 20, 24, 26, 26], 0.06) * girth
     behind = along([45, 45, 60, 74, 74, 66, 60, 58, 58, 62, 52, 50], 0.03) * girth
-    hollow = along([-20, -20, -18, 6, 24, 36, 44, 44, 28, -10, -30, -30], 0.05)
+    hollow = along([-22, -22, -20, 0, 4, 12, 20, 22, 14, -10, -30, -30], 0.05)
     back = 0.5 * (smooth_y + behind) + 0.5 * float((smooth_y + behind).mean()) + cover
     back = np.maximum(back, spine_y + behind * 0.75 + 2.0)
     center_y = back - (deep + cover)

@@ -9,7 +9,7 @@ from dicom_ai_node.anatomy import Level
 from dicom_ai_node.phantom.column import rotation
 from dicom_ai_node.phantom.ground import Ground
 from dicom_ai_node.phantom.randomness import around, between
-from dicom_ai_node.phantom.solids import Ellipsoid, Solid, Tube
+from dicom_ai_node.phantom.solids import Ellipsoid, Solid, Tube, Within
 from dicom_ai_node.phantom.tissues import Matter, Tissue
 
 Array = npt.NDArray[np.float64]
@@ -24,7 +24,7 @@ def _blob(
     *,
     turn: float = 0.3,
     unevenness: float = 0.06,
-    in_cavity: bool = True,
+    within: Within = "cavity",
     power: float = 2.0,
 ) -> Ellipsoid:
     scale = around(generator, 1.0, 0.08)
@@ -32,7 +32,7 @@ def _blob(
         ground.frame_at(point, _turn(turn, max(radii), generator)),
         (radii[0] * scale, radii[1] * scale, radii[2] * scale),
         matter,
-        in_cavity=in_cavity,
+        within=within,
         unevenness=unevenness,
         phase=(between(generator, 0.0, 6.3), between(generator, 0.0, 6.3), between(generator, 0.0, 6.3)),
         power=power,
@@ -104,8 +104,8 @@ def abdomen(ground: Ground, dome: tuple[float, float, float], generator: np.rand
     out.append(
         _blob(
             ground,
-            ground.beside_spine(-76 * g, -38 * g, dome[0] - 72 * g),
-            (72 * g, 86 * g, 86 * g),
+            ground.beside_spine(-76 * g, -38 * g, dome[0] - 62 * g),
+            (66 * g, 78 * g, 76 * g),
             liver,
             generator,
             turn=0.15,
@@ -229,7 +229,7 @@ def _bowel(ground: Ground, generator: np.random.Generator) -> list[Solid]:
             )
             inner = (loop.radii[0] - 3.0, loop.radii[1] - 3.0, loop.radii[2] - 3.0)
             out.append(
-                Ellipsoid(loop.frame, inner, content, in_cavity=True, unevenness=0.12, phase=loop.phase)
+                Ellipsoid(loop.frame, inner, content, within="cavity", unevenness=0.12, phase=loop.phase)
             )
     # The colon runs up on the right, across, and down on the left; its content is mottled.
     ascending = [(-0.66, -10.0, Level.L5), (-0.68, -12.0, Level.L3), (-0.62, -30.0, Level.L1)]
@@ -246,8 +246,8 @@ def _bowel(ground: Ground, generator: np.random.Generator) -> list[Solid]:
             )
         path = ground.to_patient(np.array(points))
         radius = np.array([between(generator, 15.0, 26.0) for _ in points]) * g
-        out.append(Tube(path, radius, wall, in_cavity=True))
-        out.append(Tube(path, radius - 3.0, _content(generator), in_cavity=True))
+        out.append(Tube(path, radius, wall, within="cavity"))
+        out.append(Tube(path, radius - 3.0, _content(generator), within="cavity"))
         for place in points:
             size = between(generator, 16.0, 28.0) * g
             lump = _blob(ground, np.array(place), (size, size, size), wall, generator, unevenness=0.15)
@@ -257,7 +257,7 @@ def _bowel(ground: Ground, generator: np.random.Generator) -> list[Solid]:
                     lump.frame,
                     (size - 3, size - 3, size - 3),
                     _content(generator),
-                    in_cavity=True,
+                    within="cavity",
                     unevenness=0.15,
                     phase=lump.phase,
                 )
@@ -307,6 +307,7 @@ def muscles(ground: Ground, muscle: Matter, generator: np.random.Generator) -> l
                 muscle,
                 flat=1.25,
                 upright=_axis(ground, 0),
+                within="skin",
             )
         )
         psoas = [ground.beside_spine(side * x, y, ground.height(level)) for level, x, y in (
@@ -338,9 +339,7 @@ def muscles(ground: Ground, muscle: Matter, generator: np.random.Generator) -> l
         iliac = ground.places[Level.S1] + np.array([side * 88.0, -20.0, -20.0])
         out.append(_blob(ground, iliac, (20 * g, 44 * g, 52 * g), muscle, generator, turn=0.15))
         seat = ground.places[Level.S1] + np.array([side * 92.0, 40.0, -62.0])
-        out.append(
-            _blob(ground, seat, (62 * g, 36 * g, 72 * g), muscle, generator, turn=0.2, in_cavity=False)
-        )
+        out.append(_blob(ground, seat, (62 * g, 36 * g, 72 * g), muscle, generator, turn=0.2, within="skin"))
     return out
 
 

@@ -16,11 +16,13 @@ from torch import Tensor
 from dicom_ai_node.anatomy import Level, verse_label
 from dicom_ai_node.phantom.arch import arch_distance
 from dicom_ai_node.phantom.body import body_field
+from dicom_ai_node.phantom.disc import DiscShape
 from dicom_ai_node.phantom.grid import Block, Grid
 from dicom_ai_node.phantom.painting_solids import Canvas, paint_solid
 from dicom_ai_node.phantom.painting_torso import paint_torso
+from dicom_ai_node.phantom.sacrum import FusedBody
 from dicom_ai_node.phantom.solids import Ellipsoid
-from dicom_ai_node.phantom.spine import DiscShape, FusedBody, Spine, Vertebra
+from dicom_ai_node.phantom.spine import Spine, Vertebra
 from dicom_ai_node.phantom.texture import grain
 from dicom_ai_node.phantom.tissues import Matter, Tissue
 
@@ -135,19 +137,15 @@ def _paint_body(canvas: Canvas, vertebra: Vertebra, bodies: Tensor, whole: Tenso
     if vertebra.compaction:
         # Broken trabeculae are pressed into a denser band below the upper endplate.
         core = core * (1.0 + vertebra.compaction * torch.exp(-((field.upper / 4.0) ** 2)))
+    # Trabeculae are closer under the cortex: the rim of a body fades into its middle.
+    shell = field.inside_shell(matter.cortex, vertebra.endplate_mm)
+    core = core * (1.0 + vertebra.rim * torch.exp((shell * 0.45).clamp(max=0.0)))
     vein = ((u / 5.0) ** 2 + ((v - vertebra.body.back_upper + 3.0) / 6.0) ** 2 + (w / 2.5) ** 2).clamp(
         max=4.0
     )
     core = core * (1.0 - 0.7 * torch.exp(-vein))
     noise = grain(vertebra.seed, (u, v, w), canvas.grid.device) if canvas.grid.voxel_mm < 2.5 else None
-    canvas.bone(
-        block,
-        outside,
-        field.inside_shell(matter.cortex, vertebra.endplate_mm),
-        matter,
-        density=core,
-        noise=noise,
-    )
+    canvas.bone(block, outside, shell, matter, density=core, noise=noise)
     _mark(bodies, block, outside < 0, label)
     _mark(whole, block, outside < 0, label)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dicom_ai_node.phantom.grid import Block, Grid, block_shape
-from dicom_ai_node.phantom.solids import Ellipsoid, Plate, Solid, Tube
+from dicom_ai_node.phantom.solids import Ellipsoid, Plate, Solid, Tube, Within
 from dicom_ai_node.phantom.texture import grain
 from dicom_ai_node.phantom.tissues import Matter, Tissue
 
@@ -27,19 +27,29 @@ class Canvas:
         grid: where.
         value: float32, the grid's shape.
         palette: numbers for tissues.
-        cavity: distance in mm to the wall of the body cavity (negative inside), or None before it is known.
+        skin, cavity: distances in mm to the skin and to the wall of the body cavity (negative inside), of the
+            grid's shape; None before they are known.
     """
 
     def __init__(self, grid: Grid, value: Tensor, palette: Palette) -> None:
         self.grid = grid
         self.value = value
         self.palette = palette
+        self.skin: Tensor | None = None
         self.cavity: Tensor | None = None
         self._scale = 1.0 / grid.voxel_mm
 
     def coverage(self, distance: Tensor) -> Tensor:
         """Share of a voxel that lies inside a surface at this distance (mm, negative inside)."""
         return (0.5 - distance * self._scale).clamp_(0.0, 1.0)
+
+    def cut(self, distance: Tensor, block: Block, within: Within) -> Tensor:
+        """The distance to a solid, cut off by the skin (less 2 mm) or by the wall of the cavity."""
+        if within == "cavity" and self.cavity is not None:
+            return torch.maximum(distance, self.cavity[block])
+        if within == "skin" and self.skin is not None:
+            return torch.maximum(distance, self.skin[block] + 2.0)
+        return distance
 
     def cover(self, block: Block, distance: Tensor, value: Tensor | float) -> None:
         """Cover the inside of a surface with a value."""
@@ -100,8 +110,8 @@ def paint_solid(canvas: Canvas, solid: Solid) -> tuple[Block, Tensor] | None:
         return None
     u, v, w = canvas.grid.coordinates(frame, block)
     distance = _ellipsoid(solid, u, v, w) if isinstance(solid, Ellipsoid) else _plate(solid, u, v, w)
-    if isinstance(solid, Ellipsoid) and solid.in_cavity and canvas.cavity is not None:
-        distance = torch.maximum(distance, canvas.cavity[block])
+    if isinstance(solid, Ellipsoid):
+        distance = canvas.cut(distance, block, solid.within)
     _fill(canvas, block, distance, solid.matter, (u, v, w))
     return block, distance
 
@@ -116,8 +126,14 @@ def _fill(
     amplitude = canvas.palette.grain(matter)
     if matter.grain and amplitude > 8.0:
         seed = int(abs(matter.deviation) * 1e6)
-        noise = grain(seed, coordinates, canvas.grid.device, cell_mm=2.0)
+        noise = grain(
+            seed, coordinates, canvas.grid.device, cell_mm=1.8 if matter.tissue is Tissue.MUSCLE else 2.0
+        )
         value = value + amplitude * noise
+        if matter.tissue is Tissue.MUSCLE:
+            # Streaks of fat between the bundles, more in the old.
+            fat = canvas.palette.tissue(Matter(Tissue.FAT))
+            value = torch.where(noise > 2.1 + 0.6 * min(1.0, matter.deviation), 0.5 * (fat + value), value)
         if matter.tissue is Tissue.FAECES:
             # Bubbles of gas in the mass.
             value = torch.where(noise > 0.8 - 0.3 * matter.deviation, -750.0, value)
@@ -199,6 +215,5 @@ def _paint_segment(canvas: Canvas, tube: Tube, k: int) -> None:
     distance = torch.sqrt((a / tube.flat) ** 2 + b * b + (beyond * beyond) * 2.8 + 1e-9) - radius
     outside = (t < -before) | (t > length + after)
     distance = distance.expand(block_shape(block)).masked_fill(outside.expand(block_shape(block)), 99.0)
-    if tube.in_cavity and canvas.cavity is not None:
-        distance = torch.maximum(distance, canvas.cavity[block])
+    distance = canvas.cut(distance, block, tube.within)
     _fill(canvas, block, distance, tube.matter, (t, a, b))

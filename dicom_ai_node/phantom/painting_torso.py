@@ -22,9 +22,11 @@ def paint_torso(trunk: Trunk, canvas: Canvas) -> Canvas:
     canvas.cover(everything, skin, palette.tissue(trunk.skin))
     canvas.cover(everything, skin + 1.8, palette.tissue(trunk.fat))
     canvas.cover(everything, skin + fat, palette.tissue(trunk.muscle))
-    cavity = torch.maximum(skin + (fat + wall), (y - back) * 0.9)
+    # Beside the spine the cavity reaches far back, to the ribs and to the fat behind the kidneys.
+    beside = x - spine_x
+    cavity = torch.maximum(skin + (fat + wall), (y - back - 0.006 * beside * beside) * 0.75)
     canvas.cover(everything, cavity, palette.tissue(trunk.inner_fat))
-    canvas.cavity = cavity
+    canvas.skin, canvas.cavity = skin, cavity
     _paint_lungs(trunk, canvas, x - spine_x, y - spine_y, z)
     return canvas
 
@@ -66,7 +68,7 @@ def _paint_lungs(trunk: Trunk, canvas: Canvas, x: Tensor, y: Tensor, z: Tensor) 
     side = torch.where(xs > 0, left, right)
     floor = side - fall * (((xs.abs() - 72.0) / 95.0) ** 2 + ((ys + 62.0) / 95.0) ** 2)
     # The apex narrows to the height of the first rib.
-    apex = zs - (top - 28.0 * ((xs.abs() - 45.0) / 40.0) ** 2)
+    apex = zs - (top - 16.0 * ((xs.abs() - 40.0) / 45.0) ** 2)
     distance = torch.maximum(torch.maximum(cavity + 1.5, floor - zs), apex)
     block = (rows, slice(None), slice(None))
     value: Tensor | float = canvas.palette.tissue(trunk.lungs)

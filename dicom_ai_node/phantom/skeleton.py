@@ -34,7 +34,7 @@ def ribs(
 ) -> list[Solid]:
     """One pair per thoracic vertebra: head at the body, neck at the transverse process, shaft in the wall."""
     out: list[Solid] = []
-    matter = bone(age, generator, 0.8, 0.7)
+    matter = bone(age, generator, 1.3, 1.0)
     inside = np.linalg.inv(ground.frame)
     thoracic = [level for level in levels if level.region == "T"]
     for number, level in enumerate(thoracic, start=1):
@@ -109,10 +109,10 @@ def sternum(ground: Ground, age: float, generator: np.random.Generator) -> list[
             Tube(ground.to_patient(np.array([inner, middle, outer])), np.array([7.0, 5.5, 6.0]), matter)
         )
         blade = ground.frame_at(
-            ground.beside_spine(side * 95.0, 32.0, ground.height(Level.T4)),
-            rotation(-0.25, side * 0.1, side * 0.45),
+            ground.beside_spine(side * 92.0, 24.0, ground.height(Level.T4)),
+            rotation(-0.22, side * 0.1, -side * 0.55),
         )
-        out.append(Ellipsoid(blade, (45.0, 3.5, 70.0), matter, power=4.0))
+        out.append(Ellipsoid(blade, (42.0, 2.6, 66.0), matter, power=4.0, within="skin"))
     return out
 
 
@@ -120,49 +120,11 @@ def pelvis(ground: Ground, age: float, generator: np.random.Generator) -> list[S
     """Wings of the ilium down to the hip sockets, pubis, ischium, femoral heads and shafts."""
     g = ground.size * around(generator, 1.0, 0.04)
     out: list[Solid] = []
-    matter = bone(age, generator, 0.8, 1.0)
-    round_bone = bone(age, generator, 1.3, 0.7)
+    matter = bone(age, generator, 1.1, 1.2)
+    round_bone = bone(age, generator, 1.6, 0.8)
     s1 = ground.places[Level.S1]
     for side in (1.0, -1.0):
-        # The wing is part of the lower half of an ellipsoidal bowl: wide at the crest, narrow at the hips.
-        frame = ground.frame_at(s1 + np.array([0.0, -54.0 * g, 52.0 * g]))
-        wide = (122.0 + around(generator, 0.0, 5.0)) * g
-        planes = (
-            ((-side, 0.0, 0.0), -44.0 * g),
-            ((0.0, -1.0, 0.0), 34.0 * g),
-            ((0.0, -0.25, 1.0), between(generator, -16.0, 0.0) * g),
-            ((0.0, -0.75, 0.66), 8.0 * g),
-            ((0.0, 0.75, 0.66), 40.0 * g),
-            ((0.0, -0.72, -0.70), 92.0 * g),
-            ((0.0, 0.62, -0.78), 128.0 * g),
-            ((0.0, 0.0, -1.0), 152.0 * g),
-        )
-        edge = 1.06 * wide
-        low = (44 * g if side > 0 else -edge, -38 * g, -154 * g)
-        high = (edge if side > 0 else -44 * g, 108 * g, 8 * g)
-        out.append(
-            Plate(
-                frame,
-                (wide, 98.0 * g, 205.0 * g),
-                between(generator, 9.0, 14.0) * g,
-                planes,
-                low,
-                high,
-                matter,
-            )
-        )
-        # The thick posterior part that meets the sacrum.
-        iliac = s1 + np.array([side * 56.0 * g, 26.0 * g, -14.0 * g])
-        iliac_low = s1 + np.array([side * 52.0 * g, 30.0 * g, -48.0 * g])
-        out.append(
-            _tube(
-                ground,
-                [iliac + np.array([side * 6.0, -10.0, 22.0]), iliac, iliac_low],
-                [6.5 * g, 9.0 * g, 7.0 * g],
-                matter,
-                1.8,
-            )
-        )
+        out += _wing(ground, side, g, matter, generator)
         hip = s1 + np.array([side * 88.0 * g, -34.0 * g, -108.0 * g])
         socket = ground.frame_at(hip, rotation(0.1, side * 0.5, side * 0.3))
         out.append(
@@ -223,6 +185,54 @@ def pelvis(ground: Ground, age: float, generator: np.random.Generator) -> list[S
             )
         )
     return out
+
+
+def _wing(
+    ground: Ground, side: float, g: float, matter: Matter, generator: np.random.Generator
+) -> list[Solid]:
+    """The wing of one ilium: a gently hollowed plate to the front, a thick part beside the sacrum behind."""
+    s1 = ground.places[Level.S1]
+    crest = between(generator, 32.0, 50.0)
+    outward = np.array([side * (0.70 + around(generator, 0.0, 0.04)), 0.62, -0.34])
+    outward /= np.linalg.norm(outward)
+    forward = np.array([side * 0.62, -0.70, 0.0])
+    forward -= outward * (forward @ outward)
+    forward /= np.linalg.norm(forward)
+    turn = np.stack([outward, forward, np.cross(outward, forward)], axis=1)
+    hollow = between(generator, 150.0, 230.0)
+    center = np.array([side * 80.0, -14.0, -6.0]) - hollow * outward
+    # Borders in the axes of the torso, (normal, point from S1): medial, crest, its front and back slope,
+    # front, sciatic notch, hip.
+    borders = (
+        ((-side, 0.0, 0.0), (side * 50.0, 0.0, 0.0)),
+        ((0.0, -0.2, 1.0), (0.0, -10.0, crest)),
+        ((0.0, -0.75, 0.66), (0.0, -50.0, crest - 8.0)),
+        ((0.0, 0.75, 0.66), (0.0, 14.0, crest - 16.0)),
+        ((0.0, -0.94, -0.35), (0.0, -74.0, 5.0)),
+        ((0.0, 0.69, -0.73), (0.0, 24.0, -36.0)),
+        ((0.0, 0.0, -1.0), (0.0, 0.0, -98.0)),
+    )
+    planes = []
+    for normal, point in borders:
+        x, y, z = (float(value) for value in np.array(normal) @ turn)
+        planes.append(((x, y, z), g * float(np.dot(normal, np.array(point) - center))))
+    plate = Plate(
+        ground.frame_at(s1 + center * g, turn),
+        (hollow * g, 1.5 * hollow * g, 1.2 * hollow * g),
+        between(generator, 7.0, 11.0) * g,
+        tuple(planes),
+        ((hollow - 45.0) * g, -90.0 * g, -125.0 * g),
+        ((hollow + 8.0) * g, 90.0 * g, 85.0 * g),
+        matter,
+    )
+    behind = np.array([side * 52.0, 27.0, -14.0]) * g
+    block = Ellipsoid(
+        ground.frame_at(s1 + behind, rotation(-0.25, 0.0, side * 0.32)),
+        (9.5 * g, 31.0 * g, 38.0 * g),
+        matter,
+        power=4.0,
+    )
+    return [plate, block]
 
 
 def arms(

@@ -6,6 +6,7 @@ What they are made of is a word of `tissues.Tissue`; how it looks is the busines
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,9 @@ import numpy.typing as npt
 from dicom_ai_node.phantom.tissues import Matter
 
 Array = npt.NDArray[np.float64]
+
+
+Within = Literal["cavity", "skin", "nothing"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Ellipsoid:
         frame: 4x4, own axes -> patient LPS millimetres.
         radii: half axes in mm.
         matter: what it is made of.
-        in_cavity: whether it ends where the body cavity ends.
+        within: what cuts it off: the wall of the body cavity, the skin, or nothing.
         unevenness: relative amplitude of the bumps of its surface.
         phase: three numbers that make the bumps individual.
         power: 2 for an ellipsoid, larger for a box with round edges.
@@ -32,12 +36,10 @@ class Ellipsoid:
     frame: Array
     radii: tuple[float, float, float]
     matter: Matter
-    in_cavity: bool = False
+    within: Within = "nothing"
     unevenness: float = 0.0
     phase: tuple[float, float, float] = (0.0, 0.0, 0.0)
     power: float = 2.0
-    level_mm: float | None = None
-    below: Matter | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Tube:
         matter: what it is made of.
         flat: ratio of the half axes; the long one lies along `upright`, as far as that is across the tube.
         upright: direction of the long half axis.
-        in_cavity: whether it ends where the body cavity ends.
+        within: what cuts it off: the wall of the body cavity, the skin, or nothing.
     """
 
     points: Array
@@ -58,7 +60,7 @@ class Tube:
     matter: Matter
     flat: float = 1.0
     upright: tuple[float, float, float] = (0.0, 0.0, 1.0)
-    in_cavity: bool = False
+    within: Within = "nothing"
 
 
 @dataclass(frozen=True)

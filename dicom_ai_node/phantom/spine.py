@@ -6,52 +6,37 @@ millimetres, the patient lying about the origin.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal, cast
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from dicom_ai_node.anatomy import SUPERNUMERARY, Level, order
-from dicom_ai_node.genant import TYPICAL_POSTERIOR_HEIGHT_MM, Grading, Heights, grade_spine
-from dicom_ai_node.phantom.arch import ArchShape, sacral_arch, sample_arch
-from dicom_ai_node.phantom.body import BodyShape, heights
+from dicom_ai_node.genant import Grading
+from dicom_ai_node.phantom.arch import ArchShape, sample_arch
+from dicom_ai_node.phantom.body import BodyShape
 from dicom_ai_node.phantom.column import (
-    Steps,
     healthy_frames,
     levels_of_spine,
     rotation,
     sample_steps,
     spine_statistics,
 )
-from dicom_ai_node.phantom.deformity import (
-    LOOK_ALIKE_LOSS,
-    LOSS_BY_GRADE,
-    Collapse,
-    FractureKind,
-    collapsed,
-    sample_collapse,
-)
-from dicom_ai_node.phantom.morphometry import BODY_SIZES
+from dicom_ai_node.phantom.deformity import Collapse
+from dicom_ai_node.phantom.disc import DiscShape, sample_discs
+from dicom_ai_node.phantom.fracturing import check_plan, fractured_bodies, random_fractures, settled
+from dicom_ai_node.phantom.healthy import healthy_bodies
+from dicom_ai_node.phantom.osteophytes import osteophytes
 from dicom_ai_node.phantom.randomness import around, between, stream
+from dicom_ai_node.phantom.sacrum import FusedBody, sacral_arch, sample_segments
 from dicom_ai_node.phantom.solids import Ellipsoid
 from dicom_ai_node.phantom.tissues import Matter, Tissue
 from dicom_ai_node.phantom.trunk import Trunk, sample_trunk
 from dicom_ai_node.report import Deformity
 
 Array = npt.NDArray[np.float64]
-
-FRACTURE_LEVELS: Final[Mapping[Level, float]] = {
-    Level.T4: 0.4, Level.T5: 0.6, Level.T6: 0.9, Level.T7: 1.3, Level.T8: 1.3, Level.T9: 1.0, Level.T10: 0.8,
-    Level.T11: 1.3, Level.T12: 2.0, Level.L1: 2.2, Level.L2: 1.4, Level.L3: 1.0, Level.L4: 0.8, Level.L5: 0.4,
-}  # fmt: skip
-"""Relative frequency of osteoporotic fractures per level: two peaks, mid-thoracic and thoracolumbar."""
-
-
-SOUND: Final[tuple[Deformity, int]] = ("none", 0)
-ATTEMPTS: Final = 12
 
 
 @dataclass(frozen=True)
@@ -77,25 +62,6 @@ class SpineOptions:
 
 
 @dataclass(frozen=True)
-class DiscShape:
-    """One intervertebral disc: a flat cushion between two endplates.
-
-    Attributes:
-        frame: 4x4, disc frame (left, posterior, superior) -> LPS millimetres.
-        half_width, front, back: outline in mm; front is negative.
-        half_height: in mm at the middle; it reaches into the dishes of the endplates.
-        matter: what it is made of.
-    """
-
-    frame: Array
-    half_width: float
-    front: float
-    back: float
-    half_height: float
-    matter: Matter
-
-
-@dataclass(frozen=True)
 class Vertebra:
     """One vertebra.
 
@@ -109,6 +75,7 @@ class Vertebra:
         matter: bone of the body; `arch_matter` of the arch.
         endplate_mm: thickness of the bony endplates.
         osteophytes: spurs at the rims, part of the body's label but not of its six points.
+        rim: relative rise of density right under the cortex; fades over some 5 mm.
         compaction: relative rise of density along the broken endplate.
         seed: of its texture.
     """
@@ -124,17 +91,9 @@ class Vertebra:
     arch_matter: Matter
     endplate_mm: float
     osteophytes: tuple[Ellipsoid, ...] = ()
+    rim: float = 0.5
     compaction: float = 0.0
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class FusedBody:
-    """A sacral segment below the first, or the coccyx."""
-
-    frame: Array
-    body: BodyShape
-    matter: Matter
 
 
 @dataclass(frozen=True)
@@ -199,31 +158,34 @@ def sample_spine(
             around(generator, 0.0, 0.12) if generator.random() < 0.25 else around(generator, 0.0, 0.02)
         )
     steps = sample_steps(levels, stream(seed, "steps"), scoliosis)
-    healthy = _healthy_bodies(levels, steps, age, stream(seed, "bodies"))
-    plan = (
-        _random_fractures(levels, age, options, stream(seed, "fractures")) if fractures is None else fractures
-    )
-    _check(levels, plan)
-    bodies, collapses, gradings = _break_or_relent(
-        levels, healthy, plan, fractures is None, stream(seed, "collapse")
+    healthy = healthy_bodies(levels, steps, age, stream(seed, "bodies"))
+    plan = fractures
+    if plan is None:
+        # Older bones break more often; the factor keeps the asked fraction over all ages.
+        chance = (
+            options.fractured_fraction * (0.5 + 0.5 * float(np.clip((age - 25.0) / 35.0, 0.0, 1.0))) / 0.86
+        )
+        plan = random_fractures(levels, chance, options.look_alikes, stream(seed, "fractures"))
+    check_plan(levels, plan)
+    bodies, collapses, gradings = fractured_bodies(
+        levels, healthy, plan, stream(seed, "collapse"), at_random=fractures is None
     )
     frames = healthy_frames(levels, steps, stream(seed, "frames"))
-    frames = _settle(frames, healthy, bodies, collapses)
+    frames = settled(frames, healthy, bodies, collapses)
     frames = _pose(options, stream(seed, "pose")) @ frames
-    vertebrae = _vertebrae(
-        seed, levels, frames, list(zip(healthy, bodies, collapses, strict=True)), size=steps.size, age=age
-    )
-    sacrum = _sacrum(vertebrae[-1], steps.size, stream(seed, "sacrum"))
-    discs = _discs(vertebrae, age, stream(seed, "discs"))
-    trunk = sample_trunk(
-        seed,
-        levels,
-        frames,
-        [vertebra.body for vertebra in vertebrae],
-        [segment.frame for segment in sacrum],
-        size=steps.size,
-        age=age,
-    )
+    segments = sample_segments(frames[-1], bodies[-1], steps.size, stream(seed, "sacrum"))
+    places = [frame for frame, _ in segments]
+    arches = [
+        sample_arch(level, body, steps.size, stream(seed, "arch", level.value))
+        for level, body in zip(levels[:-1], healthy[:-1], strict=True)
+    ]
+    arches.append(sacral_arch(frames[-1], bodies[-1], places, steps.size, stream(seed, "arch", "S1")))
+    shapes = list(zip(frames, healthy, bodies, collapses, arches, strict=True))
+    vertebrae = _vertebrae(seed, levels, shapes, age)
+    spongy = replace(vertebrae[-1].matter, density=0.7 * vertebrae[-1].matter.density)
+    sacrum = tuple(FusedBody(frame, body, spongy) for frame, body in segments)
+    discs = sample_discs(frames, bodies, age, stream(seed, "discs"))
+    trunk = sample_trunk(seed, levels, frames, bodies, places, size=steps.size, age=age)
     return Spine(seed, age, vertebrae, sacrum, discs, trunk, gradings)
 
 
@@ -249,228 +211,6 @@ def _numbering(
     return extra, missing
 
 
-def _healthy_bodies(
-    levels: Sequence[Level], steps: Steps, age: float, generator: np.random.Generator
-) -> list[BodyShape]:
-    gap_above = np.concatenate([[steps.spacing[0]], steps.spacing])
-    gap_below = np.concatenate([steps.spacing, [steps.spacing[-1]]])
-    broad = steps.size * around(generator, 1.0, 0.05) * (1.0 + 0.0006 * (age - 50.0))
-    deep = broad * around(generator, 1.0, 0.03)
-    squareness, flatness = between(generator, 0.1, 0.5), between(generator, 0.2, 0.9)
-    dishing = between(generator, 0.5, 1.5)
-    shapes = []
-    mean_gap = [BODY_SIZES[level].posterior_height for level in levels]
-    local = (gap_above + gap_below) / 2
-    relative = local / np.array(mean_gap)
-    relative = relative / np.median(relative)
-    for k, level in enumerate(levels):
-        mean = BODY_SIZES[level]
-        size = steps.size * float(np.clip(relative[k], 0.93, 1.07)) ** 0.4 * around(generator, 1.0, 0.015)
-        posterior = mean.posterior_height * size
-        if level is not Level.S1:
-            posterior = min(posterior, 0.86 * float(local[k]))
-        ratio = float(np.clip(mean.wedge_ratio + around(generator, 0.0, 0.025), 0.87, 1.15))
-        if level is Level.S1:
-            ratio = mean.wedge_ratio
-        anterior = posterior * ratio
-        widths = np.array([mean.upper_width, mean.lower_width]) * broad * around(generator, 1.0, 0.025) / 2
-        depths = np.array([mean.upper_depth, mean.lower_depth]) * deep * around(generator, 1.0, 0.025)
-        room = max(0.3, 0.5 * (0.83 * max(anterior, posterior) - 0.5 * (anterior + posterior)) * -1.0)
-        dish = np.clip(mean.dish * dishing * generator.uniform(0.6, 1.4, 2), 0.2, room)
-        middle_shift = around(generator, 0.0, 0.4)
-        shapes.append(
-            BodyShape(
-                front_upper=-depths[0] / 2 + middle_shift,
-                front_lower=-depths[1] / 2 - middle_shift,
-                back_upper=depths[0] / 2 + middle_shift,
-                back_lower=depths[1] / 2 - middle_shift,
-                half_width_upper=widths[0],
-                half_width_lower=widths[1],
-                upper_front=anterior / 2,
-                upper_back=posterior / 2,
-                lower_front=-anterior / 2,
-                lower_back=-posterior / 2,
-                dish_upper=float(dish[0]) * 0.9,
-                dish_lower=float(dish[1]),
-                dish_skew=between(generator, -0.2, 0.8),
-                dish_flatness=flatness,
-                waist_width=widths[0] * between(generator, 0.06, 0.14),
-                waist_front=depths[0] * between(generator, 0.03, 0.08),
-                waist_back=between(generator, 0.2, 1.0),
-                wall_concavity=between(generator, 0.8, 2.2)
-                if level.region != "T"
-                else between(generator, 0.5, 1.8),
-                squareness=squareness,
-            )
-        )
-    return shapes
-
-
-def _random_fractures(
-    levels: Sequence[Level], age: float, options: SpineOptions, generator: np.random.Generator
-) -> dict[Level, tuple[Deformity, int]]:
-    plan: dict[Level, tuple[Deformity, int]] = {}
-    candidates = [level for level in levels if level in FRACTURE_LEVELS]
-    weights = np.array([FRACTURE_LEVELS[level] for level in candidates])
-    chance = options.fractured_fraction * (0.5 + 0.5 * float(np.clip((age - 25.0) / 35.0, 0.0, 1.0))) / 0.86
-    if generator.random() < chance:
-        count = int(generator.choice([1, 2, 3, 4], p=[0.4, 0.3, 0.18, 0.12]))
-        for _ in range(count):
-            level = candidates[int(generator.choice(len(candidates), p=weights / weights.sum()))]
-            kind = cast(
-                "Deformity", str(generator.choice(["wedge", "biconcave", "crush"], p=[0.5, 0.28, 0.22]))
-            )
-            plan[level] = (kind, int(generator.choice([1, 2, 3], p=[0.3, 0.4, 0.3])))
-            # Fractures come in clusters: the load goes to the neighbours.
-            apart = np.array([abs(candidates.index(level) - k) for k in range(len(candidates))])
-            weights = weights * (1.0 + 2.5 * np.exp(-apart / 1.5)) * (apart > 0)
-    for _ in range(int(generator.poisson(options.look_alikes))):
-        level = candidates[int(generator.integers(len(candidates)))]
-        kind = "wedge" if generator.random() < 0.6 else "biconcave"
-        plan.setdefault(level, (cast("Deformity", kind), 0))
-    return plan
-
-
-def _check(levels: Sequence[Level], plan: Mapping[Level, tuple[Deformity, int]]) -> None:
-    for level, (kind, grade) in plan.items():
-        if level not in levels or not (level in FRACTURE_LEVELS or level in SUPERNUMERARY):
-            raise ValueError(
-                f"{level} cannot be fractured in this spine; T4 to L5 can, and T13 or L6 if present"
-            )
-        if kind not in ("wedge", "biconcave", "crush", "none") or grade not in (0, 1, 2, 3):
-            raise ValueError(
-                f"{level}: {kind}, grade {grade}: use wedge, biconcave or crush with grade 1, 2 or 3"
-            )
-        if kind == "none" and grade:
-            raise ValueError(f"{level}: a fracture of grade {grade} has a kind: wedge, biconcave or crush")
-
-
-def _break_or_relent(
-    levels: Sequence[Level],
-    healthy: Sequence[BodyShape],
-    plan: Mapping[Level, tuple[Deformity, int]],
-    at_random: bool,
-    generator: np.random.Generator,
-) -> tuple[list[BodyShape], list[Collapse | None], dict[Level, Grading]]:
-    # A random plan that cannot be had loses its last fracture; one that was asked for is an error.
-    left = dict(plan)
-    while True:
-        try:
-            return _break(levels, healthy, left, generator)
-        except ValueError:
-            if not at_random or not left:
-                raise
-            left.pop(next(reversed(left)))
-
-
-def _break(
-    levels: Sequence[Level],
-    healthy: Sequence[BodyShape],
-    plan: Mapping[Level, tuple[Deformity, int]],
-    generator: np.random.Generator,
-) -> tuple[list[BodyShape], list[Collapse | None], dict[Level, Grading]]:
-    """Bodies after the planned fractures, graded by `genant` as a reader of the whole spine would.
-
-    A crush is measured against its neighbours, which may be crushed too: the shapes are found by repetition.
-    """
-    for _ in range(ATTEMPTS):
-        try:
-            bodies, collapses = _try_to_break(levels, healthy, plan, generator)
-        except ValueError:
-            continue
-        gradings = grade_spine(_measured(levels, bodies))
-        if all(
-            (gradings[level].deformity, gradings[level].grade)
-            == (asked if (asked := plan.get(level, SOUND))[1] else SOUND)
-            for level in gradings
-        ):
-            return bodies, collapses, gradings
-    wanted = ", ".join(f"{level}:{kind}:{grade}" for level, (kind, grade) in plan.items())
-    raise ValueError(
-        f"no spine was found with {wanted}: too many crushed neighbours leave no healthy reference"
-    )
-
-
-def _measured(levels: Sequence[Level], bodies: Sequence[BodyShape]) -> dict[Level, Heights]:
-    return {
-        level: heights(body)
-        for level, body in zip(levels, bodies, strict=True)
-        if level in TYPICAL_POSTERIOR_HEIGHT_MM
-    }
-
-
-def _try_to_break(
-    levels: Sequence[Level],
-    healthy: Sequence[BodyShape],
-    plan: Mapping[Level, tuple[Deformity, int]],
-    generator: np.random.Generator,
-) -> tuple[list[BodyShape], list[Collapse | None]]:
-    bodies = list(healthy)
-    collapses: list[Collapse | None] = [None] * len(bodies)
-    crushed: dict[int, Collapse] = {}
-    for k, level in enumerate(levels):
-        kind, grade = plan.get(level, SOUND)
-        if kind == "none" or (kind == "crush" and grade == 0):
-            continue
-        low, high = LOSS_BY_GRADE[grade] if grade else LOOK_ALIKE_LOSS
-        fracture: FractureKind = kind
-        collapse = sample_collapse(fracture, between(generator, low, high), generator)
-        if kind == "crush":
-            crushed[k] = collapses[k] = collapse
-        elif grade:
-            collapses[k] = collapse
-            bodies[k] = collapsed(healthy[k], collapse)
-        else:
-            gentle = replace(collapse, bulge=0.0, step=0.0, retropulsion=0.0, sag=0.0, upper_share=0.5)
-            own = heights(healthy[k])
-            if min(own.anterior, own.middle) / own.largest > 1.0 - gentle.loss:
-                bodies[k] = collapsed(healthy[k], gentle)
-    for _ in range(4 if crushed else 0):
-        for k, collapse in crushed.items():
-            # A posterior height of nothing makes the grading tell what the neighbours say it should be.
-            asking = {**_measured(levels, bodies), levels[k]: Heights(1.0, 1.0, 0.0)}
-            bodies[k] = collapsed(healthy[k], collapse, grade_spine(asking)[levels[k]].reference_mm)
-    return bodies, collapses
-
-
-def _settle(
-    frames: Array,
-    healthy: Sequence[BodyShape],
-    bodies: Sequence[BodyShape],
-    collapses: Sequence[Collapse | None],
-) -> Array:
-    """The frames after the column above every fracture has sunk and tilted forward; the sacrum stays."""
-    settled = frames.copy()
-    for k in range(len(frames) - 2, -1, -1):
-        below_before, own_before = frames[k + 1], frames[k]
-        step = np.linalg.inv(below_before) @ own_before
-        settled[k] = (
-            settled[k + 1]
-            @ _endplate_move(healthy[k + 1], bodies[k + 1], collapses[k + 1], upper=True)
-            @ step
-            @ np.linalg.inv(_endplate_move(healthy[k], bodies[k], collapses[k], upper=False))
-        )
-    return settled
-
-
-def _endplate_move(before: BodyShape, after: BodyShape, collapse: Collapse | None, *, upper: bool) -> Array:
-    """4x4: how an endplate of a body has moved in the body's frame; the neighbour beyond follows it."""
-    move = np.eye(4)
-    if collapse is None:
-        return move
-    if upper:
-        rise_front, rise_back = after.upper_front - before.upper_front, after.upper_back - before.upper_back
-    else:
-        rise_front, rise_back = after.lower_front - before.lower_front, after.lower_back - before.lower_back
-    depth = before.back_upper - before.front_upper
-    angle = float(np.arctan2(rise_back - rise_front, depth)) * collapse.kyphosis
-    move[:3, :3] = rotation(angle, 0.0, 0.0)
-    # Turned about the middle of the endplate, which itself goes up or down.
-    pivot = np.array([0.0, 0.0, before.upper_back if upper else before.lower_back])
-    move[:3, 3] = pivot - move[:3, :3] @ pivot + np.array([0.0, 0.0, 0.5 * (rise_front + rise_back)])
-    return move
-
-
 def _pose(options: SpineOptions, generator: np.random.Generator) -> Array:
     tilt, turn, lean = (around(generator, 0.0, options.rotation) for _ in range(3))
     pose = np.eye(4)
@@ -491,10 +231,7 @@ def bone_density(age: float, generator: np.random.Generator) -> float:
 def _vertebrae(
     seed: int,
     levels: Sequence[Level],
-    frames: Array,
-    shapes: Sequence[tuple[BodyShape, BodyShape, Collapse | None]],
-    *,
-    size: float,
+    shapes: Sequence[tuple[Array, BodyShape, BodyShape, Collapse | None, ArchShape]],
     age: float,
 ) -> tuple[Vertebra, ...]:
     person = stream(seed, "bone")
@@ -506,19 +243,21 @@ def _vertebrae(
     for k, level in enumerate(levels):
         generator = stream(seed, "vertebra", level.value)
         own = density * around(generator, 1.1 if level.region == "T" else 1.0, 0.07)
-        healthy, body, collapse = shapes[k]
-        grain = between(generator, 0.10, 0.28)
+        frame, healthy, body, collapse, arch = shapes[k]
+        grain = between(generator, 0.03, 0.16)
         matter = Matter(Tissue.BONE, 0.0, own, cortex, hard, grain)
-        arch_matter = Matter(Tissue.BONE, 0.0, own * 1.5 + 60.0, 1.5 * cortex + 0.45, hard * 1.05, grain)
-        arch = (
-            sacral_arch(healthy, size, generator)
-            if level is Level.S1
-            else sample_arch(level, healthy, size, generator)
+        arch_matter = Matter(
+            Tissue.BONE,
+            0.0,
+            0.65 * own if level is Level.S1 else 1.7 * own + 110.0,
+            1.5 * cortex + 0.5,
+            hard,
+            grain,
         )
         out.append(
             Vertebra(
                 level=level,
-                frame=frames[k],
+                frame=frame,
                 body=body,
                 healthy=healthy,
                 arch=arch,
@@ -527,107 +266,10 @@ def _vertebrae(
                 matter=matter,
                 arch_matter=arch_matter,
                 endplate_mm=max(0.25, around(generator, 0.45 + 0.5 * worn, 0.12)),
-                osteophytes=_osteophytes(body, frames[k], matter, worn, generator)
-                if level.region != "S"
-                else (),
+                osteophytes=() if level is Level.S1 else osteophytes(body, frame, matter, worn, generator),
+                rim=between(generator, 0.25, 0.75) + 0.6 * worn,
                 compaction=between(generator, 0.0, 1.2) if collapse is not None else 0.0,
                 seed=int(generator.integers(2**31)),
             )
         )
     return tuple(out)
-
-
-def _osteophytes(
-    body: BodyShape, frame: Array, matter: Matter, worn: float, generator: np.random.Generator
-) -> tuple[Ellipsoid, ...]:
-    spurs: list[Ellipsoid] = []
-    for upper in (True, False):
-        while generator.random() < 0.75 * worn and len(spurs) < 6:
-            angle = float(generator.uniform(-2.2, 2.2))
-            half = body.half_width_upper if upper else body.half_width_lower
-            front = body.front_upper if upper else body.front_lower
-            back = body.back_upper if upper else body.back_lower
-            reach = 0.6 * (back - front)
-            u, v = half * np.sin(angle), front + reach - reach * np.cos(angle)
-            edge = np.interp(
-                v,
-                [front, back],
-                [body.upper_front, body.upper_back] if upper else [body.lower_front, body.lower_back],
-            )
-            long, thick = between(generator, 2.0, 2.0 + 6.0 * worn), between(generator, 1.3, 2.8)
-            own = np.eye(4)
-            own[:3, :3] = np.array(
-                [[np.cos(angle), np.sin(angle), 0.0], [np.sin(angle), -np.cos(angle), 0.0], [0.0, 0.0, 1.0]]
-            )
-            own[:3, :3] *= np.sign(np.linalg.det(own[:3, :3]))
-            inward = -1.0 if upper else 1.0
-            own[:3, 3] = [u, v, float(edge) + inward * (thick + 0.4)]
-            spurs.append(
-                Ellipsoid(
-                    frame @ own,
-                    (between(generator, 4.0, 10.0), long, thick),
-                    replace(matter, density=matter.density * 1.6 + 60.0),
-                )
-            )
-    return tuple(spurs)
-
-
-def _sacrum(first: Vertebra, size: float, generator: np.random.Generator) -> tuple[FusedBody, ...]:
-    segments = []
-    frame = first.frame.copy()
-    bends = (0.10, -0.12, -0.30, -0.40, -0.45)
-    halves = (17.0, 13.5, 11.0, 8.0, 6.0)
-    depths = (19.0, 15.0, 12.5, 10.0, 8.0)
-    lengths = (22.5, 20.0, 17.5, 15.0, 20.0)
-    lower = first.body.lower_back
-    for k in range(5):
-        next_height = lengths[k] * size
-        turn = np.eye(4)
-        turn[:3, :3] = rotation(bends[k] + around(generator, 0.0, 0.06), 0.0, 0.0)
-        turn[:3, 3] = [0.0, 1.2, lower - 0.5 * next_height - (0.8 if k < 4 else 3.0)]
-        frame = frame @ turn
-        half, depth = halves[k] * size, depths[k] * size
-        body = BodyShape(
-            -depth / 2, -depth / 2 * 0.85, depth / 2, depth / 2 * 0.85, half, half * 0.82,
-            next_height / 2, next_height / 2, -next_height / 2, -next_height / 2, 0.2, 0.2,
-            waist_width=1.5, waist_front=1.0, waist_back=0.3, wall_concavity=0.6, squareness=0.2,
-        )  # fmt: skip
-        segments.append(FusedBody(frame, body, replace(first.matter, density=first.matter.density * 0.75)))
-        lower = -next_height / 2
-    return tuple(segments)
-
-
-def _discs(
-    vertebrae: Sequence[Vertebra], age: float, generator: np.random.Generator
-) -> tuple[DiscShape, ...]:
-    discs = []
-    for above, below in itertools.pairwise(vertebrae):
-        low_end = above.frame @ np.array(
-            [0.0, 0.0, 0.5 * (above.body.lower_front + above.body.lower_back), 1.0]
-        )
-        top_end = below.frame @ np.array(
-            [0.0, 0.0, 0.5 * (below.body.upper_front + below.body.upper_back), 1.0]
-        )
-        up = low_end[:3] - top_end[:3]
-        thick = float(np.linalg.norm(up))
-        superior = above.frame[:3, 2] + below.frame[:3, 2]
-        superior /= np.linalg.norm(superior)
-        left = above.frame[:3, 0] + below.frame[:3, 0]
-        left -= superior * (left @ superior)
-        left /= np.linalg.norm(left)
-        frame = np.eye(4)
-        frame[:3, :3] = np.stack([left, np.cross(superior, left), superior], axis=1)
-        frame[:3, 3] = (low_end[:3] + top_end[:3]) / 2
-        dish = above.body.dish_lower + below.body.dish_upper
-        discs.append(
-            DiscShape(
-                frame,
-                0.5 * (above.body.half_width_lower + below.body.half_width_upper)
-                + between(generator, -0.5, 1.2),
-                0.5 * (above.body.front_lower + below.body.front_upper) - between(generator, -0.8, 1.0),
-                0.5 * (above.body.back_lower + below.body.back_upper) + between(generator, -1.0, 1.2),
-                0.5 * thick + max(2.5, 0.5 * dish + 1.0) + 2.0,
-                Matter(Tissue.DISC, around(generator, 0.01 * (age - 55.0), 0.6), grain=0.05),
-            )
-        )
-    return tuple(discs)
