@@ -102,7 +102,7 @@ class Coordinator:
 
     def start(self) -> None:
         """Begin, with whatever spool and ledger hold."""
-        for job_id in self._ledger.job_ids():
+        for job_id in self._ledger.open_job_ids():
             self.advance(job_id)
         self._looked = time.time()
         for name, turn in (
@@ -142,7 +142,7 @@ class Coordinator:
         """Carry on every job of which a run has ended since the last look."""
         looked = time.time()
         # The database's clock and ours may differ a little, and a row shows up after its time was taken.
-        for job_id in self._ledger.job_ids(ended_after=self._looked - _OVERLAP_SECONDS):
+        for job_id in self._ledger.changed_job_ids(self._looked - _OVERLAP_SECONDS):
             self.advance(job_id)
         self._looked = looked
 

@@ -113,12 +113,25 @@ class Ledger:
         jobs = {run.job.id: run.job for run in _runs(rows)}
         return tuple(sorted(jobs.values(), key=lambda job: job.generation))
 
-    def job_ids(self, *, ended_after: float | None = None) -> list[str]:
-        """Jobs with at least one run (that ended after a Unix time), oldest first."""
-        moment = None if ended_after is None else datetime.fromtimestamp(ended_after, UTC).isoformat()
-        rows = self._client.list_workflows(completed_after=moment, load_input=False, load_output=False)
+    def open_job_ids(self) -> list[str]:
+        """Jobs whose latest round has no conclusion, oldest first."""
+        latest: dict[str, int] = {}
+        concluded: set[tuple[str, int]] = set()
+        for name in self._names():
+            latest[name.job_id] = max(latest.get(name.job_id, 0), name.round)
+            if name.kind == "conclusion":
+                concluded.add((name.job_id, name.round))
+        return [job_id for job_id, number in latest.items() if (job_id, number) not in concluded]
+
+    def changed_job_ids(self, since: float) -> list[str]:
+        """Jobs of which a run has ended since a Unix time."""
+        moment = datetime.fromtimestamp(since, UTC).isoformat()
+        return list(dict.fromkeys(name.job_id for name in self._names(completed_after=moment)))
+
+    def _names(self, **which: Any) -> list[RunName]:
+        rows = self._client.list_workflows(load_input=False, load_output=False, **which)
         names = (RunName.parse(row.workflow_id) for row in rows)
-        return list(dict.fromkeys(name.job_id for name in names if name is not None))
+        return [name for name in names if name is not None]
 
     def summaries(self, limit: int | None = None) -> list[Summary]:
         """Where the latest `limit` jobs (default: all) stand, oldest first."""

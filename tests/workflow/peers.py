@@ -32,7 +32,7 @@ from dicom_ai_node.workflow.plan import Summary
 SLICES = 15
 """How many slices a series has, if nothing else is said: enough for the router."""
 
-PATIENCE_S = 180.0
+PATIENCE_S = 600.0
 """How long a test waits for what must happen; on a busy machine a node needs its time to start."""
 
 HERE = Path(__file__).resolve().parent
@@ -239,15 +239,25 @@ class NodeProcess:
         with Ledger(database_url(self.settings)) as ledger:
             return ledger.summaries()
 
-    def wait_until_concluded(self, jobs: int = 1, timeout_s: float = PATIENCE_S) -> list[Summary]:
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            found = self.summaries()
-            if len(found) >= jobs and all(item.state is not None for item in found):
-                return found
+    def wait_until_concluded(self, jobs: int = 1) -> list[Summary]:
+        """Wait until there are that many jobs and all have ended."""
+        return self.wait_until(
+            lambda found: len(found) >= jobs and all(item.state is not None for item in found)
+        )
+
+    def wait_until(self, true_of: Callable[[list[Summary]], bool]) -> list[Summary]:
+        """Wait until the record is as a test expects it."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not Path(database_url(self.settings).removeprefix("sqlite:///")).exists():
             time.sleep(0.1)
-        shown = "\n".join(map(str, self.lines[-30:]))
-        raise AssertionError(f"not concluded in {timeout_s} s: {found}\n{shown}")
+        with Ledger(database_url(self.settings)) as ledger:
+            while not true_of(found := ledger.summaries()):
+                if time.monotonic() > deadline:
+                    shown = "\n".join(map(str, [*found, *self.lines[-40:]]))
+                    raise AssertionError(f"not so within {PATIENCE_S} s:\n{shown}")
+                # The node may need the processor more than we do.
+                time.sleep(0.5)
+        return found
 
 
 def write_config(

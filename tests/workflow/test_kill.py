@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from orthanc import Orthanc
 from peers import PATIENCE_S, SLICES, Archive, NodeProcess, ct_series, study_uid
 
 from dicom_ai_node.node.scu import Sender
@@ -61,16 +62,7 @@ def assert_all_is_well(node: NodeProcess, archive: Archive, studies: list[list[P
     A node that is slow or was killed may see a series in parts: then the last generation counts, which
     superseded the others.
     """
-    expected = {study_uid(paths): (SLICES, State.DELIVERED) for paths in studies}
-    deadline = time.monotonic() + PATIENCE_S
-    latest: dict[str, Summary] = {}
-    while time.monotonic() < deadline:
-        latest = {item.job.study_instance_uid: item for item in node.summaries()}
-        ended = {uid: (item.job.instances, item.state) for uid, item in latest.items()}
-        if ended == expected:
-            break
-        time.sleep(0.2)
-    assert ended == expected, f"seed {SEED}"
+    latest = {item.job.study_instance_uid: item for item in wait_for_the_last(node, studies)}
     for uid, item in latest.items():
         sent = archive.of_study(uid)
         names = Counter(name for name, _ in set(sent))
@@ -80,6 +72,19 @@ def assert_all_is_well(node: NodeProcess, archive: Archive, studies: list[list[P
     assert last <= {name for name, _, _ in archive.received}, f"seed {SEED}: an object is missing"
     repeats = len(archive.received) - len({name for name, _, _ in archive.received})
     assert repeats <= node.kills, f"seed {SEED}: {repeats} repeats after {node.kills} kills"
+
+
+def wait_for_the_last(node: NodeProcess, studies: list[list[Path]]) -> list[Summary]:
+    """The last generation of every study, once each is whole and delivered."""
+    expected = {study_uid(paths): (SLICES, State.DELIVERED) for paths in studies}
+
+    def latest_of(found: list[Summary]) -> dict[str, Summary]:
+        return {item.job.study_instance_uid: item for item in found}
+
+    def as_expected(found: list[Summary]) -> bool:
+        return {uid: (item.job.instances, item.state) for uid, item in latest_of(found).items()} == expected
+
+    return list(latest_of(node.wait_until(as_expected)).values())
 
 
 class KillAtStore:
@@ -170,3 +175,29 @@ def test_kill_during_delivery_leaves_every_object_in_the_archive_once(
     node.wait_for("ready")
     node.send(left)
     assert_all_is_well(node, archive, studies)
+
+
+def test_kill_around_delivery_leaves_orthanc_with_every_object_once(
+    make_node: MakeNode, orthanc: Orthanc, tmp_path: Path, chance: random.Random
+) -> None:
+    node = make_node(orthanc, reborn=True)
+    studies, left = [], []
+    for number in range(KILLS):
+        paths = ct_series(tmp_path / str(number), 400 + number)
+        studies.append(paths)
+        node.start()
+        node.wait_for("ready")
+        left += node.offer(paths)
+        node.wait_for("step", step="validate")
+        time.sleep(chance.uniform(0.0, 0.5))
+        node.kill()
+    node.start()
+    node.wait_for("ready")
+    node.send(left)
+    latest = wait_for_the_last(node, studies)
+    sent = {name for item in latest for name in names_of(node, item)}
+    archived = orthanc.instances()
+    assert sent <= set(archived), f"seed {SEED}: an object is missing"
+    per_study = Counter(tags["StudyInstanceUID"] for tags in archived.values())
+    for item in latest:
+        assert per_study[item.job.study_instance_uid] <= 3 * item.job.generation, f"seed {SEED}"

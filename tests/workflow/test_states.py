@@ -110,6 +110,31 @@ def test_late_slices_make_a_superseding_analysis(
     assert len(node.summaries()) == 3, "instances that were there before start nothing"
 
 
+def test_a_study_is_forgotten_when_its_days_are_over_and_not_before(
+    make_node: MakeNode, archive: Archive, tmp_path: Path
+) -> None:
+    node = running(make_node(archive))
+    node.send(ct_series(tmp_path / "good", 60))
+    node.send(ct_series(tmp_path / "bad", 61, words="broken"))
+    node.wait_until_concluded(2)
+    assert node.terminate() == 0
+
+    node.start()
+    node.wait_for("ready")
+    assert len(node.summaries()) == 2
+    assert node.terminate() == 0
+
+    node.config.write_text(node.config.read_text().replace("[storage]", "[storage]\nkeep_days = 0.0"))
+    node.start()
+    node.wait_for("expired")
+    (left,) = node.wait_until(lambda found: len(found) == 1)
+    assert left.state is State.FAILED, "what waits for a person is kept"
+    storage = node.settings.storage
+    assert len(list(storage.spool_folder.rglob("*.dcm"))) == SLICES
+    assert [path.name for path in storage.results_folder.iterdir()] == [left.job.id]
+    assert node.terminate() == 0
+
+
 def test_a_failed_delivery_waits_for_a_person_whose_retry_sends_only_what_is_missing(
     make_node: MakeNode, archive: Archive, tmp_path: Path
 ) -> None:
