@@ -52,8 +52,8 @@ _SHORT_VRS: Final = frozenset(
 _EXPLICIT: Final = struct.Struct("<HH2sH")
 _LENGTH: Final = struct.Struct("<I")
 _DEEPEST_SEQUENCE: Final = 32
-_HEADER_BYTES: Final = 4 * 1024 * 1024
-"""As far as pydicom is let look for the UIDs; 8 bytes of zeros are an element to it, and take it 3 µs."""
+HEADER_BYTES: Final = 4 * 1024 * 1024
+"""The UIDs of an instance are looked for within its first 4 MiB: pydicom can be made to look for minutes."""
 
 
 @dataclass(frozen=True)
@@ -168,11 +168,11 @@ def _after_sequence(data: bytes | memoryview, position: int, explicit: bool, dep
 
 def _thorough(data: bytes | memoryview, transfer_syntax_uid: str) -> dict[str, str]:
     deflated = transfer_syntax_uid == DeflatedExplicitVRLittleEndian
-    raw = bytes(data if deflated else data[:_HEADER_BYTES])
+    raw = bytes(data if deflated else data[:HEADER_BYTES])
     try:
         if deflated:
             # a few bytes can inflate to gigabytes
-            raw = zlib.decompressobj(-zlib.MAX_WBITS).decompress(raw, _HEADER_BYTES)
+            raw = zlib.decompressobj(-zlib.MAX_WBITS).decompress(raw, HEADER_BYTES)
         found = read_dataset(
             BytesIO(raw),
             is_implicit_VR=transfer_syntax_uid == ImplicitVRLittleEndian,

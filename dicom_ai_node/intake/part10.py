@@ -96,14 +96,19 @@ def split_file(data: bytes | memoryview, name: str) -> tuple[FileMeta, int]:
     return meta, position
 
 
-def read_file(path: Path) -> tuple[FileMeta, memoryview]:
+def read_file(path: Path, at_most: int | None = None) -> tuple[FileMeta, memoryview]:
     """The file meta information of a DICOM file and the bytes of its data set.
+
+    Args:
+        path: the file.
+        at_most: read no more than this many bytes of it; None reads all.
 
     Raises:
         UnreadableInstance: see `split_file`; or the file cannot be opened.
     """
     try:
-        data = memoryview(path.read_bytes())
+        with path.open("rb") as file:
+            data = memoryview(file.read(-1 if at_most is None else at_most))
     except OSError as error:
         raise UnreadableInstance(f"{path}: cannot be read ({error.strerror})") from error
     meta, start = split_file(data, str(path))

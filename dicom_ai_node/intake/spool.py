@@ -27,7 +27,7 @@ from typing import Final, Literal
 import structlog
 
 from dicom_ai_node.errors import NodeError, TransientError, UnreadableInstance
-from dicom_ai_node.intake.identity import InstanceIdentity, read_identity
+from dicom_ai_node.intake.identity import HEADER_BYTES, InstanceIdentity, read_identity
 from dicom_ai_node.intake.part10 import FileMeta, encode_file_meta, read_file, split_file
 
 Outcome = Literal["new", "duplicate", "new-version"]
@@ -40,6 +40,7 @@ _KEY: Final = re.compile(rf"[0-9a-f]{{{KEY_LENGTH}}}")
 _TEMPORARY_PREFIX: Final = ".receiving-"
 _ABANDONED_AFTER_SECONDS: Final = 600.0
 _RACY_SECONDS: Final = 2.0
+_PIECE: Final = 1024 * 1024
 _FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 _log = structlog.get_logger(__name__)
@@ -352,15 +353,21 @@ def _publish(
 
 
 def _same_data_set(path: Path, data_set: bytes | memoryview) -> bool:
-    data = memoryview(path.read_bytes())
-    _, start = split_file(data, str(path))
-    return data[start:] == data_set
+    """Whether the file holds these bytes; a piece at a time, for an enhanced CT is large."""
+    with path.open("rb") as file, memoryview(data_set) as wanted:
+        _, start = split_file(file.read(_PIECE), str(path))
+        if os.fstat(file.fileno()).st_size - start != len(wanted):
+            return False
+        file.seek(start)
+        return all(
+            file.read(_PIECE) == wanted[place : place + _PIECE] for place in range(0, len(wanted), _PIECE)
+        )
 
 
 def _first_header(folder: Path, names: dict[str, float]) -> tuple[str, str, str, str] | None:
     for name in names:
         try:
-            meta, data_set = read_file(folder / name)
+            meta, data_set = read_file(folder / name, HEADER_BYTES)
             identity = read_identity(data_set, meta.transfer_syntax_uid)
         except UnreadableInstance as error:
             _log.error("spooled file unreadable", study=folder.parent.name, file=name, reason=str(error))

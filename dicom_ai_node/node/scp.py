@@ -26,7 +26,6 @@ from dicom_ai_node.node.store import Receiver, StoreRequest
 _log = structlog.get_logger(__name__)
 
 _BACKLOG: Final = 128
-_SOCKET_BUFFER: Final = 1024 * 1024
 # connections that have not yet said who they are; beyond these a caller is not even listened to
 _SPARE_CONNECTIONS: Final = 32
 
@@ -126,8 +125,6 @@ class StorageScp:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if self._share_port:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            # inherited by every connection; the window is agreed on before accept returns
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER)
             listener.bind(address)
             listener.listen(_BACKLOG)
         except BaseException:

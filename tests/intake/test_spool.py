@@ -104,6 +104,15 @@ def test_other_bytes_under_the_same_uid_are_kept_beside_the_first(spool: Spool) 
     assert series.superseded == (first.path,)
 
 
+def test_large_instances_are_compared_to_their_last_byte(spool: Spool) -> None:
+    data = bytes(range(256)) * 12_000
+    first = put(spool, data=data)
+    assert put(spool, data=data).outcome == "duplicate"
+    assert put(spool, data=data[:-1] + b"!").outcome == "new-version"
+    assert put(spool, data=data + b"!").outcome == "new-version"
+    assert bytes(read_file(first.path)[1]) == data
+
+
 def test_series_is_rebuilt_from_the_folder_alone(spool: Spool, write_series) -> None:
     before = time.time()
     for path in write_series(5):
@@ -159,7 +168,7 @@ def test_a_settled_folder_is_not_read_again(spool: Spool, monkeypatch: pytest.Mo
     os.utime(stored.path.parent, (past, past))
     (series,) = spool.series()
     reads: list[Path] = []
-    monkeypatch.setattr(spool_module, "read_file", reads.append)
+    monkeypatch.setattr(spool_module, "read_file", lambda path, _at_most: reads.append(path))
     assert list(spool.series()) == [series]
     assert reads == []
 
