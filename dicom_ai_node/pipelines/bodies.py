@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +19,9 @@ from dicom_ai_node.report import BoxPx, LabelMap
 MIN_BODY_ML: Final = 1.5
 """Less than this is no adult vertebral body, even a crushed one (a sound T1 has about 6 ml)."""
 
+EDGE_MM: Final = 2.5
+"""A body nearer than this to the edge of the image is cut off."""
+
 TRABECULAR_MARGIN_MM: Final = 4.0
 """How far inside the body's surface attenuation is averaged, so that the cortex does not count."""
 
@@ -33,7 +36,6 @@ class Body:
         affine: of the crop, to patient LPS millimetres.
     """
 
-    level: Level
     probability: npt.NDArray[np.float32]
     fractured: float
     affine: npt.NDArray[np.float64]
@@ -57,7 +59,7 @@ class Body:
 
 
 def body_from_probabilities(
-    level: Level, probabilities: npt.NDArray[np.float32], affine: npt.NDArray[np.float64]
+    probabilities: npt.NDArray[np.float32], affine: npt.NDArray[np.float64]
 ) -> Body | None:
     """The body in the middle of a crop; None where there is none.
 
@@ -78,28 +80,29 @@ def body_from_probabilities(
     kept = pieces == index[int(np.argmax(sizes / (1 + far) ** 2))]
     body = np.where(ndimage.binary_dilation(kept, iterations=2), body, 0).astype(np.float32)
     share = float((probabilities[2] * kept).sum() / (body * kept).sum())
-    found = Body(level, body, share, affine)
+    found = Body(body, share, affine)
     return found if found.volume_ml >= MIN_BODY_ML else None
 
 
 def is_cut_off(body: Body, volume: Volume) -> bool:
     """Whether the body runs into the border of the image: some of it was not seen.
 
-    A body counts as cut when some of its voxels lie within a voxel of the outermost samples of the volume.
+    A body counts as cut when some of its voxels lie within `EDGE_MM` of the outermost samples of the volume: what
+    lies beyond them is air to the network, which then ends the body too early.
     """
     points, _ = body.points_mm()
     to_index = np.linalg.inv(volume.affine)
     index = points @ to_index[:3, :3].T + to_index[:3, 3]
-    margin = np.minimum(0.5, 0.75 / volume.spacing_mm)
+    margin = EDGE_MM / volume.spacing_mm
     outside = (index < margin) | (index > np.array(volume.shape) - 1 - margin)
     return bool(outside.any(axis=1).sum() > 0.005 * len(points))
 
 
-def paste(bodies: Sequence[Body], volume: Volume) -> LabelMap:
+def paste(bodies: Mapping[Level, Body], volume: Volume) -> LabelMap:
     """The bodies on the source grid: each voxel goes to the likeliest body, or to none."""
     labels = np.zeros(volume.shape, np.uint8)
     best = np.zeros(volume.shape, np.float16)
-    for body in bodies:
+    for level, body in bodies.items():
         region = _region(body, volume)
         if region is None:
             continue
@@ -110,30 +113,30 @@ def paste(bodies: Sequence[Body], volume: Volume) -> LabelMap:
             torch.from_numpy(body.probability), body.affine, affine, shape, antialias=False, fill=0.0
         ).numpy()
         better = (probability >= 0.5) & (probability > best[region])
-        labels[region][better] = verse_label(body.level)
+        labels[region][better] = verse_label(level)
         best[region][better] = probability[better]
     return LabelMap(labels, volume.affine)
 
 
-def mean_hu(body: Body, volume: Volume, label_map: LabelMap) -> float | None:
+def mean_hu(level: Level, body: Body, volume: Volume, label_map: LabelMap) -> float | None:
     """Mean attenuation `TRABECULAR_MARGIN_MM` inside a body's surface; None if there is too little of it."""
     region = _region(body, volume)
     if region is None:
         return None
-    inside = label_map.labels[region] == verse_label(body.level)
+    inside = label_map.labels[region] == verse_label(level)
     depth = ndimage.distance_transform_edt(np.pad(inside, 1), sampling=volume.spacing_mm)[1:-1, 1:-1, 1:-1]
     core = depth >= min(TRABECULAR_MARGIN_MM, 0.6 * float(depth.max(initial=0.0)))
     core &= inside
     return float(volume.voxels[region][core].mean()) if core.sum() >= 10 else None
 
 
-def axial_box(body: Body, volume: Volume, label_map: LabelMap) -> BoxPx | None:
+def axial_box(level: Level, body: Body, volume: Volume, label_map: LabelMap) -> BoxPx | None:
     """The body's box on the image nearest to its centre; None where no voxel of it is there."""
     to_index = np.linalg.inv(volume.affine)
     index = round(float((to_index @ [*body.center_mm(), 1.0])[0]))
     if not 0 <= index < volume.shape[0]:
         return None
-    rows, columns = np.nonzero(label_map.labels[index] == verse_label(body.level))
+    rows, columns = np.nonzero(label_map.labels[index] == verse_label(level))
     if rows.size == 0:
         return None
     instance = volume.instances[index]

@@ -6,7 +6,7 @@ label map comes back on the source grid and marks vertebral bodies.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Self
@@ -31,7 +31,15 @@ from dicom_ai_node.pipelines.bodies import (
     paste,
 )
 from dicom_ai_node.pipelines.body_frame import BodyFrame, frames_along_chain, turned_to_symmetry
-from dicom_ai_node.pipelines.labelling import LabellingSettings, NamedCentre, find_candidates, name_chain
+from dicom_ai_node.pipelines.column import bodies_of_column
+from dicom_ai_node.pipelines.labelling import (
+    Candidate,
+    LabellingSettings,
+    NamedCentre,
+    candidates_at,
+    find_candidates,
+    name_chain,
+)
 from dicom_ai_node.pipelines.morphometry import SagittalPlane, implausible, six_point_heights
 from dicom_ai_node.report import (
     Analysis,
@@ -47,14 +55,17 @@ from dicom_ai_node.report import (
 Progress = Callable[[str, float], None]
 """Called with the name of the stage that begins and the share of the whole that is done."""
 
+TAUGHT_FRACTURED_SHARE: Final = 0.42
+"""Share of fractured bodies in the training of ct-segment: an opinion that repeats it says nothing."""
+
 NOT_REPORTED: Final = frozenset({Level.S1})
 """The sacrum anchors the numbering; it has no Genant grade."""
 
+SURE_SHARE: Final = 0.55
+"""A peak of the heatmaps this high, as a share of the highest, is where the walk along the column begins."""
+
 MAX_SPACING_MM: Final = 6.5
 """Heights cannot be told from slices further apart than this."""
-
-RECENTRE_MM: Final = 5.0
-"""A body this far from where it was looked for is segmented once more about its true centre."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +83,6 @@ class _Measured:
     """One body with its six points, or with the reason why there are none."""
 
     body: Body
-    frame: BodyFrame
     points_mm: npt.NDArray[np.float64] | None
     reason: Reason | None
 
@@ -106,51 +116,57 @@ class CtVolumePipeline:
         """
         _refuse_unfit(volume)
         progress("localise", 0.0)
-        chain = self._named_chain(volume)
-        progress("segment", 0.25)
-        bodies, missing = self._segmented(volume, chain, progress)
+        heatmaps, affine = self._heatmaps(volume)
+        peaks = _outstanding(find_candidates(heatmaps, affine, self.settings.labelling))
+        progress("segment", 0.2)
+        found = bodies_of_column(
+            [peak.center_mm for peak in peaks],
+            lambda center: self._body(volume, center),
+            _Inside(volume),
+            lambda done, about: progress("segment", 0.2 + 0.55 * done / about),
+        )
+        if not found:
+            raise NotAnalysable(
+                "no-spine", "No vertebral body was found in this series. Send a series that shows the spine."
+            )
+        chain = self._named_chain(found, heatmaps, affine)
+        bodies = {link.level: body for link in chain if (body := _body_at(found, link)) is not None}
+        for level in NOT_REPORTED:
+            bodies.pop(level, None)
         if not bodies:
-            raise NotAnalysable("no-spine", "No vertebral body was found in this series.")
+            raise NotAnalysable(
+                "no-spine", "Nothing that was found in this series can be named as a vertebra."
+            )
         progress("measure", 0.75)
-        label_map = paste(list(bodies.values()), volume)
+        label_map = paste(bodies, volume)
         measured = self._measured(volume, bodies)
         progress("report", 0.95)
-        report = self._report(volume, chain, measured, missing, label_map)
+        report = self._report(volume, chain, measured, label_map)
         progress("report", 1.0)
         return Analysis(report, label_map)
 
-    def _named_chain(self, volume: Volume) -> list[NamedCentre]:
+    def _heatmaps(self, volume: Volume) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
         coarse, affine = resample_isotropic(
             volume.voxels, volume.affine, ct.spacing_mm(self.localise), device=self.localise.device
         )
-        heatmaps = ct.localise(self.localise, coarse)
-        candidates = find_candidates(heatmaps.cpu().numpy(), affine, self.settings.labelling)
-        chain = name_chain(candidates, ct.levels(self.localise), self.settings.labelling)
-        if not [link for link in chain if link.level not in NOT_REPORTED]:
-            raise NotAnalysable(
-                "no-spine", "No vertebra was found in this series. Send a series that shows the spine."
-            )
-        return chain
+        return ct.localise(self.localise, coarse).cpu().numpy(), affine
 
-    def _segmented(
-        self, volume: Volume, chain: list[NamedCentre], progress: Progress
-    ) -> tuple[dict[Level, Body], dict[Level, NamedCentre]]:
-        """Bodies that were found where the chain says, and the links of the chain where none was."""
-        bodies: dict[Level, Body] = {}
-        missing: dict[Level, NamedCentre] = {}
-        wanted = [link for link in chain if link.level not in NOT_REPORTED]
-        for done, link in enumerate(wanted):
-            body = self._body(volume, link.level, link.center_mm)
-            if body is not None and np.linalg.norm(body.center_mm() - link.center_mm) > RECENTRE_MM:
-                body = self._body(volume, link.level, body.center_mm()) or body
-            if body is None:
-                missing[link.level] = link
-            else:
-                bodies[link.level] = body
-            progress("segment", 0.25 + 0.5 * (done + 1) / len(wanted))
-        return bodies, missing
+    def _named_chain(
+        self, found: Sequence[Body], heatmaps: npt.NDArray[np.float32], affine: npt.NDArray[np.float64]
+    ) -> list[NamedCentre]:
+        """Names for the bodies; the sacrum, which is no body of the column's, takes part as a peak."""
+        lowest = min(float(body.center_mm()[2]) for body in found)
+        levels = ct.levels(self.localise)
+        sacrum = [
+            peak
+            for peak in find_candidates(heatmaps[[levels.index(Level.S1)]], affine, self.settings.labelling)
+            if 12.0 < lowest - peak.center_mm[2] < 70.0
+        ]
+        centers = [body.center_mm() for body in found]
+        centers += [max(sacrum, key=lambda peak: float(peak.evidence[0])).center_mm] if sacrum else []
+        return name_chain(candidates_at(centers, heatmaps, affine), levels, self.settings.labelling)
 
-    def _body(self, volume: Volume, level: Level, center_mm: npt.NDArray[np.float64]) -> Body | None:
+    def _body(self, volume: Volume, center_mm: npt.NDArray[np.float64]) -> Body | None:
         crop, affine = crop_around(
             volume.voxels,
             volume.affine,
@@ -160,7 +176,7 @@ class CtVolumePipeline:
             device=self.segment.device,
         )
         (probabilities,) = ct.segment(self.segment, crop[None])
-        return body_from_probabilities(level, probabilities.cpu().numpy(), affine)
+        return body_from_probabilities(probabilities.cpu().numpy(), affine)
 
     def _measured(self, volume: Volume, bodies: Mapping[Level, Body]) -> dict[Level, _Measured]:
         frames = [
@@ -193,10 +209,10 @@ class CtVolumePipeline:
         )
         found = ct.six_points(self.points, pictures.to(self.points.device)).cpu().numpy()
         measured = {}
-        for body, frame, plane, pixels in zip(bodies.values(), frames, planes, found, strict=True):
+        for (level, body), frame, plane, pixels in zip(bodies.items(), frames, planes, found, strict=True):
             points_mm = plane.to_patient(pixels)
-            reason = _why_not_measured(body, frame, points_mm, volume)
-            measured[body.level] = _Measured(body, frame, None if reason else points_mm, reason)
+            reason = _why_not_measured(level, body, frame, points_mm, volume)
+            measured[level] = _Measured(body, None if reason else points_mm, reason)
         return measured
 
     def _report(
@@ -204,7 +220,6 @@ class CtVolumePipeline:
         volume: Volume,
         chain: list[NamedCentre],
         measured: Mapping[Level, _Measured],
-        missing: Mapping[Level, NamedCentre],
         label_map: LabelMap,
     ) -> SpineReport:
         heights = {
@@ -215,7 +230,7 @@ class CtVolumePipeline:
         gradings = grade_spine(heights, self.settings.thresholds)
         vertebrae = []
         for link in chain:
-            if link.level in missing and not _at_an_end(link, chain, measured):
+            if link.interpolated and link.level not in NOT_REPORTED:
                 vertebrae.append(_not_found(link))
             elif link.level in measured:
                 found = self._vertebra(link, measured[link.level], volume, label_map)
@@ -244,19 +259,19 @@ class CtVolumePipeline:
             level_confidence=link.confidence,
             level_alternatives=link.alternatives,
             center_mm=_point(body.center_mm()),
-            box_px=axial_box(body, volume, label_map),
+            box_px=axial_box(link.level, body, volume, label_map),
             classes={self.segment.name: {"normal": 1 - body.fractured, "fractured": body.fractured}},
-            mean_hu=mean_hu(body, volume, label_map),
+            mean_hu=mean_hu(link.level, body, volume, label_map),
             status="analysed" if measured.reason is None else "not-analysable",
             reasons=() if measured.reason is None else (measured.reason,),
             six_points=None if measured.points_mm is None else SixPoints.from_array(measured.points_mm),
         )
 
     def _graded(self, vertebra: Vertebra, heights: Heights, grading: Grading) -> Vertebra:
-        """With heights and grade; the probability of a fracture weighs voxels and height loss alike."""
+        """With heights and grade, and the probability of a fracture from both opinions."""
         by_voxels = vertebra.classes[self.segment.name]["fractured"]
         by_height = _fracture_probability_from_loss(grading.loss, self.settings.thresholds)
-        probability = 0.5 * (by_voxels + by_height)
+        probability = _combined(by_voxels, by_height)
         return replace(
             vertebra,
             heights_mm=HeightsMm(heights.anterior, heights.middle, heights.posterior, grading.reference_mm),
@@ -306,22 +321,36 @@ def _refuse_unfit(volume: Volume) -> None:
 
 
 def _why_not_measured(
-    body: Body, frame: BodyFrame, points_mm: npt.NDArray[np.float64], volume: Volume
+    level: Level, body: Body, frame: BodyFrame, points_mm: npt.NDArray[np.float64], volume: Volume
 ) -> Reason | None:
     if is_cut_off(body, volume):
-        return Reason("coverage", f"{body.level} is cut off by the edge of the image.")
+        return Reason("coverage", f"{level} is cut off by the edge of the image.")
     words = implausible(points_mm, frame)
     if words is not None:
-        return Reason("model-refused", f"The measurement of {body.level} was not used: {words}.")
+        return Reason("model-refused", f"The measurement of {level} was not used: {words}.")
     return None
 
 
-def _at_an_end(link: NamedCentre, chain: list[NamedCentre], measured: Mapping[Level, _Measured]) -> bool:
-    """Whether no body was measured above it, or none below it: then there may be no vertebra at all."""
-    place = chain.index(link)
-    above = any(other.level in measured for other in chain[:place])
-    below = any(other.level in measured for other in chain[place + 1 :])
-    return not (above and below)
+def _outstanding(peaks: Sequence[Candidate]) -> list[Candidate]:
+    """The peaks that are sure: what is weaker beside them is found by walking from body to body."""
+    highest = max((float(peak.evidence.max()) for peak in peaks), default=0.0)
+    return [peak for peak in peaks if float(peak.evidence.max()) >= SURE_SHARE * highest]
+
+
+def _body_at(found: Sequence[Body], link: NamedCentre) -> Body | None:
+    return next((body for body in found if np.allclose(body.center_mm(), link.center_mm)), None)
+
+
+class _Inside:
+    """Whether a point lies within a volume."""
+
+    def __init__(self, volume: Volume) -> None:
+        self.to_index = np.linalg.inv(volume.affine)
+        self.last = np.array(volume.shape) - 1
+
+    def __call__(self, point_mm: npt.NDArray[np.float64]) -> bool:
+        index = self.to_index[:3, :3] @ point_mm + self.to_index[:3, 3]
+        return bool((index >= 0).all() and (index <= self.last).all())
 
 
 def _not_found(link: NamedCentre) -> Vertebra:
@@ -338,6 +367,15 @@ def _not_found(link: NamedCentre) -> Vertebra:
 def _fracture_probability_from_loss(loss: float, thresholds: Thresholds) -> float:
     """A logistic curve through one half at the mild threshold; its width is the error of a height loss."""
     return float(1 / (1 + np.exp(-(loss - thresholds.mild) / 0.025)))
+
+
+def _combined(by_voxels: float, by_height: float) -> float:
+    """Two opinions as independent evidence: their odds multiply, the voxels' against what was taught."""
+    voxels, taught, height = (
+        min(max(value, 0.02), 0.98) for value in (by_voxels, TAUGHT_FRACTURED_SHARE, by_height)
+    )
+    odds = voxels / (1 - voxels) * (1 - taught) / taught * height / (1 - height)
+    return odds / (1 + odds)
 
 
 def _point(point: npt.NDArray[np.float64]) -> tuple[float, ...]:

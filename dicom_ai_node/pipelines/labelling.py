@@ -135,6 +135,31 @@ def find_candidates(
     return sorted(candidates, key=lambda candidate: -candidate.center_mm[2])
 
 
+def candidates_at(
+    centers_mm: Sequence[npt.NDArray[np.float64]],
+    heatmaps: npt.NDArray[np.float32],
+    affine: npt.NDArray[np.float64],
+    radius_mm: float = 10.0,
+) -> list[Candidate]:
+    """Candidates at known centres (LPS millimetres) with every level's evidence within the radius.
+
+    Arguments as in `find_candidates`; the answer runs from head to tail.
+    """
+    spacing = float(np.linalg.norm(affine[:3, 0]))
+    radius = max(1, round(radius_mm / spacing))
+    ball = np.argwhere(_ball(radius)) - radius
+    to_index = np.linalg.inv(affine)
+    limit = np.array(heatmaps.shape[1:]) - 1
+    found = []
+    for center in centers_mm:
+        middle = np.rint(to_index[:3, :3] @ center + to_index[:3, 3]).astype(int)
+        near = np.clip(middle + ball, 0, limit)
+        found.append(
+            Candidate(center, heatmaps[:, near[:, 0], near[:, 1], near[:, 2]].max(axis=1).astype(float))
+        )
+    return sorted(found, key=lambda candidate: -candidate.center_mm[2])
+
+
 def name_chain(
     candidates: Sequence[Candidate],
     levels: Sequence[Level],

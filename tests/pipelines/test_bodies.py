@@ -47,11 +47,11 @@ def ellipsoid(
     return np.linalg.norm(relative / RADII[::-1], axis=-1)
 
 
-def body_at(center_mm: npt.NDArray[np.float64], level: Level = Level.L2, fractured: float = 0.0) -> Body:
+def body_at(center_mm: npt.NDArray[np.float64], fractured: float = 0.0) -> Body:
     affine = grid_around(center_mm, SHAPE, SPACING)
     inside = 1 / (1 + np.exp((ellipsoid(center_mm, affine, SHAPE) - 1) * 20))
     probabilities = np.stack([1 - inside, inside * (1 - fractured), inside * fractured]).astype(np.float32)
-    body = body_from_probabilities(level, probabilities, affine)
+    body = body_from_probabilities(probabilities, affine)
     assert body is not None
     return body
 
@@ -68,7 +68,7 @@ def test_a_body_lands_where_it_is_on_any_grid(spacing, flips, order, shift) -> N
     axes = np.eye(3)[:, order] * flips
     volume = volume_of(grid_around(np.zeros(3), shape, spacing, axes=axes), shape)
     center = np.array(shift)
-    labels = paste([body_at(center)], volume).labels
+    labels = paste({Level.L2: body_at(center)}, volume).labels
     truth = ellipsoid(center, volume.affine, shape) <= 1
     found = labels == verse_label(Level.L2)
     assert 2 * (truth & found).sum() / (truth.sum() + found.sum()) > 0.93
@@ -76,8 +76,8 @@ def test_a_body_lands_where_it_is_on_any_grid(spacing, flips, order, shift) -> N
 
 def test_neighbours_share_no_voxel_and_keep_their_own() -> None:
     volume = volume_of(axial((1.0, 1.0, 1.0), (120, 90, 90)), (120, 90, 90))
-    upper, lower = (body_at(np.array([0, 0, z]), level) for z, level in ((11.0, Level.L1), (-11.0, Level.L2)))
-    labels = paste([upper, lower], volume).labels
+    upper, lower = (body_at(np.array([0, 0, z])) for z in (11.0, -11.0))
+    labels = paste({Level.L1: upper, Level.L2: lower}, volume).labels
     z = volume.affine[2, 0] * np.arange(120) + volume.affine[2, 3]
     assert (labels[z > 2] != verse_label(Level.L2)).all()
     assert (labels[z < -2] != verse_label(Level.L1)).all()
@@ -92,7 +92,7 @@ def test_a_piece_of_the_neighbour_in_the_crop_is_not_taken_along() -> None:
     corner = np.zeros(SHAPE, np.float32)
     corner[:6, 10:50, 10:50] = 1
     both = np.maximum(body.probability, corner)
-    again = body_from_probabilities(Level.L2, np.stack([1 - both, both, 0 * both]), body.affine)
+    again = body_from_probabilities(np.stack([1 - both, both, 0 * both]), body.affine)
     assert again is not None
     assert again.volume_ml == pytest.approx(body.volume_ml, rel=0.01)
     assert np.linalg.norm(again.center_mm() - center) < 0.5
@@ -101,7 +101,7 @@ def test_a_piece_of_the_neighbour_in_the_crop_is_not_taken_along() -> None:
 def test_an_empty_crop_is_no_body() -> None:
     empty = np.zeros((3, *SHAPE), np.float32)
     empty[0] = 1
-    assert body_from_probabilities(Level.L1, empty, np.eye(4)) is None
+    assert body_from_probabilities(empty, np.eye(4)) is None
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
@@ -122,13 +122,13 @@ def test_attenuation_is_that_of_the_inside_not_of_the_cortex() -> None:
     volume.voxels[distance < 1.05] = 600
     volume.voxels[distance < 0.85] = 150
     body = body_at(np.zeros(3))
-    assert mean_hu(body, volume, paste([body], volume)) == pytest.approx(150, abs=15)
+    assert mean_hu(Level.L2, body, volume, paste({Level.L2: body}, volume)) == pytest.approx(150, abs=15)
 
 
 def test_the_box_lies_on_the_slice_through_the_centre() -> None:
     volume = volume_of(axial((1.0, 1.0, 1.0), (100, 100, 100)), (100, 100, 100))
     body = body_at(np.array([5.0, -3.0, 7.5]))
-    box = axial_box(body, volume, paste([body], volume))
+    box = axial_box(Level.L2, body, volume, paste({Level.L2: body}, volume))
     assert box is not None
     assert box.sop_instance_uid in {"1.2.57", "1.2.58"}
     middle = (100 - 1) / 2
