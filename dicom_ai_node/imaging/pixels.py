@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-import gdcm  # type: ignore[import-untyped]
+import gdcm
 import numpy as np
 import numpy.typing as npt
 import pydicom

@@ -87,7 +87,7 @@ def body_from_probabilities(
 def is_cut_off(body: Body, volume: Volume) -> bool:
     """Whether the body runs into the border of the image: some of it was not seen.
 
-    A body counts as cut when some of its voxels lie within `EDGE_MM` of the outermost samples of the volume: what
+    A body counts as cut when some of its voxels lie within `EDGE_MM` of the outermost samples: what
     lies beyond them is air to the network, which then ends the body too early.
     """
     points, _ = body.points_mm()
