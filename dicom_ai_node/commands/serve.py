@@ -23,7 +23,7 @@ ConfigOption = Annotated[
 def command(config: ConfigOption = None) -> None:
     """Receive studies, analyse them, send the results back; SIGTERM or Ctrl-C stops it."""
     settings = load_settings(config)
-    configure_logging(as_json=not sys.stderr.isatty())
+    configure_logging(as_json=not sys.stderr.isatty(), identifiers=settings.security.log_identifiers)
     serve(settings)
 
 
