@@ -7,7 +7,7 @@ body's centre. All corners are parameters of the surface, so the truth is exact 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -172,12 +172,35 @@ def rim_points(shape: BodyShape, u: list[float], share: list[float], *, upper: b
     return points
 
 
+SAG_AT_HALF_DEPTH: Final = 6.75 * 0.5**3
+"""What is left at half depth of a sag that is deepest at a third."""
+
+
 def six_points(shape: BodyShape) -> Array:
-    """Shape (6, 3): the six points in the body's frame, in the order of `report.SIX_POINT_NAMES`."""
-    points = np.empty((6, 3))
-    points[0::2] = rim_points(shape, [0.0] * 3, [0.0, 0.5, 1.0], upper=True)
-    points[1::2] = rim_points(shape, [0.0] * 3, [0.0, 0.5, 1.0], upper=False)
-    return points
+    """Shape (6, 3): the six points in the body's frame, in the order of `report.SIX_POINT_NAMES`.
+
+    At mid-sagittal the rims and the middle of an endplate are parameters of the shape.
+    """
+    upper_middle = 0.5 * (shape.upper_front + shape.upper_back) - shape.dish_upper
+    lower_middle = 0.5 * (shape.lower_front + shape.lower_back) + shape.dish_lower
+    return np.array(
+        [
+            [0.0, shape.front_upper, shape.upper_front],
+            [0.0, shape.front_lower, shape.lower_front],
+            [
+                0.0,
+                0.5 * (shape.front_upper + shape.back_upper),
+                upper_middle - SAG_AT_HALF_DEPTH * shape.sag_upper,
+            ],
+            [
+                0.0,
+                0.5 * (shape.front_lower + shape.back_lower),
+                lower_middle + SAG_AT_HALF_DEPTH * shape.sag_lower,
+            ],
+            [0.0, shape.back_upper, shape.upper_back],
+            [0.0, shape.back_lower, shape.lower_back],
+        ]
+    )
 
 
 def heights(shape: BodyShape) -> Heights:

@@ -113,9 +113,14 @@ def randomised(value: Tensor, strength: float, seed: int) -> Tensor:
     )
     steps = np.diff(knots) * np.exp(strength * 0.7 * generator.standard_normal(len(knots) - 1))
     curve = np.concatenate([[0.0], np.cumsum(steps)])
-    curve = curve / curve[-1] * between(generator, 1200.0, 3500.0) - 1000.0
-    if generator.random() < 0.35:
-        curve = curve[::-1] + curve[0] - curve[-1] if False else (curve.max() + curve.min()) - curve
+    if generator.random() < 0.25:
+        curve = -curve
+    # Fat and dense bone land between -250 and 800: all tissues stay in the window that networks look at.
+    fat, bone = np.interp([-120.0, 600.0], knots, curve)
+    low, high = between(generator, -250.0, 50.0), between(generator, 250.0, 800.0)
+    if bone < fat:
+        low, high = high, low
+    curve = np.clip(low + (curve - fat) * (high - low) / (bone - fat), -1024.0, 3071.0)
     table = np.interp(np.arange(-1024, 3072), knots, curve).astype(np.float32)
     index = value.clamp(-1024.0, 3071.0).add(1024.0).to(torch.int64)
     return torch.from_numpy(table).to(value.device)[index]

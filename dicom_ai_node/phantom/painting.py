@@ -67,10 +67,12 @@ def paint(spine: Spine, grid: Grid, palette: Palette) -> Painting:
         _paint_disc(canvas, disc)
     for upper, lower in zip(spine.vertebrae, spine.vertebrae[1:], strict=False):
         _paint_canal(canvas, upper, lower)
-    for segment in reversed(spine.sacrum):
-        _paint_fused(canvas, segment, whole)
+    # From the tail up: the sacrum's lateral mass lies under its bodies.
     for vertebra in reversed(spine.vertebrae):
         _paint_arch(canvas, vertebra, whole)
+        if vertebra.level is Level.S1:
+            for segment in reversed(spine.sacrum):
+                _paint_fused(canvas, segment, whole)
     for vertebra in reversed(spine.vertebrae):
         _paint_body(canvas, vertebra, bodies, whole)
     return Painting(value, bodies, whole)

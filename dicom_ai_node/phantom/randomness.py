@@ -24,4 +24,4 @@ def between(generator: np.random.Generator, low: float, high: float) -> float:
 
 def around(generator: np.random.Generator, mean: float, deviation: float, limit: float = 2.5) -> float:
     """One number from a normal distribution cut off at `limit` deviations."""
-    return mean + deviation * float(np.clip(generator.standard_normal(), -limit, limit))
+    return mean + deviation * min(limit, max(-limit, float(generator.standard_normal())))
