@@ -7,6 +7,7 @@ their own (DBOS, pynetdicom) are heard from warnings upwards and come out in the
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from typing import Any, Final, TextIO
 
@@ -16,11 +17,18 @@ QUIET_LIBRARIES: Final = ("dbos", "pynetdicom", "pydicom", "highdicom", "sqlalch
 """Libraries whose own chatter below a warning never reaches the log."""
 
 
-def configure_logging(*, as_json: bool, stream: TextIO | None = None, level: int = logging.INFO) -> None:
+UID: Final = re.compile(r"\b[0-2](?:\.(?:0|[1-9]\d*)){5,}\b")
+"""What looks like a UID (PS3.5 section 9.1) and not like a version or an address."""
+
+
+def configure_logging(
+    *, as_json: bool, identifiers: bool = False, stream: TextIO | None = None, level: int = logging.INFO
+) -> None:
     """Send structlog's and the standard library's records to `stream` (default: standard error).
 
     Args:
         as_json: one JSON object a line (`event`, `level`, `timestamp`, keys); otherwise text for people.
+        identifiers: leave UIDs in; else each is replaced, wherever in a line it stands.
         stream: where the lines go.
         level: the lowest level that is written.
     """
@@ -29,6 +37,7 @@ def configure_logging(*, as_json: bool, stream: TextIO | None = None, level: int
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        *([] if identifiers else [without_uids]),
     ]
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
@@ -66,3 +75,8 @@ def configure_logging(*, as_json: bool, stream: TextIO | None = None, level: int
 def logger(**context: Any) -> Any:
     """A structlog logger with `context` bound to every line."""
     return structlog.get_logger("dicom_ai_node", **context)
+
+
+def without_uids(_logger: Any, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """A structlog processor: UIDs lead to patients, so a log goes without them."""
+    return {key: UID.sub("<UID>", value) if isinstance(value, str) else value for key, value in line.items()}
