@@ -26,7 +26,7 @@ def _sct(value: str, meaning: str) -> Code:
 
 
 # Segmentation
-ANATOMICAL_STRUCTURE: Final = _sct("123037004", "Anatomical Structure")
+ANATOMICAL_STRUCTURE: Final = _sct("91723000", "Anatomical Structure")
 """CID 7150 Segmentation Property Category."""
 ARTIFICIAL_INTELLIGENCE: Final = _dcm("123110", "Artificial Intelligence")
 """CID 7162 Surface Processing Algorithm Family."""

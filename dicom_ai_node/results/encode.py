@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal, Protocol
 
 from pydicom.dataset import FileDataset
 
 from dicom_ai_node.imaging.header import reading_quietly
 from dicom_ai_node.imaging.picture import sagittal_overview
 from dicom_ai_node.imaging.reformat import FlatReformat
-from dicom_ai_node.report import Analysis
+from dicom_ai_node.report import Analysis, Reason
 from dicom_ai_node.results.capture import encode_capture
 from dicom_ai_node.results.identity import ResultIdentity
 from dicom_ai_node.results.modules import Stamp
@@ -22,27 +22,25 @@ from dicom_ai_node.results.reformat import encode_reformat, spine_plane
 from dicom_ai_node.results.seg import encode_segmentation
 from dicom_ai_node.results.source import ImageReference, SourceImages, SourceSeries, read_source
 from dicom_ai_node.results.sr import encode_report
-from dicom_ai_node.results.views import VertebraView, is_sagittal, views_on_reformat, views_on_slices
+from dicom_ai_node.results.views import is_sagittal, views_on_reformat, views_on_slices
 
 ResultKind = Literal["sr", "seg", "pr", "sc", "reformat"]
 
 
-@dataclass(frozen=True)
-class EncodeSettings:
-    """How results are written.
+class Thresholds(Protocol):
+    """The height losses at which the Genant grades begin, as in `[results]` of node.toml."""
 
-    Attributes:
-        timestamp: the date and time that results carry; None takes the source's.
-        secondary_capture: whether the overview picture becomes a Secondary Capture as well.
-        overlay: whether the overview picture is written as overlay.png.
-    """
+    @property
+    def genant_mild(self) -> float:
+        """Grade 1."""
 
-    timestamp: datetime | None = None
-    secondary_capture: bool = False
-    overlay: bool = True
+    @property
+    def genant_moderate(self) -> float:
+        """Grade 2."""
 
-
-DEFAULT: Final = EncodeSettings()
+    @property
+    def genant_severe(self) -> float:
+        """Grade 3."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,14 @@ class ResultObject:
 
 
 def encode(
-    analysis: Analysis, source: SourceSeries, folder: Path, settings: EncodeSettings = DEFAULT
+    analysis: Analysis,
+    source: SourceSeries,
+    folder: Path,
+    settings: Thresholds | None = None,
+    *,
+    timestamp: datetime | None = None,
+    secondary_capture: bool = False,
+    overlay: bool = True,
 ) -> list[ResultObject]:
     """Writes report.json, sr.dcm and, where there is something to show, seg.dcm, reformat.dcm, pr-<n>.dcm,
     sc-1.dcm and overlay.png into `folder`.
@@ -65,6 +70,10 @@ def encode(
         analysis: with its label map on the grid of `source.volume`.
         source: the analysed series; without a volume there is a report only.
         folder: is made where it is missing.
+        settings: thresholds to name in the structured report where the analysis does not name them.
+        timestamp: the date and time that results carry; None takes the source's.
+        secondary_capture: whether the overview picture becomes a Secondary Capture as well.
+        overlay: whether the overview picture is written as overlay.png.
 
     Returns:
         The DICOM objects, those that others refer to first.
@@ -74,57 +83,78 @@ def encode(
     """
     # pydicom's warnings would quote the values of odd source headers.
     with reading_quietly():
-        return _encode(analysis, source, folder, settings)
+        images = read_source(source)
+        identity = ResultIdentity.of(
+            images.study_instance_uid,
+            (reference.sop_instance_uid for reference in images.instances),
+            analysis.report.algorithms,
+        )
+        stamp = Stamp.of(images.header, timestamp)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "report.json").write_text(analysis.report.to_json() + "\n", encoding="utf-8")
+        named = _with_thresholds(analysis, settings)
+        written = [
+            _write(kind, folder / f"{name}.dcm", dataset)
+            for kind, name, dataset in _objects(named, source, images, identity, stamp)
+        ]
+        if source.volume is not None and (overlay or secondary_capture):
+            picture = sagittal_overview(source.volume, analysis)
+            if overlay:
+                picture.save(folder / "overlay.png")
+            if secondary_capture:
+                capture = encode_capture(picture, analysis, images, identity, stamp)
+                written.append(_write("sc", folder / "sc-1.dcm", capture))
+    return written
 
 
-def _encode(
-    analysis: Analysis, source: SourceSeries, folder: Path, settings: EncodeSettings
-) -> list[ResultObject]:
-    folder.mkdir(parents=True, exist_ok=True)
-    images = read_source(source)
-    identity = ResultIdentity.of(
-        images.study_instance_uid,
-        (reference.sop_instance_uid for reference in images.instances),
-        analysis.report.algorithms,
-    )
-    stamp = Stamp.of(images.header, settings.timestamp)
-    (folder / "report.json").write_text(analysis.report.to_json() + "\n", encoding="utf-8")
-    written: list[ResultObject] = []
-
-    def write(kind: ResultKind, name: str, dataset: FileDataset) -> None:
-        path = folder / f"{name}.dcm"
-        dataset.save_as(path, enforce_file_format=True)
-        written.append(ResultObject(kind, path, str(dataset.SOPClassUID), str(dataset.SOPInstanceUID)))
-
+def _objects(
+    analysis: Analysis, source: SourceSeries, images: SourceImages, identity: ResultIdentity, stamp: Stamp
+) -> Iterator[tuple[ResultKind, str, FileDataset]]:
+    """(kind, name of the file without its suffix, object)."""
     segmentation = encode_segmentation(analysis, images, identity, stamp)
     if segmentation is not None:
-        write("seg", "seg", segmentation)
+        yield "seg", "seg", segmentation
     plane = _plane(analysis, source)
-    reformat = None if plane is None else encode_reformat(plane, analysis, images, identity, stamp)
-    if reformat is not None:
-        write("reformat", "reformat", reformat)
-    views = _views(analysis, images, plane, reformat)
-    canvases = (
-        ([(canvas_of(reformat), views)] if views else [])
-        if reformat is not None
-        else canvases_of_slices(views, images)
-    )
+    reformat = None
+    if plane is not None:
+        reformat = encode_reformat(plane, analysis, images, identity, stamp)
+        yield "reformat", "reformat", reformat
+    if plane is not None and reformat is not None:
+        image = ImageReference(str(reformat.SOPClassUID), str(reformat.SOPInstanceUID))
+        views = views_on_reformat(analysis, plane, image)
+        canvases = [(canvas_of(reformat), views)] if views else []
+    else:
+        views = views_on_slices(analysis, images)
+        canvases = canvases_of_slices(views, images)
     for number, (canvas, drawn) in enumerate(canvases, start=1):
         state = encode_presentation(
             analysis, images, identity, stamp, views=drawn, canvas=canvas, number=number
         )
-        write("pr", f"pr-{number}", state)
+        yield "pr", f"pr-{number}", state
     report = encode_report(
         analysis, images, identity, stamp, segmentation=segmentation, reformat=reformat, views=views
     )
-    write("sr", "sr", report)
-    if source.volume is not None and (settings.overlay or settings.secondary_capture):
-        picture = sagittal_overview(source.volume, analysis)
-        if settings.overlay:
-            picture.save(folder / "overlay.png")
-        if settings.secondary_capture:
-            write("sc", "sc-1", encode_capture(picture, analysis, images, identity, stamp))
-    return written
+    yield "sr", "sr", report
+
+
+def _write(kind: ResultKind, path: Path, dataset: FileDataset) -> ResultObject:
+    dataset.save_as(path, enforce_file_format=True)
+    return ResultObject(kind, path, str(dataset.SOPClassUID), str(dataset.SOPInstanceUID))
+
+
+def _with_thresholds(analysis: Analysis, settings: Thresholds | None) -> Analysis:
+    """The analysis, with a limitation that names the thresholds if it has none and graded anything."""
+    report = analysis.report
+    graded = any(vertebra.genant_grade is not None for vertebra in report)
+    if settings is None or not graded or any(item.code == "thresholds" for item in report.limitations):
+        return analysis
+    mild, moderate, severe = (
+        f"{100 * loss:g} %"
+        for loss in (settings.genant_mild, settings.genant_moderate, settings.genant_severe)
+    )
+    words = f"Genant: height loss from {mild} is grade 1, over {moderate} grade 2, over {severe} grade 3."
+    limitations = (*report.limitations, Reason("thresholds", words))
+    return replace(analysis, report=replace(report, limitations=limitations))
 
 
 def _plane(analysis: Analysis, source: SourceSeries) -> FlatReformat | None:
@@ -134,17 +164,3 @@ def _plane(analysis: Analysis, source: SourceSeries) -> FlatReformat | None:
         return None
     placed = any(vertebra.center_mm is not None for vertebra in analysis.report)
     return spine_plane(volume, analysis) if placed else None
-
-
-def _views(
-    analysis: Analysis, images: SourceImages, plane: FlatReformat | None, reformat: FileDataset | None
-) -> tuple[VertebraView, ...]:
-    if plane is None or reformat is None:
-        return views_on_slices(analysis, images)
-    image = ImageReference(str(reformat.SOPClassUID), str(reformat.SOPInstanceUID))
-    return views_on_reformat(analysis, plane, image)
-
-
-def kinds(objects: Iterable[ResultObject]) -> tuple[ResultKind, ...]:
-    """Which kinds of objects there are, each once."""
-    return tuple(dict.fromkeys(item.kind for item in objects))

@@ -58,7 +58,7 @@ def unresolved(datasets: Sequence[Dataset]) -> list[str]:
                 continue
             if target is None:
                 found.append(f"{_name(dataset)} refers to segment {number} of an object that is not there")
-            elif number not in {segment.SegmentNumber for segment in target.SegmentSequence}:
+            elif number not in {segment.SegmentNumber for segment in target.get("SegmentSequence", ())}:
                 found.append(f"{_name(dataset)} refers to segment {number}, which the segmentation lacks")
     return found
 

@@ -29,6 +29,8 @@ SERIES_NUMBER: Final = 9104
 POINT_RADIUS_MM: Final = 1.0
 TEXT_HEIGHT_SHARE: Final = 0.028
 """Height of a label by height of the image."""
+_WIDTH_OF_A_LETTER: Final = 0.55
+"""By its height."""
 
 UNGRADED_LAYER: Final = "AI UNGRADED"
 POINTS_LAYER: Final = "AI POINTS"
@@ -198,7 +200,7 @@ def _annotations(
         for layer in dict.fromkeys(_layer(view.vertebra) for view in here):
             drawn = [view for view in here if _layer(view.vertebra) == layer]
             graphics = [item for view in drawn for item in _shapes(view)]
-            texts = [_label(view, canvas) for view in drawn if view.rows is not None]
+            texts = [_label(view, canvas) for view in drawn]
             annotations.append(_annotation(image, layer, graphics, texts))
         points = [item for view in here for item in _points(view, canvas)]
         if points:
@@ -282,26 +284,37 @@ def _graphic(kind: str, points: npt.NDArray[np.float64], *, filled: bool) -> Dat
 
 
 def _label(view: VertebraView, canvas: Canvas) -> Dataset:
-    """Level and finding beside the box: before it, or behind it where there is no room."""
-    assert view.rows is not None
-    assert view.columns is not None
+    """Level and finding beside the vertebra, never on it: where there is more room, smaller if need be."""
+    (top, bottom), (left, right) = _extent(view)
     words = _label_text(view.vertebra)
     rows, columns = canvas.shape
     height = max(8.0, TEXT_HEIGHT_SHARE * rows)
-    width = 0.62 * height * len(words)
     gap = height / 3
-    middle = (view.rows[0] + view.rows[1]) / 2
-    top = float(np.clip(middle - height / 2, 0, rows - height))
-    before = view.columns[0] - gap - width
-    left = before if before >= 0 else min(view.columns[1] + gap, columns - width)
-    left = max(0.0, left)
+    before, after = left - gap, columns - right - gap
+    wanted = _WIDTH_OF_A_LETTER * height * len(words)
+    # Before the vertebra are vessels and bowel, behind it are the arches: before is better to read.
+    ahead = before >= min(wanted, after)
+    room = before if ahead else after
+    width = max(1.0, min(wanted, room))
+    height = max(4.0, height * width / wanted)
+    first = max(0.0, left - gap - width) if ahead else min(right + gap, columns - width)
+    above = float(np.clip((top + bottom - height) / 2, 0, max(0.0, rows - height)))
     item = Dataset()
     item.BoundingBoxAnnotationUnits = "PIXEL"
     item.UnformattedTextValue = words
-    item.BoundingBoxTopLeftHandCorner = [round(left, 2), round(top, 2)]
-    item.BoundingBoxBottomRightHandCorner = [round(min(left + width, columns), 2), round(top + height, 2)]
-    item.BoundingBoxTextHorizontalJustification = "RIGHT" if before >= 0 else "LEFT"
+    item.BoundingBoxTopLeftHandCorner = [round(first, 2), round(above, 2)]
+    item.BoundingBoxBottomRightHandCorner = [round(first + width, 2), round(above + height, 2)]
+    item.BoundingBoxTextHorizontalJustification = "RIGHT" if ahead else "LEFT"
     return item
+
+
+def _extent(view: VertebraView) -> tuple[tuple[float, float], tuple[float, float]]:
+    """(first, last) row and column of what is drawn of the vertebra."""
+    if view.rows is not None and view.columns is not None:
+        return view.rows, view.columns
+    corners = np.concatenate(view.outlines)
+    (top, left), (bottom, right) = corners.min(axis=0), corners.max(axis=0)
+    return (float(top), float(bottom)), (float(left), float(right))
 
 
 def _label_text(vertebra: Vertebra) -> str:

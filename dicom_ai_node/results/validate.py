@@ -18,18 +18,20 @@ from dicom_ai_node.results.iod import problems, unresolved
 
 TOOL_TIMEOUT_SECONDS: Final = 60.0
 
-_COPIED_TAGS: Final = (
-    "(0x0008,0x0050)",
-    "(0x0008,0x1155)",
-    "(0x0010,0x0010)",
-    "(0x0010,0x0020)",
-    "(0x0020,0x000d)",
-    "(0x0020,0x000e)",
-    "(0x0020,0x0052)",
-    "(0x0040,0xa124)",
+_COPIED_TAGS: Final = frozenset(
+    {
+        "(0008,0050)",
+        "(0008,1155)",
+        "(0010,0010)",
+        "(0010,0020)",
+        "(0020,000d)",
+        "(0020,000e)",
+        "(0020,0052)",
+        "(0040,a124)",
+    }
 )
 """Names, numbers and UIDs of the source. An archive files by them, so they stay even where the sender broke
-their VR; dciodvfy's word on them is no word on our object."""
+their VR; a validator's word on them is no word on our object."""
 _INVALID_VALUE: Final = "Error - Value invalid for this VR - "
 _INVALID_VALUES: Final = "Error - Dicom dataset contains invalid data values"
 
@@ -90,29 +92,48 @@ def tool_complaints(path: Path, kind: str) -> Iterator[str]:
     """
     dciodvfy = shutil.which("dciodvfy")
     if dciodvfy is not None:
-        yield from (f"dciodvfy: {line}" for line in _errors(_run(dciodvfy, path)))
+        yield from (f"dciodvfy: {line}" for line in dciodvfy_errors(_run(dciodvfy, path)))
     dcmpschk = shutil.which("dcmpschk")
     if dcmpschk is not None and kind == "pr":
-        yield from (f"dcmpschk: {line}" for line in _errors(_run(dcmpschk, path)))
+        yield from (f"dcmpschk: {line}" for line in dcmpschk_errors(_run(dcmpschk, path)))
 
 
-def _errors(output: str) -> Iterator[str]:
-    lines = [line.strip() for line in output.splitlines()]
-    errors = [line for line in lines if line.startswith(("Error", "E:", "F:")) or "Test failed" in line]
-    ours = [line for line in errors if not _about_the_source(line)]
-    if any(line.startswith(_INVALID_VALUE) for line in ours):
-        yield from map(_without_values, ours)
-    else:
-        yield from (_without_values(line) for line in ours if not line.startswith(_INVALID_VALUES))
+def dciodvfy_errors(output: str) -> list[str]:
+    """The errors in what dciodvfy printed, but for those about values that the source brought along."""
+    errors = [line.strip() for line in output.splitlines() if line.startswith("Error")]
+    ours = [line for line in errors if not (line.startswith(_INVALID_VALUE) and _about_the_source(line))]
+    if not any(line.startswith(_INVALID_VALUE) for line in ours):
+        ours = [line for line in ours if not line.startswith(_INVALID_VALUES)]
+    return [_without_values(line) for line in ours]
 
 
-def _about_the_source(line: str) -> bool:
-    return line.startswith(_INVALID_VALUE) and line[len(_INVALID_VALUE) :].startswith(_COPIED_TAGS)
+def dcmpschk_errors(output: str) -> list[str]:
+    """The complaints in what dcmpschk printed, but for those about the source's values.
+
+    It also fails a state without a patient's name or ID, which are type 2 and may be empty.
+    """
+    if "Test passed" in output:
+        return []
+    words: list[str] = []
+    for complaint in re.split(r"^[EWFI]:\s*$", output, flags=re.MULTILINE):
+        lines = [line[3:].strip() for line in complaint.splitlines() if line[:2] in {"E:", "W:", "F:"}]
+        lines = [line for line in lines if not line.startswith(("Testing:", "Test failed")) and line != ""]
+        lines = [line for line in lines if not re.match(r"patient\w+ absent or empty", line)]
+        if lines and not _about_the_source(" ".join(lines)):
+            words.append(" ".join(_without_values(line) for line in lines))
+    # Neither passed nor a word on why: something else went wrong.
+    return words if words or "Test failed" in output else [output.strip()[-200:] or "no answer"]
+
+
+def _about_the_source(text: str) -> bool:
+    plain = text.lower().replace("0x", "")
+    tags = re.findall(r"\([0-9a-f]{4},[0-9a-f]{4}\)", plain)
+    return bool(tags) and set(tags) <= _COPIED_TAGS
 
 
 def _without_values(line: str) -> str:
     """The complaint without the value that it quotes, which may say who the patient is."""
-    return re.sub(r"= <.*?>", "= <...>", line)
+    return re.sub(r"(= <|: \[|^.{2,16} \[)[^>\]]*[>\]]", r"\1...", line)
 
 
 def _run(tool: str, path: Path) -> str:

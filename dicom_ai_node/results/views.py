@@ -99,7 +99,7 @@ def views_on_slices(analysis: Analysis, source: SourceImages) -> tuple[VertebraV
             continue
         for index, polygons in outlines.items():
             image = source.reference(index)
-            if index != middle and image is not None:
+            if index != middle and image is not None and polygons:
                 views.append(VertebraView(vertebra, image, None, None, polygons, None, index))
         image = source.reference(middle)
         box = _box(outlines.get(middle, ()), None, vertebra, to_pixels, per_mm)

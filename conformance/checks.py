@@ -1,0 +1,193 @@
+"""What other people's programs say about result objects; each check returns its complaints, none if content.
+
+A check that needs a program raises `ToolMissing` where that is not installed.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import highdicom
+import numpy as np
+import numpy.typing as npt
+import pydicom
+import SimpleITK
+
+from conformance.studies import Study
+from dicom_ai_node.anatomy import Level, code, verse_label
+from dicom_ai_node.report import Vertebra
+
+
+class ToolMissing(Exception):
+    """A program that a check needs is not installed."""
+
+
+def run_tool(name: str, *arguments: object) -> tuple[int, str]:
+    """Exit code and all output of a program on the PATH or beside this Python."""
+    path = shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
+    if path is None:
+        raise ToolMissing(name)
+    done = subprocess.run(  # noqa: S603 - a fixed program, no shell
+        [path, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        errors="replace",
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def dciodvfy(path: Path) -> list[str]:
+    """Errors of dicom3tools' IOD validator."""
+    _, output = run_tool("dciodvfy", path)
+    return [line for line in output.splitlines() if line.startswith("Error")]
+
+
+def dcmpschk(path: Path) -> list[str]:
+    """Errors of DCMTK's presentation state checker."""
+    status, output = run_tool("dcmpschk", path)
+    passed = status == 0 and "Test passed" in output
+    return (
+        []
+        if passed
+        else [line for line in output.splitlines() if line.startswith(("E:", "F:"))] or ["failed"]
+    )
+
+
+def dsrdump(path: Path) -> list[str]:
+    """Whether DCMTK reads the report and prints it without a warning."""
+    status, output = run_tool("dsrdump", path)
+    complaints = [line for line in output.splitlines() if line.startswith(("E:", "F:", "W:"))]
+    return complaints if complaints or status == 0 else [f"exit code {status}"]
+
+
+def highdicom_reads(folder: Path) -> list[str]:
+    """Whether highdicom parses the segmentation and the report, and finds one group per vertebra in both."""
+    report: Any = highdicom.sr.srread(folder / "sr.dcm").content
+    if not (folder / "seg.dcm").exists():
+        return []
+    segmentation = highdicom.seg.segread(folder / "seg.dcm")
+    groups = report.get_volumetric_roi_measurement_groups()
+    labels = [
+        segmentation.get_segment_description(number).segment_label for number in segmentation.segment_numbers
+    ]
+    tracked = [group.tracking_identifier for group in groups]
+    return [] if labels == tracked else [f"segments {labels}, measurement groups {tracked}"]
+
+
+def same_masks(study: Study, segmentation: Path) -> list[str]:
+    """Dcmqi's masks against the label map, voxel by voxel in patient space.
+
+    ITK images cannot be sheared: of a tilted series dcmqi keeps the pixels but not the place of each slice,
+    so that there the rows of voxels are compared by slice.
+    """
+    label_map, volume = study.analysis.label_map, study.source.volume
+    assert label_map is not None
+    assert volume is not None
+    complaints = []
+    with tempfile.TemporaryDirectory() as folder:
+        status, output = run_tool(
+            "segimage2itkimage", "--inputDICOM", segmentation, "--outputDirectory", folder, "-t", "nii"
+        )
+        if status != 0:
+            return [output[-300:]]
+        for item in pydicom.dcmread(segmentation, stop_before_pixels=True).SegmentSequence:
+            image = SimpleITK.ReadImage(str(Path(folder) / f"{item.SegmentNumber}.nii.gz"))
+            expected = label_map.labels == verse_label(Level(item.SegmentLabel))
+            if not np.array_equal(_on_source_grid(image, volume.affine, expected.shape), expected):
+                complaints.append(f"{item.SegmentLabel}: other voxels than in the label map")
+    return complaints
+
+
+def _on_source_grid(
+    image: Any, affine: npt.NDArray[np.float64], shape: tuple[int, ...]
+) -> npt.NDArray[np.bool_]:
+    mask = SimpleITK.GetArrayFromImage(image) > 0
+    # ITK counts x, y, z; arrays are z, y, x.
+    voxels = np.argwhere(mask)[:, ::-1]
+    steps = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
+    unsheared = affine.copy()
+    normal = np.cross(affine[:3, 2], affine[:3, 1])
+    normal /= np.linalg.norm(normal)
+    unsheared[:3, 0] = normal * (affine[:3, 0] @ normal)
+    where = voxels @ steps.T + image.GetOrigin()
+    seen = np.zeros(shape, bool)
+    if np.allclose(unsheared, affine, atol=1e-6):
+        index = np.linalg.solve(affine[:3, :3], (where - affine[:3, 3]).T).T
+    else:
+        index = np.column_stack(
+            [((where - affine[:3, 3]) @ normal) / np.linalg.norm(unsheared[:3, 0]), voxels[:, 1::-1]]
+        )
+    nearest = np.rint(index).astype(int)
+    if np.abs(index - nearest).max() > 0.01 or (nearest < 0).any() or (nearest >= shape).any():
+        return seen
+    seen[tuple(nearest.T)] = True
+    return seen
+
+
+def same_numbers(study: Study, report: Path) -> list[str]:
+    """Dcmqi's reading of the report against the analysis: sites, segments, values, units."""
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder) / "report.json"
+        status, output = run_tool("tid1500reader", "--inputDICOM", report, "--outputMetadata", written)
+        if status != 0:
+            return [output[-300:]]
+        groups = json.loads(written.read_text(encoding="utf-8"))["Measurements"]
+    with_segment = {group["TrackingIdentifier"]: group for group in groups if "ReferencedSegment" in group}
+    vertebrae = study.analysis.report.vertebrae
+    if list(with_segment) != [vertebra.level for vertebra in vertebrae]:
+        return [f"groups for {list(with_segment)}"]
+    complaints = []
+    for number, vertebra in enumerate(vertebrae, start=1):
+        group = with_segment[vertebra.level]
+        if group["ReferencedSegment"] != number:
+            complaints.append(f"{vertebra.level}: segment {group['ReferencedSegment']}")
+        if group["FindingSite"]["CodeValue"] != code(vertebra.level).value:
+            complaints.append(f"{vertebra.level}: finding site {group['FindingSite']}")
+        read = {
+            item["quantity"]["CodeMeaning"]: (float(item["value"]), item["units"]["CodeValue"])
+            for item in group["measurementItems"]
+        }
+        expected = expected_numbers(vertebra)
+        if read.keys() != expected.keys() or any(
+            abs(read[name][0] - value) > 0.0051 or read[name][1] != unit
+            for name, (value, unit) in expected.items()
+        ):
+            complaints.append(f"{vertebra.level}: {read}, not {expected}")
+    return complaints
+
+
+def expected_numbers(vertebra: Vertebra) -> dict[str, tuple[float, str]]:
+    """What a reader must find for a vertebra: name of the measurement -> (value, UCUM unit)."""
+    numbers = {"Confidence of vertebral level": (100 * vertebra.level_confidence, "%")}
+    heights = vertebra.heights_mm
+    if heights is not None:
+        numbers["Anterior vertebral body height"] = (heights.anterior, "mm")
+        numbers["Middle vertebral body height"] = (heights.middle, "mm")
+        numbers["Posterior vertebral body height"] = (heights.posterior, "mm")
+        numbers["Reference height for vertebral height loss"] = (heights.reference, "mm")
+    if vertebra.height_loss is not None:
+        numbers["Vertebral body height loss"] = (100 * vertebra.height_loss, "%")
+    if vertebra.fracture_probability is not None:
+        numbers["Probability of vertebral fracture"] = (100 * vertebra.fracture_probability, "%")
+    if vertebra.mean_hu is not None:
+        numbers["Attenuation Coefficient"] = (vertebra.mean_hu, "[hnsf'U]")
+    return numbers
+
+
+def same_bytes_through_pydicom(path: Path) -> list[str]:
+    """Whether reading and writing an object again changes nothing."""
+    again = io.BytesIO()
+    dataset = pydicom.dcmread(path)
+    for _ in dataset.iterall():
+        pass
+    dataset.save_as(again, enforce_file_format=True)
+    return [] if again.getvalue() == path.read_bytes() else ["pydicom writes other bytes"]
