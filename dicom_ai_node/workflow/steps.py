@@ -120,12 +120,11 @@ def node_steps(settings: Settings, *, secondary_capture: bool = False) -> Steps:
     # Here and not above: whoever only asks for the types must not wait for torch.
     from dicom_ai_node.imaging.volume import load_volume  # noqa: PLC0415
     from dicom_ai_node.pipelines.analyse import analyse  # noqa: PLC0415
-    from dicom_ai_node.results.encode import EncodeSettings, encode  # noqa: PLC0415
+    from dicom_ai_node.results.encode import encode  # noqa: PLC0415
     from dicom_ai_node.results.source import SourceSeries  # noqa: PLC0415
     from dicom_ai_node.results.validate import validate  # noqa: PLC0415
 
     wanted = any("sc" in destination.results for destination in settings.destinations)
-    how = EncodeSettings(secondary_capture=secondary_capture or wanted)
 
     def analysed(pipeline: str, paths: Sequence[Path], progress: Progress) -> tuple[Analysis, SourceSeries]:
         analysis, volume = analyse(pipeline, paths, settings, progress)
@@ -142,7 +141,9 @@ def node_steps(settings: Settings, *, secondary_capture: bool = False) -> Steps:
 
     return Steps(
         analyse=analysed,
-        encode=lambda analysis, series, folder: encode(analysis, series, folder, how),
+        encode=lambda analysis, series, folder: encode(
+            analysis, series, folder, settings.results, secondary_capture=secondary_capture or wanted
+        ),
         validate=validate,
         source=source,
     )

@@ -264,7 +264,7 @@ def write_config(
     folder: Path,
     archives: Sequence[Any],
     *,
-    quiet_seconds: float = 0.3,
+    quiet_seconds: float = 2.0,
     analysis_attempts: int = 3,
     retry_attempts: int = 3,
     retry_first_seconds: float = 0.2,

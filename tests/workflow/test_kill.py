@@ -26,6 +26,8 @@ from dicom_ai_node.workflow.plan import Summary
 MakeNode = Callable[..., NodeProcess]
 
 KILLS = int(os.environ.get("DICOM_AI_NODE_KILLS", "2"))
+QUIET_S = 0.3
+"""Short: a node that is killed or slow sees a series in parts, which is worth testing."""
 SEED = int(os.environ.get("DICOM_AI_NODE_SEED", str(time.time_ns() % 1_000_000)))
 
 
@@ -115,7 +117,7 @@ def names_of(node: NodeProcess, item: Summary) -> list[str]:
 def test_kill_during_receive_loses_nothing_that_was_acknowledged(
     make_node: MakeNode, archive: Archive, tmp_path: Path, chance: random.Random
 ) -> None:
-    node = make_node(archive, reborn=True)
+    node = make_node(archive, reborn=True, quiet_seconds=QUIET_S)
     studies = []
     for number in range(KILLS):
         paths = ct_series(tmp_path / str(number), 100 + number)
@@ -137,7 +139,7 @@ def test_kill_during_receive_loses_nothing_that_was_acknowledged(
 def test_kill_while_working_finishes_the_study_under_the_same_names(
     make_node: MakeNode, archive: Archive, tmp_path: Path, chance: random.Random, step: str
 ) -> None:
-    node = make_node(archive, reborn=True)
+    node = make_node(archive, reborn=True, quiet_seconds=QUIET_S)
     studies = []
     for number in range(KILLS):
         paths = ct_series(tmp_path / str(number), 200 + number)
@@ -155,7 +157,7 @@ def test_kill_while_working_finishes_the_study_under_the_same_names(
 def test_kill_during_delivery_leaves_every_object_in_the_archive_once(
     make_node: MakeNode, archive: Archive, tmp_path: Path, chance: random.Random
 ) -> None:
-    node = make_node(archive, reborn=True)
+    node = make_node(archive, reborn=True, quiet_seconds=QUIET_S)
     studies, left = [], []
     for number in range(KILLS):
         paths = ct_series(tmp_path / str(number), 300 + number)
@@ -180,7 +182,7 @@ def test_kill_during_delivery_leaves_every_object_in_the_archive_once(
 def test_kill_around_delivery_leaves_orthanc_with_every_object_once(
     make_node: MakeNode, orthanc: Orthanc, tmp_path: Path, chance: random.Random
 ) -> None:
-    node = make_node(orthanc, reborn=True)
+    node = make_node(orthanc, reborn=True, quiet_seconds=QUIET_S)
     studies, left = [], []
     for number in range(KILLS):
         paths = ct_series(tmp_path / str(number), 400 + number)
