@@ -118,15 +118,15 @@ def test_a_plane_through_one_body_is_cheap_and_right(spine: Spine) -> None:
     vertebra = spine[Level.L2]
     plane = plane_acquisition(
         small(spine),
-        vertebra.frame[:3, 3],
+        vertebra.frame[:3, 3] + 15.0 * vertebra.frame[:3, 1],
         -vertebra.frame[:3, 2],
         vertebra.frame[:3, 1],
-        shape=(1, 96, 96),
+        shape=(1, 96, 128),
         spacing_mm=(2.0, 0.6, 0.6),
     )
     phantom = render_ct(spine, plane)
-    assert phantom.hu.shape == (1, 96, 96)
-    assert phantom.labels[0, 48, 48] == verse_label(Level.L2)
+    assert phantom.hu.shape == (1, 96, 128)
+    assert phantom.labels[0, 48, 64 - 25] == verse_label(Level.L2)
     # Rows run down, columns to posterior: the body lies in front of the arch.
     body = np.argwhere(phantom.labels[0] == verse_label(Level.L2))
     arch = np.argwhere((phantom.whole_labels[0] == verse_label(Level.L2)) & (phantom.labels[0] == 0))
