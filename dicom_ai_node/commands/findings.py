@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from dicom_ai_node.report import SpineReport, Vertebra
@@ -12,9 +13,10 @@ _NOTHING = "-"
 
 def findings_table(report: SpineReport, title: str | None = None) -> Table:
     """One row per vertebra: level, heights in millimetres, loss, Genant grade, type of deformity, density."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("level")
-    for name in ("anterior mm", "middle mm", "posterior mm", "loss", "grade"):
+    # As wide as 80 columns allow: a table in a log file has no more.
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("level", no_wrap=True)
+    for name in ("ant mm", "mid mm", "post mm", "loss", "grade"):
         table.add_column(name, justify="right")
     table.add_column("type")
     table.add_column("fracture", justify="right")
