@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -11,17 +12,21 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from dicom_ai_node.commands.progress import showing_progress
 from dicom_ai_node.commands.train import recipe_of
 from dicom_ai_node.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from dicom_ai_node.training.cases import Case
+    from dicom_ai_node.training.tasks import TaskRecipe
 
 PIPELINE: Final = "ct-volume"
 """The task that evaluates all three networks together; its bundle is the folder of bundles."""
 
-Rows = list[dict[str, Sequence[float]]]
-"""Per case: quantity -> its values, one per vertebra."""
+Rows = list[Mapping[str, Sequence[float]]]
+"""Per case: quantity -> its values, one per vertebra, NaN where it does not apply."""
+
+Progress = Callable[[str, float], None]
 
 
 def command(  # noqa: PLR0917 - typer makes options of them
@@ -35,8 +40,6 @@ def command(  # noqa: PLR0917 - typer makes options of them
     count: Annotated[int, typer.Option("--count", min=1, max=900, help="How many phantoms.")] = 20,
 ) -> None:
     """Measure on cases that were not trained on; intervals are 95 %, over cases."""
-    from dicom_ai_node.training.metrics import summarise  # noqa: PLC0415 - waits for torch
-
     console = Console(highlight=False, soft_wrap=True)
     tables: dict[str, Any] = {}
     if task == PIPELINE:
@@ -44,71 +47,117 @@ def command(  # noqa: PLR0917 - typer makes options of them
             raise ConfigurationError("ct-volume is evaluated on --data phantom in this version")
         from dicom_ai_node.commands.evaluate_ct_volume import evaluate_pipeline  # noqa: PLC0415
 
+        rows: Rows
         rows, tables = evaluate_pipeline(bundle, range(count), console.print, plots)
     else:
-        rows = _rows_of_network(task, bundle, data, count, console.print)
-    metrics, intervals = summarise(rows)
-    table = Table("measure", "value", "95 % interval", box=None)
-    for name, value in metrics.items():
-        low, high = intervals[name]
-        table.add_row(name, f"{value:.4g}", f"{low:.4g} to {high:.4g}")
-    console.print(table)
-    for name, content in tables.items():
-        console.print(f"{name}: {json.dumps(content)}")
+        recipe = recipe_of(task)
+        with showing_progress(console) as progress:
+            rows = rows_of_network(recipe, bundle, data, count, progress)
+        if plots is not None:
+            draw_values(plots / f"{task}.png", rows)
+    result = {"task": task, "bundle": str(bundle), "data": data, **summary(rows), **tables}
+    _show(console, result, tables)
     if json_file is not None:
-        result = {
-            "task": task,
-            "bundle": str(bundle),
-            "data": data,
-            "n": len(rows),
-            "metrics": {**metrics, **tables},
-            "intervals": {name: list(interval) for name, interval in intervals.items()},
-        }
-        json_file.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+        json_file.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", "utf-8")
 
 
-def _rows_of_network(task: str, bundle: Path, data: str, count: int, say: Callable[[str], None]) -> Rows:
+def summary(rows: Rows) -> dict[str, Any]:
+    """`n`, `metrics` and `intervals` as `--json` writes them; null where no vertebra could tell."""
+    from dicom_ai_node.training.metrics import summarise  # noqa: PLC0415 - waits for torch
+
+    metrics, intervals = summarise(rows)
+    return {
+        "n": len(rows),
+        "metrics": {name: _finite(value) for name, value in metrics.items()},
+        "intervals": {name: [_finite(end) for end in interval] for name, interval in intervals.items()},
+    }
+
+
+def rows_of_network(recipe: TaskRecipe, bundle: Path, data: str, count: int, progress: Progress) -> Rows:
+    """What the recipe's task measures of a bundle on each case.
+
+    Raises:
+        ConfigurationError: there is no such data, or the bundle is of another task.
+        ModelError: the bundle is missing or was changed.
+    """
     import torch  # noqa: PLC0415
 
     from dicom_ai_node.inference.bundle import load_bundle  # noqa: PLC0415
     from dicom_ai_node.training.cases import load_cases  # noqa: PLC0415
 
-    recipe = recipe_of(task)
-    network = load_bundle(bundle, torch.device("cpu")).network
-    cases: Sequence[Case]
+    cases: Iterator[Case]
     if data == "phantom":
-        cases = _fresh_cases(recipe.pool_spacing_mm, recipe.pool_width_mm, count)
+        cases, total = _fresh_cases(recipe, count), count
     elif Path(data).is_dir():
-        cases = load_cases(Path(data))
+        labelled = recipe.fitted(load_cases(Path(data)))
+        cases, total = iter(labelled), len(labelled)
     else:
         raise ConfigurationError(f"--data is 'phantom' or a folder of cases; {data} is neither")
+    loaded = load_bundle(bundle, torch.device("cpu"))
+    if loaded.metadata.task != recipe.name:
+        raise ConfigurationError(f"{bundle} is a bundle of {loaded.metadata.task}, not of {recipe.name}")
+    task = recipe.build([], [])
     rows: Rows = []
     for number, case in enumerate(cases, start=1):
         with torch.inference_mode():
-            scores: Mapping[str, float] = recipe.build([], [case]).validate(network)
-        rows.append({name: [value] for name, value in scores.items()})
-        say(f"{task}: case {number} of {len(cases)}")
+            rows.append(task.measure(loaded.network, case))
+        progress(f"case {number} of {total}", number / total)
     return rows
 
 
-def _fresh_cases(spacing_mm: float, width_mm: float | None, count: int) -> list[Case]:
-    """Realistic phantoms with seeds below those of training."""
+def draw_values(file: Path, rows: Rows) -> None:
+    """A histogram of every quantity over all vertebrae."""
+    import matplotlib as mpl  # noqa: PLC0415 - only where plots are asked for
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    names = sorted({name for row in rows for name in row})
+    figure, axes = plt.subplots(1, len(names), figsize=(3.2 * len(names), 3), squeeze=False)
+    for name, axis in zip(names, axes[0], strict=True):
+        values = [value for row in rows for value in row.get(name, ()) if math.isfinite(value)]
+        axis.hist(values, bins=20)
+        axis.set(title=name, ylabel="vertebrae")
+    figure.tight_layout()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=110)
+    plt.close(figure)
+
+
+def _show(console: Console, result: Mapping[str, Any], tables: Mapping[str, Any]) -> None:
+    table = Table("measure", "value", "95 % interval", box=None)
+    for name, value in result["metrics"].items():
+        low, high = (_words(end) for end in result["intervals"][name])
+        table.add_row(name, _words(value), f"{low} to {high}")
+    console.print(table)
+    for name, content in tables.items():
+        console.print(f"{name}: {json.dumps(content)}")
+
+
+def _finite(value: float) -> float | None:
+    # JSON knows neither NaN nor infinity.
+    return value if math.isfinite(value) else None
+
+
+def _words(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _fresh_cases(recipe: TaskRecipe, count: int) -> Iterator[Case]:
+    """Realistic phantoms with seeds below those of training, one after the other."""
     import torch  # noqa: PLC0415
 
     from dicom_ai_node.phantom.training_cases import render_training_case  # noqa: PLC0415
     from dicom_ai_node.training.cases import Case  # noqa: PLC0415
 
-    made = (
-        (seed, render_training_case(seed, spacing_mm, width_mm=width_mm, training=False))
-        for seed in range(count)
-    )
-    return [
-        Case(
-            f"{seed:05d}",
-            torch.from_numpy(case.hu),
-            torch.from_numpy(case.labels),
-            case.affine,
-            dict(case.truth),
+    for seed in range(count):
+        made = render_training_case(
+            seed, recipe.pool_spacing_mm, width_mm=recipe.pool_width_mm, training=False
         )
-        for seed, case in made
-    ]
+        yield Case(
+            f"{seed:05d}",
+            torch.from_numpy(made.hu),
+            torch.from_numpy(made.labels),
+            made.affine,
+            dict(made.truth),
+        )

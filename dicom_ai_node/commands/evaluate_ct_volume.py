@@ -28,10 +28,10 @@ MARGIN_MM: Final = 8.0
 
 def evaluate_pipeline(
     models: Path, seeds: Iterable[int], say: Callable[[str], None], plots: Path | None = None
-) -> tuple[list[dict[str, Sequence[float]]], dict[str, Any]]:
+) -> tuple[list[Mapping[str, Sequence[float]]], dict[str, Any]]:
     """Rows per case (quantity -> values per vertebra), and the confusion of grades and of types."""
     pipeline = CtVolumePipeline.load(models, torch.device("cpu"))
-    rows: list[dict[str, Sequence[float]]] = []
+    rows: list[Mapping[str, Sequence[float]]] = []
     grades: Counter[tuple[int, int]] = Counter()
     types: Counter[tuple[str, str]] = Counter()
     heights: list[tuple[float, float]] = []
@@ -81,8 +81,16 @@ def _row(  # noqa: PLR0917 - the last three are filled
             "fracture_found", "false_alarm", "not_judged",
         )
     }  # fmt: skip
-    found = {vertebra.level: vertebra for vertebra in analysis.report}
     assert analysis.label_map is not None
+    # A level that the report only says must lie somewhere was not found.
+    drawn = set(np.unique(analysis.label_map.labels).tolist())
+    found = {item.level: item for item in analysis.report if verse_label(item.level) in drawn}
+    true_centres = np.array([entry["center_mm"] for entry in phantom.truth["vertebrae"]])
+    row["no_vertebra_there"] = [
+        float(np.linalg.norm(true_centres - np.array(vertebra.center_mm), axis=1).min() > IDENTIFIED_MM)
+        for vertebra in found.values()
+        if vertebra.center_mm is not None
+    ]
     for entry in phantom.truth["vertebrae"]:
         if entry["six_points"] is None or not _whole(entry, volume):
             continue

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import typer
 from rich.console import Console
@@ -27,7 +29,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.command("list")
 def list_(models: ModelsOption = None, as_json: JsonOption = False) -> None:
-    """Every bundle with its version, device and first score."""
+    """Every bundle with its version, its network and the device that it was trained on."""
     found = [(folder, _metadata(folder)) for folder in _folders(models)]
     if as_json:
         typer.echo(json.dumps([item.model_dump(mode="json") for _, item in found], indent=2))
@@ -76,15 +78,31 @@ def export(
 
     folder = _folder(name, models)
     metadata = verified(folder)
+    files = ["metadata.json", "README.md", *(entry.file for entry in metadata.weights)]
+    if not (folder / "README.md").is_file():
+        raise ModelError(f"{folder / 'README.md'} is missing; copy the whole bundle again")
     if out.exists():
         raise ConfigurationError(f"{out} exists already; name a new file or folder")
-    if out.suffix == ".zip":
-        shutil.make_archive(str(out.with_suffix("")), "zip", folder.parent, folder.name)
-    else:
-        out.mkdir(parents=True)
-        for file in ("metadata.json", "README.md", *(entry.file for entry in metadata.weights)):
-            shutil.copyfile(folder / file, out / file)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out.parent, prefix=".export-") as scratch:
+        copy = Path(scratch) / name
+        copy.mkdir()
+        for file in files:
+            shutil.copyfile(folder / file, copy / file)
+        verified(copy)
+        if out.suffix == ".zip":
+            _zip(copy, files, Path(scratch) / "bundle.zip").rename(out)
+        else:
+            copy.rename(out)
     typer.echo(f"{metadata.name} {metadata.version} -> {out}")
+
+
+def _zip(folder: Path, files: list[str], target: Path) -> Path:
+    with ZipFile(target, "w") as archive:
+        for file in files:
+            # A fixed date: the same bundle gives the same bytes.
+            archive.writestr(ZipInfo(f"{folder.name}/{file}"), (folder / file).read_bytes(), ZIP_DEFLATED)
+    return target
 
 
 def _folders(models: Path | None) -> list[Path]:

@@ -69,7 +69,7 @@ def command(  # noqa: PLR0917 - typer makes options of them
         cases = phantom_pool(recipe, work / "pool", say, pool)
         told = f"{len(cases)} phantoms of this version (seeds from 1000)"
     elif Path(data).is_dir():
-        cases = load_cases(Path(data))
+        cases = recipe.fitted(load_cases(Path(data)))
         told = f"{len(cases)} cases of the folder {Path(data).name}"
     else:
         raise ConfigurationError(f"--data is 'phantom' or a folder of cases; {data} is neither")

@@ -228,6 +228,7 @@ def save_bundle(folder: Path, network: nn.Module, metadata: Metadata) -> Metadat
     for number, part in enumerate(parts, start=1):
         path = folder / ("weights.safetensors" if len(parts) == 1 else f"weights-{number}.safetensors")
         save_file(part, path)
+        path.chmod(0o644)  # safetensors writes for its owner alone; a node may run as another user
         files.append(WeightsFile(file=path.name, sha256=_hash_of(path)))
     written = metadata.model_copy(update={"weights": tuple(files)})
     text = json.dumps(written.model_dump(mode="json"), indent=2)

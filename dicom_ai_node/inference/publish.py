@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -66,7 +67,11 @@ def publish(
                 {"architecture": recipe.architecture, "arguments": dict(recipe.arguments)}
             ),
             preprocessing=Preprocessing.model_validate(dict(recipe.preprocessing)),
-            metrics={name: dict(values) for name, values in metrics.items()},
+            # JSON knows no NaN: what could not be measured is left out.
+            metrics={
+                data: {name: value for name, value in values.items() if math.isfinite(value)}
+                for data, values in metrics.items()
+            },
             weights=(),
             device_uid=device_uid(recipe.name, __version__),
         ),

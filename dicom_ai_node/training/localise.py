@@ -26,7 +26,7 @@ from dicom_ai_node.training.augment import (
 )
 from dicom_ai_node.training.cases import Case
 from dicom_ai_node.training.losses import heatmap_loss
-from dicom_ai_node.training.metrics import localisation_errors
+from dicom_ai_node.training.metrics import localisation_values, pooled
 
 TAUGHT_LEVELS = tuple(level for level in LEVELS if order(level) >= order(Level.C7) and level is not Level.T13)
 """C7 to S1 with L6; T13 is too rare to be learned as a class of its own."""
@@ -123,24 +123,25 @@ class LocaliseTask:
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         """Localisation errors over whole held-out cases (P3 table 4), and how high false peaks reach."""
+        return pooled([self.measure(network, case) for case in self.validation])
+
+    def measure(self, network: nn.Module, case: Case) -> dict[str, list[float]]:
+        """Quantity -> one value per level that is in the case (`absent_peak`: per level that is not)."""
+        device = next(network.parameters()).device
+        image = standardise(case.voxels, self.options.intensity.clip_hu)[None, None]
+        heatmaps = network(padded(image, network.multiple).to(device)).product.cpu()  # type: ignore[arg-type]
+        positions, values = peak_positions(heatmaps)
+        present = {vertebra.level: vertebra.center for vertebra in case.vertebrae}
         errors: list[float] = []
         false_peaks: list[float] = []
-        device = next(network.parameters()).device
-        for case in self.validation:
-            image = standardise(case.voxels, self.options.intensity.clip_hu)[None, None]
-            heatmaps = network(padded(image, network.multiple).to(device)).product.cpu()  # type: ignore[arg-type]
-            positions, values = peak_positions(heatmaps)
-            present = {vertebra.level: vertebra.center for vertebra in case.vertebrae}
-            for index, level in enumerate(self.options.levels):
-                if level in present:
-                    distance = float(torch.linalg.vector_norm(positions[0, index] - present[level]))
-                    errors.append(distance * self.options.spacing_mm)
-                elif level not in SUPERNUMERARY:
-                    false_peaks.append(float(values[0, index]))
-        scores = localisation_errors(errors)
-        if false_peaks:
-            scores["absent_peak"] = float(torch.tensor(false_peaks).mean())
-        return scores
+        for index, level in enumerate(self.options.levels):
+            if level in present:
+                distance = float(torch.linalg.vector_norm(positions[0, index] - present[level]))
+                errors.append(distance * self.options.spacing_mm)
+            elif level not in SUPERNUMERARY:
+                false_peaks.append(float(values[0, index]))
+        found = localisation_values(errors)
+        return {**{name: found[name].tolist() for name in found}, "absent_peak": false_peaks}
 
     def _patch(self, generator: Generator, size: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
         options = self.options

@@ -38,7 +38,7 @@ class Task(Protocol):
         """Scalar loss of a batch that is on the network's device."""
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        """Scores on held-out cases."""
+        """Scores on held-out cases; NaN where none of them can tell."""
 
 
 @dataclass(frozen=True)

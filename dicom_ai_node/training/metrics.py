@@ -75,14 +75,19 @@ def localisation_errors(
         ``error_over_4mm`` and so on, ``identification_rate`` (within the largest limit) and
         ``mean_error_mm`` over the vertebrae within it.
     """
+    return {name: _mean([values]) for name, values in localisation_values(errors_mm, limits_mm).items()}
+
+
+def localisation_values(
+    errors_mm: npt.ArrayLike, limits_mm: Sequence[float] = (4, 10, 20)
+) -> dict[str, Floats]:
+    """What `localisation_errors` takes the means of: one value per vertebra, NaN where none applies."""
     errors = np.asarray(errors_mm, dtype=np.float64)
-    if errors.size == 0:
-        return {f"error_over_{limit:g}mm": float("nan") for limit in limits_mm}
     found = errors <= max(limits_mm)
     return {
-        **{f"error_over_{limit:g}mm": float((errors > limit).mean()) for limit in limits_mm},
-        "identification_rate": float(found.mean()),
-        "mean_error_mm": float(errors[found].mean()) if found.any() else float("nan"),
+        **{f"error_over_{limit:g}mm": (errors > limit).astype(np.float64) for limit in limits_mm},
+        "identification_rate": found.astype(np.float64),
+        "mean_error_mm": np.where(found, errors, np.nan),
     }
 
 
@@ -110,6 +115,12 @@ def clustered_interval(
         return float("nan"), float("nan")
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def pooled(rows: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, float]:
+    """Mean over the vertebrae of all cases for every quantity; NaN where it applies to none of them."""
+    names = sorted({name for row in rows for name in row})
+    return {name: _mean([np.asarray(row.get(name, ()), dtype=np.float64) for row in rows]) for name in names}
 
 
 def summarise(

@@ -25,6 +25,7 @@ from dicom_ai_node.training.augment import (
 )
 from dicom_ai_node.training.cases import Case, LabelledVertebra
 from dicom_ai_node.training.losses import heatmap_loss
+from dicom_ai_node.training.metrics import pooled
 
 _AIR_HU = -1024.0
 
@@ -87,25 +88,23 @@ class PointsTask:
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         """Mean point error and mean absolute height error in mm, with true planes and true masks."""
-        generator = Generator().manual_seed(7)
+        return pooled([self.measure(network, case) for case in self.validation])
+
+    def measure(self, network: nn.Module, case: Case) -> dict[str, list[float]]:
+        """Quantity -> one value per vertebra: means over its six points and over its three heights, in mm."""
+        rows: dict[str, list[float]] = {"point_error_mm": [], "height_error_mm": []}
+        generator = case.generator()
         device = next(network.parameters()).device
-        point_errors: list[float] = []
-        height_errors: list[float] = []
-        for case in self.validation:
-            for vertebra in case.vertebrae:
-                if vertebra.six_points is None:
-                    continue
-                image, truth = self._cut(generator, case, vertebra, exact=True)
-                positions, _ = peak_positions(network(image[None].to(device)).product.cpu())
-                difference = (positions[0] - truth) * self.options.spacing_mm
-                point_errors.append(float(torch.linalg.vector_norm(difference, dim=1).mean()))
-                error = (_heights(positions[0]) - _heights(truth)).abs() * self.options.spacing_mm
-                height_errors.append(float(error.mean()))
-        count = max(len(point_errors), 1)
-        return {
-            "point_error_mm": sum(point_errors) / count,
-            "height_error_mm": sum(height_errors) / count,
-        }
+        for vertebra in case.vertebrae:
+            if vertebra.six_points is None:
+                continue
+            image, truth = self._cut(generator, case, vertebra, exact=True)
+            positions, _ = peak_positions(network(image[None].to(device)).product.cpu())
+            difference = (positions[0] - truth) * self.options.spacing_mm
+            rows["point_error_mm"].append(float(torch.linalg.vector_norm(difference, dim=1).mean()))
+            error = (_heights(positions[0]) - _heights(truth)).abs() * self.options.spacing_mm
+            rows["height_error_mm"].append(float(error.mean()))
+        return rows
 
     def _plane(self, generator: Generator) -> tuple[Tensor, Tensor]:
         fractured = bool(self.fractured_pairs) and chance(generator, 0.5)

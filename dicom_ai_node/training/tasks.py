@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import torch
+from torch import nn
 
 from dicom_ai_node.anatomy import LEVELS, Level, order
 from dicom_ai_node.phantom.spine import Spine, sample_spine
 from dicom_ai_node.phantom.training_cases import render_training_case
 from dicom_ai_node.report import SIX_POINT_NAMES, Deformity
-from dicom_ai_node.training.cases import Case, load_case, save_case
+from dicom_ai_node.training.cases import Case, load_case, save_case, with_cubic_voxels_of
 from dicom_ai_node.training.localise import LocaliseOptions, LocaliseTask
 from dicom_ai_node.training.loop import Task
 from dicom_ai_node.training.points import PointsOptions, PointsTask
@@ -30,6 +31,13 @@ FRACTURED_SEED: Final = 5000
 _FRACTURE_LEVELS: Final = tuple(
     level for level in LEVELS if order(Level.T4) <= order(level) <= order(Level.L5)
 )
+
+
+class MeasuredTask(Task, Protocol):
+    """A task that can also say how a network does on one case."""
+
+    def measure(self, network: nn.Module, case: Case) -> dict[str, list[float]]:
+        """Quantity -> one value per vertebra, NaN where it does not apply."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,16 @@ class TaskRecipe:
     pool_spacing_mm: float
     pool_width_mm: float | None
     bright_bone: bool
-    build: Callable[[Sequence[Case], Sequence[Case]], Task]
+    build: Callable[[Sequence[Case], Sequence[Case]], MeasuredTask]
+
+    def fitted(self, cases: Sequence[Case]) -> list[Case]:
+        """Labelled cases of finer voxels, averaged to those that this task is trained on.
+
+        Raises:
+            ConfigurationError: a case's voxels are no integer part of them.
+        """
+        # The planes of ct-points are cut at their own spacing out of a case of any.
+        return list(cases) if self.name == "ct-points" else with_cubic_voxels_of(cases, self.pool_spacing_mm)
 
 
 _LOCALISE, _SEGMENT, _POINTS = LocaliseOptions(), SegmentOptions(), PointsOptions()

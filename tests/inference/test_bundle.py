@@ -74,6 +74,15 @@ def test_pickled_weights_are_refused_whatever_their_name(make_bundle: MakeBundle
         load_bundle(folder, CPU)
 
 
+def test_truncated_weights_are_refused_even_under_their_own_hash(make_bundle: MakeBundle) -> None:
+    folder = make_bundle("ct-segment")
+    weights = folder / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    _change(folder, weights=[{"file": weights.name, "sha256": bundles._hash_of(weights)}])
+    with pytest.raises(ModelError, match="no safetensors file"):
+        load_bundle(folder, CPU)
+
+
 def test_weights_outside_the_bundle_are_not_read(make_bundle: MakeBundle, tmp_path: Path) -> None:
     folder = make_bundle("ct-segment")
     outside = tmp_path / "elsewhere.safetensors"
