@@ -64,6 +64,9 @@ NOT_REPORTED: Final = frozenset({Level.S1})
 SURE_SHARE: Final = 0.55
 """A peak of the heatmaps this high, as a share of the highest, is where the walk along the column begins."""
 
+MIN_SURE_PEAK: Final = 0.2
+"""Without any peak this high there is no spine: a cylinder of water gives 0.14, real spines 0.7 and more."""
+
 MAX_SPACING_MM: Final = 6.5
 """Heights cannot be told from slices further apart than this."""
 
@@ -334,6 +337,8 @@ def _why_not_measured(
 def _outstanding(peaks: Sequence[Candidate]) -> list[Candidate]:
     """The peaks that are sure: what is weaker beside them is found by walking from body to body."""
     highest = max((float(peak.evidence.max()) for peak in peaks), default=0.0)
+    if highest < MIN_SURE_PEAK:
+        return []
     return [peak for peak in peaks if float(peak.evidence.max()) >= SURE_SHARE * highest]
 
 
