@@ -11,10 +11,10 @@ from typing import Final
 
 from pydicom.dataset import Dataset
 
-from dicom_ai_node.anatomy import PRIVATE_CODING_SCHEME, VERTEBRA, Code
+from dicom_ai_node.anatomy import PRIVATE_CODING_SCHEME, Code
 from dicom_ai_node.results.identity import PRIVATE_CODING_SCHEME_UID
 
-__all__ = ["VERTEBRA", "Code"]
+__all__ = ["Code"]
 
 
 def _dcm(value: str, meaning: str) -> Code:
@@ -28,6 +28,8 @@ def _sct(value: str, meaning: str) -> Code:
 # Segmentation
 ANATOMICAL_STRUCTURE: Final = _sct("91723000", "Anatomical Structure")
 """CID 7150 Segmentation Property Category."""
+VERTEBRAL_BODY: Final = _sct("3572006", "Structure of body of vertebra")
+"""SNOMED CT body structure; CID 7151, which is extensible, goes no further than the vertebra."""
 ARTIFICIAL_INTELLIGENCE: Final = _dcm("123110", "Artificial Intelligence")
 """CID 7162 Surface Processing Algorithm Family."""
 
@@ -153,6 +155,8 @@ SEVERE: Final = _sct("24484000", "Severe")
 """CID 3716."""
 NORMAL: Final = _sct("17621005", "Normal")
 """CID 242 Normality Codes."""
+COMPRESSION_FRACTURE: Final = _sct("42942008", "Compression fracture of vertebral column")
+"""SNOMED CT disorder; the level is the finding site. PS3.16 lists no fracture of a vertebra."""
 ABNORMAL: Final = _sct("263654008", "Abnormal")
 """CID 242."""
 NORMALITY_UNDETERMINED: Final = _sct("371934000", "Normality Undetermined")
@@ -190,7 +194,6 @@ REFERENCE_HEIGHT: Final = _private("HEIGHT-REFERENCE", "Reference height for ver
 HEIGHT_LOSS: Final = _private("HEIGHT-LOSS", "Vertebral body height loss")
 FRACTURE_PROBABILITY: Final = _private("FRACTURE-PROB", "Probability of vertebral fracture")
 LEVEL_CONFIDENCE: Final = _private("LEVEL-CONF", "Confidence of vertebral level")
-VERTEBRAL_FRACTURE: Final = _private("VERT-FRACTURE", "Vertebral fracture")
 GENANT_GRADE: Final = _private("GENANT", "Genant semiquantitative grade")
 GENANT_GRADES: Final[tuple[Code, ...]] = (
     _private("GENANT-0", "Genant grade 0 (normal)"),

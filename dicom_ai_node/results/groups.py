@@ -100,7 +100,7 @@ def _finding(vertebra: Vertebra) -> Code:
     if vertebra.fractured is None:
         return codes.NORMALITY_UNDETERMINED
     if vertebra.fractured:
-        return codes.VERTEBRAL_FRACTURE
+        return codes.COMPRESSION_FRACTURE
     return codes.ABNORMAL if vertebra.genant_grade else codes.NORMAL
 
 

@@ -20,9 +20,9 @@ from dicom_ai_node.report import Algorithm
 
 MANUFACTURER: Final = "dicom-ai-node project"
 MODEL_NAME: Final = "dicom-ai-node"
-IMPLEMENTATION_VERSION_NAME: Final = f"DICOMAINODE {__version__}"[:16]
+IMPLEMENTATION_VERSION_NAME: Final = f"DCMAINODE {__version__}"[:16]
 
-_NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "https://github.com/dicom-ai-node")
+_NAMESPACE: Final = uuid.UUID("6f1d8f0e-0f0e-4a47-9a53-1d2f6b0d7c11")
 
 
 def _uid(text: str) -> str:

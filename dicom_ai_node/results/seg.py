@@ -175,7 +175,7 @@ def _segment_item(
         )
         item.SegmentationAlgorithmIdentificationSequence = [_algorithm_item(drew.name, drew.version)]
     item.SegmentedPropertyCategoryCodeSequence = [codes.item(codes.ANATOMICAL_STRUCTURE)]
-    item.SegmentedPropertyTypeCodeSequence = [codes.item(codes.VERTEBRA)]
+    item.SegmentedPropertyTypeCodeSequence = [codes.item(codes.VERTEBRAL_BODY)]
     item.AnatomicRegionSequence = [codes.item(code(segment.level))]
     item.TrackingID = segment.level.value
     item.TrackingUID = identity.tracking_uid(segment.level.value)

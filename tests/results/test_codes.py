@@ -14,8 +14,15 @@ from dicom_ai_node.report import REASON_CODES
 from dicom_ai_node.results import codes
 from dicom_ai_node.results.colours import GRADE_COLOURS, UNGRADED_COLOUR, pcs_cielab
 
-# Not in PS3.16's context groups, so not in pydicom's dictionary: an IETF language tag and UCUM's own.
-ELSEWHERE = {("RFC5646", "en"), ("UCUM", "%"), ("UCUM", "{pixels}"), ("UMLS", "C0034375")}
+# Not in PS3.16's context groups, so not in pydicom's dictionary.
+ELSEWHERE = {
+    ("RFC5646", "en"),
+    ("UCUM", "%"),
+    ("UCUM", "{pixels}"),
+    ("UMLS", "C0034375"),
+    ("SCT", "3572006"),
+    ("SCT", "42942008"),
+}
 
 
 def _all_codes() -> list[Code]:
