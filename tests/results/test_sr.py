@@ -112,7 +112,9 @@ def test_grade_deformity_and_severity_are_coded(encoded):
         assert codes_of(group, "Vertebral deformity type") == [deformity]
         severity = {0: [], 1: ["Mild"], 2: ["Moderate"], 3: ["Severe"]}[block.grade]
         assert codes_of(group, "Severity") == severity
-        assert codes_of(group, "Finding") == ["Compression fracture of vertebral column" if block.grade else "Normal"]
+        assert codes_of(group, "Finding") == [
+            "Compression fracture of vertebral column" if block.grade else "Normal"
+        ]
 
 
 def test_everything_that_is_referred_to_is_in_the_evidence(encoded):
