@@ -286,7 +286,7 @@ def _graphic(kind: str, points: npt.NDArray[np.float64], *, filled: bool) -> Dat
 def _label(view: VertebraView, canvas: Canvas) -> Dataset:
     """Level and finding beside the vertebra, never on it: where there is more room, smaller if need be."""
     (top, bottom), (left, right) = _extent(view)
-    words = _label_text(view.vertebra)
+    words = _label_text(view.vertebra) + (" off plane" if view.off_plane else "")
     rows, columns = canvas.shape
     height = max(8.0, TEXT_HEIGHT_SHARE * rows)
     gap = height / 3
@@ -298,7 +298,8 @@ def _label(view: VertebraView, canvas: Canvas) -> Dataset:
     width = max(1.0, min(wanted, room))
     height = max(4.0, height * width / wanted)
     first = max(0.0, left - gap - width) if ahead else min(right + gap, columns - width)
-    above = float(np.clip((top + bottom - height) / 2, 0, max(0.0, rows - height)))
+    # Below the notice.
+    above = float(np.clip((top + bottom - height) / 2, 0.05 * rows, rows - height))
     item = Dataset()
     item.BoundingBoxAnnotationUnits = "PIXEL"
     item.UnformattedTextValue = words

@@ -47,6 +47,8 @@ class VertebraView:
     outlines: tuple[FloatArray, ...] = ()
     points: FloatArray | None = None
     slice_index: int | None = None
+    off_plane: bool = False
+    """The plane passes beside the body: the box is where it would be seen."""
 
 
 def is_sagittal(affine: FloatArray) -> bool:
@@ -73,9 +75,9 @@ def views_on_reformat(
         box = _box(outlines, profile, vertebra, reformat.to_pixels, 1 / reformat.spacing_mm)
         if box is not None:
             points = _points(vertebra.six_points, reformat.to_pixels)
-            views.append(
-                VertebraView(vertebra, image, *_within(box, reformat.pixels.shape), outlines, points)
-            )
+            rows, columns = _within(box, reformat.pixels.shape)
+            beside = profile is not None and not outlines
+            views.append(VertebraView(vertebra, image, rows, columns, outlines, points, off_plane=beside))
     return tuple(views)
 
 

@@ -210,7 +210,7 @@ def test_slices_with_another_rescale_get_a_state_of_their_own(encoded, tmp_path)
         paths.append(tmp_path / path.name)
         image.save_as(paths[-1])
     source = SourceSeries(tuple(paths), load_volume(paths))
-    objects = encode(study.analysis, source, tmp_path / "results")
+    objects = encode(study.analysis, source, tmp_path / "results", overlay=False)
     assert [item.kind for item in objects] == ["seg", "pr", "pr", "sr"]
     states = [pydicom.dcmread(item.path) for item in objects if item.kind == "pr"]
     assert {float(state.RescaleIntercept) for state in states} == {-1024.0, -1000.0}
@@ -270,7 +270,14 @@ def test_a_plane_beside_a_body_draws_its_box_but_no_outline(encoded, tmp_path):
     labels[study.analysis.label_map.labels == 22] = 22
     labels[:, :, :48] = np.where(labels[:, :, :48] == 19, 0, labels[:, :, :48])
     moved = replace(study.analysis.label_map, labels=labels)
-    encode(replace(study.analysis, label_map=moved), study.source, tmp_path)
+    encode(replace(study.analysis, label_map=moved), study.source, tmp_path, overlay=False)
     state = pydicom.dcmread(tmp_path / "pr-1.dcm")
     crush = [points for _, layer, points in drawn(state, "POLYLINE") if layer == "AI GRADE 3"]
     assert [_is_box(points) for points in crush] == [True]
+    labels = [
+        text.UnformattedTextValue
+        for annotation in state.GraphicAnnotationSequence
+        for text in annotation.get("TextObjectSequence", ())
+        if annotation.GraphicLayer == "AI GRADE 3"
+    ]
+    assert labels == ["T12 G3 -44% off plane"]

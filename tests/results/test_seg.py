@@ -135,7 +135,7 @@ def test_a_slice_that_was_interpolated_is_no_source_image(encoded, tmp_path):
     missing = int(np.flatnonzero(study.analysis.label_map.labels.any(axis=(1, 2)))[5])
     volume = replace(study.source.volume, interpolated=frozenset({missing}))
     source = replace(study.source, volume=volume)
-    encode(study.analysis, source, tmp_path)
+    encode(study.analysis, source, tmp_path, overlay=False)
     frames = pydicom.dcmread(tmp_path / "seg.dcm").PerFrameFunctionalGroupsSequence
     z = round(float(volume.affine[2, 3] + missing * volume.affine[2, 0]), 3)
     there = [f for f in frames if round(float(f.PlanePositionSequence[0].ImagePositionPatient[2]), 3) == z]
@@ -154,13 +154,13 @@ def test_a_label_map_that_does_not_fit_is_refused(encoded, tmp_path: Path, wrong
         "label": LabelMap(np.where(labels > 0, np.uint8(77), labels), affine),
     }[wrong]
     with pytest.raises(EncodingError, match={"shape": "shape", "affine": "affine", "label": "77"}[wrong]):
-        encode(replace(study.analysis, label_map=changed), study.source, tmp_path)
+        encode(replace(study.analysis, label_map=changed), study.source, tmp_path, overlay=False)
 
 
 def test_an_empty_label_map_makes_no_segmentation(encoded, tmp_path):
     study = encoded("axial").study
     empty = LabelMap(np.zeros_like(study.analysis.label_map.labels), study.analysis.label_map.affine)
-    objects = encode(replace(study.analysis, label_map=empty), study.source, tmp_path)
+    objects = encode(replace(study.analysis, label_map=empty), study.source, tmp_path, overlay=False)
     assert [item.kind for item in objects] == ["reformat", "pr", "sr"]
 
 
@@ -173,6 +173,6 @@ def test_the_algorithm_that_segmented_is_the_one_named(encoded, tmp_path):
             Algorithm("ct-segment", "3", "bb", "2.25.2"),
         ),
     )
-    encode(replace(study.analysis, report=report), study.source, tmp_path)
+    encode(replace(study.analysis, report=report), study.source, tmp_path, overlay=False)
     segment = highdicom.seg.segread(tmp_path / "seg.dcm").get_segment_description(1)
     assert segment.algorithm_identification.name == "ct-segment"

@@ -169,7 +169,7 @@ def test_the_procedure_is_the_one_that_the_images_name(encoded, tmp_path):
     volume = replace(
         study.source.volume, instances=(replace(instances[0], path=tmp_path / "first.dcm"), *instances[1:])
     )
-    encode(study.analysis, SourceSeries(study.source.paths, volume), tmp_path / "results")
+    encode(study.analysis, SourceSeries(study.source.paths, volume), tmp_path / "results", overlay=False)
     read = pydicom.dcmread(tmp_path / "results" / "sr.dcm")
     assert codes_of(read, "Procedure reported") == ["CT Chest"]
 
@@ -196,7 +196,7 @@ def test_what_could_not_be_analysed_comes_back_as_a_report_with_a_coded_reason(e
 
 def test_without_a_label_map_the_planar_group_holds_the_numbers(encoded, tmp_path):
     study = encoded("axial").study
-    encode(Analysis(study.analysis.report), study.source, tmp_path)
+    encode(Analysis(study.analysis.report), study.source, tmp_path, overlay=False)
     content = highdicom.sr.srread(tmp_path / "sr.dcm").content
     groups = content.get_planar_roi_measurement_groups()
     assert [group.tracking_identifier for group in groups] == [block.level for block in SPINE]
@@ -213,7 +213,7 @@ def test_tracking_uids_stay_the_same_when_a_study_is_analysed_again(encoded, tmp
         study.analysis.report,
         algorithms=tuple(replace(item, bundle_sha256="f" * 64) for item in study.analysis.report.algorithms),
     )
-    encode(replace(study.analysis, report=newer), study.source, tmp_path)
+    encode(replace(study.analysis, report=newer), study.source, tmp_path, overlay=False)
     before, after = encoded("axial").read("sr"), pydicom.dcmread(tmp_path / "sr.dcm")
     uids = [
         [item.UID for item in walk(dataset) if item.ValueType == "UIDREF" and "Tracking" in _meaning(item)]
