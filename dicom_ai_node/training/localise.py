@@ -47,6 +47,8 @@ class LocaliseOptions:
         channels, global_channels, global_stride: of the M-SCN.
         batch: patches per step.
         elsewhere: share of patches that are centred anywhere instead of at the spine.
+        small: share of patches that end early, as a reconstruction of a few vertebrae does; `padded` fills
+            the rest as it does before inference.
         levels: one heatmap each.
     """
 
@@ -64,6 +66,7 @@ class LocaliseOptions:
     global_stride: int = 2
     batch: int = 2
     elsewhere: float = 0.2
+    small: float = 0.25
     levels: tuple[Level, ...] = TAUGHT_LEVELS
     pose: Pose = field(default_factory=Pose)
     intensity: Intensity = field(
@@ -159,9 +162,12 @@ class LocaliseTask:
                 if bool((place > -1).all() and (place < limit + 1).all()):
                     positions[options.levels.index(vertebra.level)] = place
         image = _cut_field_of_view(generator, image)
+        if chance(generator, options.small):
+            image, positions = _end_early(generator, image, positions)
         image = vary_intensity(generator, image, options.intensity)
         image = standardise(image, options.intensity.clip_hu)
-        return vary_contrast(generator, image, options.intensity), positions
+        image = vary_contrast(generator, image, options.intensity)
+        return padded(image[None, None], size)[0, 0], positions
 
     def _center(self, generator: Generator, case: Case) -> Tensor:
         shape = torch.tensor(case.voxels.shape, dtype=torch.float32)
@@ -172,11 +178,23 @@ class LocaliseTask:
         return vertebra.center + spread * normal(generator, 3).clamp(-2, 2)
 
 
-def padded(image: Tensor, multiple: int) -> Tensor:
-    """The image with its far ends repeated until every size is a multiple."""
-    short = [(-length) % multiple for length in image.shape[2:]]
+def padded(image: Tensor, multiple: int | Sequence[int]) -> Tensor:
+    """The image with its far ends repeated until every size is a multiple (one for all axes, or one each)."""
+    multiples = [multiple] * (image.ndim - 2) if isinstance(multiple, int) else multiple
+    short = [(-length) % wanted for length, wanted in zip(image.shape[2:], multiples, strict=True)]
     padding = [amount for axis in reversed(short) for amount in (0, axis)]
     return torch.nn.functional.pad(image, padding, mode="replicate") if any(short) else image
+
+
+def _end_early(generator: Generator, image: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """A part of the patch, at least 12 voxels (60 mm) long; what lies outside is no longer there."""
+    shape = torch.tensor(image.shape)
+    lengths = (shape * (0.25 + 0.75 * torch.rand(3, generator=generator))).long().clamp(min=12)
+    starts = (torch.rand(3, generator=generator) * (shape - lengths + 1)).long()
+    part = image[tuple(slice(int(s), int(s + n)) for s, n in zip(starts, lengths, strict=True))]
+    moved = positions - starts
+    outside = ((moved <= -1) | (moved >= lengths)).any(dim=1, keepdim=True)
+    return part, torch.where(outside, torch.tensor(float("nan")), moved)
 
 
 def _cut_field_of_view(generator: Generator, image: Tensor) -> Tensor:

@@ -137,7 +137,7 @@ def test_a_small_unet_learns_to_segment_block_vertebrae(tmp_path: Path) -> None:
         device=CPU,
         options=LoopOptions(learning_rate=1e-2, ema=0.9, warmup_steps=5),
         say=lambda _line: None,
-        max_steps=60,
+        max_steps=100,
     )
     assert isinstance(network, UNet)
     with torch.inference_mode():

@@ -97,7 +97,11 @@ def test_localise_positions_lie_at_the_centres_of_the_bodies_that_are_shown() ->
         case, voxels=torch.where(case.labels > 0, case.labels.to(torch.int16) * 50 - 800, -1000)
     )
     options = LocaliseOptions(
-        spacing_mm=4.0, sizes=((48, 32, 32),), intensity=replace(PLAIN, clip_hu=(-1000, 1000)), elsewhere=0.0
+        spacing_mm=4.0,
+        sizes=((48, 32, 32),),
+        intensity=replace(PLAIN, clip_hu=(-1000, 1000)),
+        elsewhere=0.0,
+        small=0.0,
     )
     task = LocaliseTask([numbered], [], options)
     generator = _generator()
@@ -118,6 +122,31 @@ def test_localise_positions_lie_at_the_centres_of_the_bodies_that_are_shown() ->
                 assert float((centroid - place).abs().max()) < 0.6
                 compared += 1
     assert compared > 10
+
+
+def test_localise_patch_that_ends_early_keeps_its_positions_and_repeats_its_far_ends() -> None:
+    case = block_spine(1, 4.0)
+    whole = LocaliseOptions(spacing_mm=4.0, sizes=((48, 32, 32),), intensity=PLAIN, elsewhere=0.0, small=0.0)
+    short = replace(whole, small=1.0)
+    kept = lost = repeated = 0
+    for seed in range(8):
+        all_of_it = LocaliseTask([case], [], whole).draw(Generator().manual_seed(seed))["positions"][0]
+        batch = LocaliseTask([case], [], short).draw(Generator().manual_seed(seed))
+        image, positions = batch["image"][0, 0], batch["positions"][0]
+        assert image.shape == (48, 32, 32)
+        seen = ~positions[:, 0].isnan()
+        assert not bool((seen & all_of_it[:, 0].isnan()).any())
+        if bool(seen.any()):
+            # All that is left moves together, by whole voxels.
+            moves = all_of_it[seen] - positions[seen]
+            assert torch.allclose(moves, moves[:1].round().expand_as(moves), atol=1e-4)
+            assert bool((moves >= -1e-4).all())
+        kept += int(seen.sum())
+        lost += int((~all_of_it[:, 0].isnan()).sum()) - int(seen.sum())
+        repeated += sum(torch.equal(image.select(axis, -1), image.select(axis, -2)) for axis in range(3))
+    assert kept > 0
+    assert lost > 0
+    assert repeated > 8
 
 
 def test_segment_target_marks_only_the_body_that_is_meant() -> None:
