@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
+from torch import Tensor
 
 from dicom_ai_node.phantom.randomness import around, between
-from dicom_ai_node.phantom.tissues import Matter, Tissue
+from dicom_ai_node.phantom.tissues import Marrow, Matter, Tissue
 
 HOUNSFIELD: Final[Mapping[Tissue, tuple[float, float]]] = {
     Tissue.AIR: (-1000.0, 0.0),
@@ -46,6 +47,12 @@ MINERAL_SLOPE: Final[Mapping[int, float]] = {80: 1.70, 100: 1.38, 120: 1.18, 140
 MARROW_HU: Final = 5.0
 """HU of cancellous bone without mineral: red and fatty marrow together."""
 
+OEDEMA_HU: Final = 15.0
+"""HU that marrow gains where water has displaced all of its fat."""
+
+TUMOUR_HU: Final = 40.0
+"""HU that marrow gains where solid tumour has displaced all of it."""
+
 
 @dataclass(frozen=True)
 class CtPalette:
@@ -69,10 +76,12 @@ class CtPalette:
         iodine = self.agent.get(matter.tissue, 0.0)
         return mean + spread * matter.deviation + iodine + self.offsets.get(matter.tissue, 0.0)
 
-    def mineral(self, density: float) -> float:
-        """HU of bone of a mineral density in mg/cm3."""
+    def bone(self, density: Tensor | float, marrow: Marrow) -> Tensor | float:
+        """HU of bone: its mineral density in mg/cm3, and what fills its spaces."""
+        displaced = OEDEMA_HU * marrow.oedema + TUMOUR_HU * marrow.tumour
         return (
             MARROW_HU
+            + displaced
             + self.offsets.get(Tissue.BONE, 0.0)
             + MINERAL_SLOPE[self.kvp] * self.mineral_scale * density
         )

@@ -24,7 +24,7 @@ from dicom_ai_node.phantom.sacrum import FusedBody
 from dicom_ai_node.phantom.solids import Ellipsoid
 from dicom_ai_node.phantom.spine import Spine, Vertebra
 from dicom_ai_node.phantom.texture import grain
-from dicom_ai_node.phantom.tissues import Matter, Tissue
+from dicom_ai_node.phantom.tissues import Marrow, Matter, Tissue
 
 Array = npt.NDArray[np.float64]
 
@@ -35,8 +35,8 @@ class Palette(Protocol):
     def tissue(self, matter: Matter) -> float:
         """Value of soft matter."""
 
-    def mineral(self, density: float) -> float:
-        """Value of bone of a mineral density in mg/cm3."""
+    def bone(self, density: Tensor | float, marrow: Marrow) -> Tensor | float:
+        """Value of bone: its mineral density in mg/cm3, and what fills its spaces."""
 
     def grain(self, matter: Matter) -> float:
         """Amplitude of the texture of matter, in the palette's unit."""

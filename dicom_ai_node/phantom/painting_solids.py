@@ -12,7 +12,7 @@ from torch import Tensor
 from dicom_ai_node.phantom.grid import Block, Grid, block_shape
 from dicom_ai_node.phantom.solids import Ellipsoid, Plate, Solid, Tube, Within
 from dicom_ai_node.phantom.texture import grain
-from dicom_ai_node.phantom.tissues import Matter, Tissue
+from dicom_ai_node.phantom.tissues import Marrow, Matter, Tissue
 
 if TYPE_CHECKING:
     from dicom_ai_node.phantom.painting import Palette
@@ -64,6 +64,7 @@ class Canvas:
         matter: Matter,
         *,
         density: Tensor | float | None = None,
+        marrow: Marrow | None = None,
         noise: Tensor | None = None,
     ) -> None:
         """Cover with a shell of cortex about a cancellous core.
@@ -73,17 +74,18 @@ class Canvas:
             outside, inside: distances in mm to the outer and the inner surface of the cortex.
             matter: the bone.
             density: of the core in mg/cm3 where it differs from `matter.density`.
+            marrow: of the core where it differs from `matter.marrow`.
             noise: texture of deviation 1 for the core.
         """
         core = matter.density if density is None else density
         if noise is not None:
             core = core + noise * (matter.grain * (matter.density + 40.0))
-        marrow = self.palette.mineral(0.0)
-        slope = self.palette.mineral(1.0) - marrow
-        cortex = self.palette.mineral(matter.cortical_density or 800.0)
+        cortex = self.palette.bone(matter.cortical_density or 800.0, matter.marrow)
         whole, cored = self.coverage(outside), self.coverage(inside)
         view = self.value[block]
-        view.mul_(1.0 - whole).add_(whole * cortex).add_(cored * (marrow + slope * core - cortex))
+        view.mul_(1.0 - whole).add_(whole * cortex).add_(
+            cored * (self.palette.bone(core, marrow or matter.marrow) - cortex)
+        )
 
     def canal(self, start: Array, end: Array, *, with_cord: bool) -> None:
         """The spinal canal between two points (LPS mm): fluid, and the cord or roots in it."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from torch import Tensor
+
 
 class Tissue(StrEnum):
     """One kind of matter."""
@@ -38,6 +40,21 @@ class Tissue(StrEnum):
 
 
 @dataclass(frozen=True)
+class Marrow:
+    """Shares of what fills cancellous bone, each 0..1, as numbers or as tensors of a block's shape.
+
+    Attributes:
+        fat: of the fat in healthy marrow; the rest is blood-forming and mostly water.
+        oedema: how far water has displaced marrow (fresh fracture, end of a diseased disc).
+        tumour: how far solid tumour has displaced marrow.
+    """
+
+    fat: Tensor | float = 0.5
+    oedema: Tensor | float = 0.0
+    tumour: Tensor | float = 0.0
+
+
+@dataclass(frozen=True)
 class Matter:
     """A tissue in one person.
 
@@ -48,6 +65,7 @@ class Matter:
         cortex: thickness in mm of the cortex (bone only; 0 for bone without).
         cortical_density: bone mineral of the cortex in mg/cm3 (bone only).
         grain: relative strength of the texture.
+        marrow: what fills the spaces between the trabeculae (bone only).
     """
 
     tissue: Tissue = Tissue.SOFT
@@ -56,3 +74,4 @@ class Matter:
     cortex: float = 0.0
     cortical_density: float = 0.0
     grain: float = 0.0
+    marrow: Marrow = Marrow()
