@@ -179,6 +179,16 @@ class Destination(Section):
     retry_attempts: Annotated[int, Field(ge=1)] = 40
 
 
+class QuerySettings(Section):
+    """`[query]`: an archive that is asked how many instances a series has (C-FIND)."""
+
+    ae_title: AETitle
+    host: Annotated[str, Field(min_length=1)]
+    port: Annotated[int, Field(ge=1, le=65535)]
+    calling_ae_title: AETitle | None = None
+    timeout_seconds: Seconds = 5.0
+
+
 class StorageSettings(Section):
     """`[storage]`: where the node keeps what it received and made, and for how long."""
 
@@ -247,6 +257,7 @@ class Settings(Section):
     senders: Annotated[tuple[Sender, ...], BeforeValidator(_tuple)] = ()
     routes: Routes = Routes()
     destinations: Annotated[tuple[Destination, ...], BeforeValidator(_tuple)] = ()
+    query: QuerySettings | None = None
     storage: StorageSettings = StorageSettings()
     workflow: WorkflowSettings = WorkflowSettings()
     security: SecuritySettings = SecuritySettings()

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from dicom_ai_node.config import (
     MODELS_VARIABLE,
     Destination,
+    QuerySettings,
     Section,
     Sender,
     Settings,
@@ -26,7 +27,7 @@ EXAMPLE = Path(__file__).resolve().parent.parent / "deploy" / "node.toml"
 
 def uncommented_example() -> dict[str, Any]:
     """The example with every commented-out section and setting switched on."""
-    text = re.sub(r"(?m)^# (?=\[\[|[a-z_]+ = |# )", "", EXAMPLE.read_text("utf-8"))
+    text = re.sub(r"(?m)^# (?=\[|[a-z_]+ = |# )", "", EXAMPLE.read_text("utf-8"))
     return tomllib.loads(text)
 
 
@@ -45,11 +46,15 @@ def test_example_file_explains_every_setting() -> None:
     keys(Settings, table)
     keys(Sender, table["senders"][0])
     keys(Destination, table["destinations"][0])
+    keys(QuerySettings, table["query"])
 
 
 def test_commented_examples_are_valid_and_show_the_defaults() -> None:
     settings = settings_from(uncommented_example())
     assert settings.senders == (Sender(ae_title="PACS", host="192.0.2.10"),)
+    assert settings.query == QuerySettings(
+        ae_title="PACS", host="192.0.2.10", port=104, calling_ae_title="DICOM_AI"
+    )
     shown = settings.destinations[0]
     assert shown == Destination(
         name="archive", ae_title="ARCHIVE", host="192.0.2.20", port=104, calling_ae_title="DICOM_AI"

@@ -17,11 +17,11 @@ from scipy import ndimage
 
 import dicom_ai_node
 from dicom_ai_node.anatomy import verse_label
+from dicom_ai_node.colours import GRADE_COLOURS, POINT_COLOUR, UNGRADED_COLOUR, grade_colour
 from dicom_ai_node.imaging.reformat import CurvedReformat, curved_sagittal_reformat, shown_extent
 from dicom_ai_node.imaging.resample import sample_points
 from dicom_ai_node.imaging.volume import Volume
 from dicom_ai_node.report import Analysis, LabelMap, SpineReport, Vertebra
-from dicom_ai_node.results.colours import GRADE_COLOURS, POINT_COLOUR, UNGRADED_COLOUR, grade_colour
 
 Rgb = tuple[int, int, int]
 Mask = npt.NDArray[np.bool_]

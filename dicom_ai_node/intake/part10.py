@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from dicom_ai_node.errors import UnreadableInstance
-
-IMPLEMENTATION_CLASS_UID: Final = "2.25.42110075643564847158216962445226490179"
-IMPLEMENTATION_VERSION_NAME: Final = "DICOM_AI_NODE"
+from dicom_ai_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 _PREAMBLE: Final = b"\0" * 128 + b"DICM"
 _LENGTH_OF_LENGTHS: Final = frozenset((b"OB", b"OW", b"UN", b"UT", b"SQ"))

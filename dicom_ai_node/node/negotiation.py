@@ -26,7 +26,7 @@ from pynetdicom.presentation import PresentationContext, build_context, negotiat
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from dicom_ai_node.config import Settings
-from dicom_ai_node.intake.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_ai_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_ai_node.node.sop_classes import accepted_sop_classes, decodable_transfer_syntaxes
 
 _log = structlog.get_logger(__name__)

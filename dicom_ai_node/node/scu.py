@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol, Self
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import dcmread, read_file_meta_info
 from pydicom.uid import (
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -27,6 +28,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.status import code_to_category
 
 from dicom_ai_node.errors import TransientError, UnreadableInstance
+from dicom_ai_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 # Reads the file piece by piece while sending: the bytes on the wire are the bytes on disk.
 _config.STORE_SEND_CHUNKED_DATASET = True
@@ -108,9 +110,17 @@ def send(
         return [sender.store(path) for path in paths]
 
 
+def entity_named(calling_ae_title: str) -> AE:
+    """An application entity of pynetdicom that says whose it is."""
+    entity = AE(calling_ae_title)
+    entity.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
+    entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    return entity
+
+
 def echo(destination: Peer, *, calling_ae_title: str = CALLING_AE_TITLE) -> str | None:
     """Ask with C-ECHO whether an archive is there; None if it is, else what is wrong."""
-    entity = AE(calling_ae_title)
+    entity = entity_named(calling_ae_title)
     entity.connection_timeout = entity.acse_timeout = entity.dimse_timeout = CONNECTION_TIMEOUT_S
     association = entity.associate(
         destination.host,
@@ -181,7 +191,7 @@ class Sender:
             return
         if self._association is not None:
             raise self._lost("the association was lost")
-        entity = AE(self._calling_ae_title)
+        entity = entity_named(self._calling_ae_title)
         entity.maximum_pdu_size = MAXIMUM_PDU_BYTES
         entity.connection_timeout = self._connection_timeout_s
         entity.acse_timeout = self._response_timeout_s

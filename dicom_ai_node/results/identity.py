@@ -13,14 +13,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
 
 from dicom_ai_node import __version__
 from dicom_ai_node.report import Algorithm
 
 MANUFACTURER: Final = "dicom-ai-node project"
 MODEL_NAME: Final = "dicom-ai-node"
-IMPLEMENTATION_VERSION_NAME: Final = f"DCMAINODE {__version__}"[:16]
 
 _NAMESPACE: Final = uuid.UUID("6f1d8f0e-0f0e-4a47-9a53-1d2f6b0d7c11")
 
@@ -30,7 +28,6 @@ def _uid(text: str) -> str:
     return f"2.25.{uuid.uuid5(_NAMESPACE, text).int}"
 
 
-IMPLEMENTATION_CLASS_UID: Final = UID(_uid("implementation class"))
 PRIVATE_CODING_SCHEME_UID: Final = _uid("private coding scheme")
 DEVICE_UID: Final = _uid(f"device {__version__}")
 """The node's Device UID: one per released version."""

@@ -17,13 +17,12 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from dicom_ai_node import __version__
 from dicom_ai_node.anatomy import PRIVATE_CODING_SCHEME
+from dicom_ai_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_ai_node.report import Algorithm
 from dicom_ai_node.results import codes
 from dicom_ai_node.results.copied import PATIENT_AND_STUDY, TRIAL, TRIAL_REQUIRED, TYPE_2
 from dicom_ai_node.results.identity import (
     DEVICE_UID,
-    IMPLEMENTATION_CLASS_UID,
-    IMPLEMENTATION_VERSION_NAME,
     MANUFACTURER,
     MODEL_NAME,
     ResultIdentity,
@@ -79,7 +78,7 @@ def new_object(
     meta.MediaStorageSOPClassUID = UID(sop_class_uid)
     meta.MediaStorageSOPInstanceUID = UID(sop_instance_uid)
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     _copy_patient_and_study(source.header, dataset)

@@ -15,9 +15,9 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import GrayscaleSoftcopyPresentationStateStorage
 
+from dicom_ai_node.colours import LABEL_COLOUR, POINT_COLOUR, Rgb, grade_colour, pcs_cielab
 from dicom_ai_node.imaging.slices import read_slices
 from dicom_ai_node.report import Analysis, Vertebra
-from dicom_ai_node.results.colours import LABEL_COLOUR, POINT_COLOUR, Rgb, grade_colour, pcs_cielab
 from dicom_ai_node.results.identity import ResultIdentity
 from dicom_ai_node.results.modules import RESEARCH_USE_ONLY, Stamp, new_object
 from dicom_ai_node.results.reformat import WINDOW_CENTER, WINDOW_WIDTH

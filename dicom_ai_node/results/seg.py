@@ -17,10 +17,10 @@ from pydicom.uid import SegmentationStorage
 from pydicom.valuerep import DSfloat
 
 from dicom_ai_node.anatomy import Level, code, level_of_verse_label, verse_label
+from dicom_ai_node.colours import grade_colour, pcs_cielab
 from dicom_ai_node.errors import EncodingError
 from dicom_ai_node.report import Analysis, LabelMap, Vertebra
 from dicom_ai_node.results import codes
-from dicom_ai_node.results.colours import grade_colour, pcs_cielab
 from dicom_ai_node.results.identity import ResultIdentity
 from dicom_ai_node.results.modules import (
     RESEARCH_USE_ONLY,

@@ -18,6 +18,7 @@ from dicom_ai_node.intake.completeness import Completeness
 from dicom_ai_node.intake.router import RouteDecision, route_spooled
 from dicom_ai_node.intake.spool import Spool, SpooledSeries
 from dicom_ai_node.log import logger
+from dicom_ai_node.node.find import SeriesCounts
 from dicom_ai_node.workflow.handover import JobFolder
 from dicom_ai_node.workflow.job import Job, RunName, State
 from dicom_ai_node.workflow.ledger import Ledger
@@ -45,7 +46,12 @@ class Judgement:
 
 def judgement_of(settings: Settings) -> Judgement:
     """Quiet times and counts, and the router's rules, as the settings have them."""
-    completeness = Completeness(settings.routes)
+    query = settings.query
+    counts = None
+    if query is not None:
+        calling = query.calling_ae_title or settings.node.ae_title
+        counts = SeriesCounts(query, calling, query.timeout_seconds)
+    completeness = Completeness(settings.routes, counts)
     return Judgement(
         complete=lambda series: completeness.assess(series).complete,
         route=lambda series: route_spooled(series.paths, settings),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
@@ -18,31 +18,12 @@ from pydicom.errors import InvalidDicomError
 from dicom_ai_node.config import Settings
 from dicom_ai_node.errors import InconsistentGeometry, InputError, NotAnalysable
 from dicom_ai_node.report import Analysis, Reason, Source, SpineReport
+from dicom_ai_node.results.validate import EncodedObject
 
 Progress = Callable[[str, float], None]
 """Told the name of what is being done, and how much of it is done (0 to 1)."""
 
 NODE_STEPS: Final = "dicom_ai_node.workflow.steps:node_steps"
-
-
-class EncodedObject(Protocol):
-    """What encoding yields: one result object on disk."""
-
-    @property
-    def kind(self) -> str:
-        """sr, seg, pr, sc or reformat."""
-
-    @property
-    def path(self) -> Path:
-        """Where it lies."""
-
-    @property
-    def sop_class_uid(self) -> str:
-        """Its SOP Class UID."""
-
-    @property
-    def sop_instance_uid(self) -> str:
-        """Its SOP Instance UID."""
 
 
 @dataclass(frozen=True)

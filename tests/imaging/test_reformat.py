@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from dicom_ai_node.anatomy import Level, verse_label
+from dicom_ai_node.colours import GRADE_COLOURS, UNGRADED_COLOUR
 from dicom_ai_node.imaging.picture import sagittal_overview
 from dicom_ai_node.imaging.reformat import (
     CurvedReformat,
@@ -21,7 +22,6 @@ from dicom_ai_node.imaging.reformat import (
 from dicom_ai_node.imaging.resample import resample_to_grid
 from dicom_ai_node.imaging.volume import SliceRef, Volume
 from dicom_ai_node.report import Analysis, LabelMap, Reason, SixPoints, Source, SpineReport, Vertebra
-from dicom_ai_node.results.colours import GRADE_COLOURS, UNGRADED_COLOUR
 
 LEVELS = (Level.T12, Level.L1, Level.L2, Level.L3)
 CENTERS = np.array([[12.0, 40, 20], [4, 36, -14], [-6, 34, -48], [-14, 38, -82]])

@@ -10,9 +10,9 @@ from pydicom.sr._concepts_dict import concepts
 
 from conformance.required_attributes import TARGET, table, written
 from dicom_ai_node.anatomy import LEVELS, PRIVATE_CODING_SCHEME, SUPERNUMERARY, Code, code
+from dicom_ai_node.colours import GRADE_COLOURS, UNGRADED_COLOUR, pcs_cielab
 from dicom_ai_node.report import REASON_CODES
 from dicom_ai_node.results import codes
-from dicom_ai_node.results.colours import GRADE_COLOURS, UNGRADED_COLOUR, pcs_cielab
 
 # Not in PS3.16's context groups, so not in pydicom's dictionary.
 ELSEWHERE = {

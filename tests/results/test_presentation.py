@@ -9,8 +9,8 @@ import pydicom
 import pytest
 
 from conformance.studies import GRIDS, SPINE
+from dicom_ai_node.colours import GRADE_COLOURS, pcs_cielab
 from dicom_ai_node.imaging.volume import load_volume
-from dicom_ai_node.results.colours import GRADE_COLOURS, pcs_cielab
 from dicom_ai_node.results.encode import encode
 from dicom_ai_node.results.source import SourceSeries
 

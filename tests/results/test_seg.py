@@ -14,9 +14,9 @@ import pytest
 from conformance import checks
 from conformance.studies import GRIDS, SPINE
 from dicom_ai_node.anatomy import Level, code, verse_label
+from dicom_ai_node.colours import grade_colour, pcs_cielab
 from dicom_ai_node.errors import EncodingError
 from dicom_ai_node.report import Algorithm, LabelMap
-from dicom_ai_node.results.colours import grade_colour, pcs_cielab
 from dicom_ai_node.results.encode import encode
 
 NAMES = [grid.name for grid in GRIDS]

@@ -49,6 +49,8 @@ class Orthanc:
             "RemoteAccessAllowed": False,
             "AuthenticationEnabled": False,
             "Plugins": [],
+            # Callers need not be known by name to ask what is there.
+            "DicomAlwaysAllowFind": True,
         }
         self._config = folder / "orthanc.json"
         self._config.write_text(json.dumps(settings), encoding="utf-8")
