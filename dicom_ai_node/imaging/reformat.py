@@ -110,7 +110,7 @@ def sagittal_reformat(
     spacing_mm: float | None = None,
     thickness_mm: float = 0.0,
 ) -> FlatReformat:
-    """The plane that holds the head-feet axis and passes best through the body centres.
+    """The plane, sagittal but for a turn and a lean, that passes best through the body centres.
 
     Args:
         volume: any orientation.
@@ -122,21 +122,33 @@ def sagittal_reformat(
     spacing = spacing_mm or _spacing(volume)
     path = _path(volume, centers)
     middle = path.mean(axis=0)
-    across, along = (path - middle)[:, 0], (path - middle)[:, 1]
-    # A ridge: where all centres stand above one another nothing turns the plane from the sagittal one.
-    turn = float(across @ along / (along @ along + len(path) * 20.0**2))
-    turn = float(np.clip(turn, -_MAX_TURN, _MAX_TURN))
+    turn, lean = _turn_and_lean(path - middle)
     to_posterior = np.array([turn, 1.0, 0.0]) / np.hypot(turn, 1.0)
+    to_superior = np.array([lean, 0.0, 1.0])
+    to_superior -= to_posterior * (to_posterior @ to_superior)
+    to_superior /= np.linalg.norm(to_superior)
     low, high = shown_extent(volume, centers)
     rows, columns = _shape(low, high, spacing)
-    # From the first column at `low` posterior coordinate on: the plane passes through `middle`.
-    shift = (low[1] - middle[1]) / to_posterior[1]
-    origin = np.array([*(middle + to_posterior * shift)[:2], high[2]])
-    affine = plane_affine(origin, [0, 0, -1], to_posterior, (spacing, spacing))
+    # The first pixel lies in the plane, at the posterior coordinate of `low` and the height of `high`.
+    away = turn * (low[1] - middle[1]) + lean * (high[2] - middle[2])
+    origin = np.array([middle[0] + away, low[1], high[2]])
+    affine = plane_affine(origin, -to_superior, to_posterior, (spacing, spacing))
     picture = FlatReformat(np.zeros((rows, columns), np.int16), affine)
     points = picture.to_mm(_grid(rows, columns))
     normal = affine[:3, 0] / np.linalg.norm(affine[:3, 0])
     return FlatReformat(_slab(volume, points, normal, thickness_mm), affine)
+
+
+def _turn_and_lean(offsets: FloatArray) -> tuple[float, float]:
+    """How far to the left the spine runs per millimetre to posterior, and per millimetre to the head.
+
+    Least squares with a ridge: where centres do not differ in a direction nothing turns the plane.
+    """
+    directions = offsets[:, 1:]
+    ridge = np.diag([20.0**2, 10.0**2]) * len(offsets)
+    slopes = np.linalg.solve(directions.T @ directions + ridge, directions.T @ offsets[:, 0])
+    turn, lean = np.clip(slopes, -_MAX_TURN, _MAX_TURN)
+    return float(turn), float(lean)
 
 
 def curved_sagittal_reformat(

@@ -91,7 +91,8 @@ def test_the_flat_plane_is_a_true_image_plane() -> None:
     volume, _ = spine()
     flat = sagittal_reformat(volume, CENTERS)
     slice_step, row_step, column_step = flat.affine[:3, :3].T
-    np.testing.assert_allclose(row_step, [0, 0, -flat.spacing_mm], atol=1e-9)
+    np.testing.assert_allclose(np.linalg.norm([row_step, column_step], axis=1), flat.spacing_mm)
+    assert row_step[2] < -0.9 * flat.spacing_mm
     assert abs(column_step @ row_step) < 1e-9
     assert column_step[1] > 0
     np.testing.assert_allclose(
@@ -114,6 +115,18 @@ def test_the_flat_plane_turns_with_centres_that_lean() -> None:
     upright = sagittal_reformat(volume, [[5.0, 30, 0]])
     np.testing.assert_allclose(upright.affine[0, :3] / upright.spacing_mm, [-1, 0, 0], atol=1e-9)
     assert upright.affine[0, 3] == pytest.approx(5.0)
+
+
+def test_the_flat_plane_leans_with_a_spine_that_leans_sideways() -> None:
+    volume, _ = spine()
+    flat = sagittal_reformat(volume, CENTERS)
+    offsets = (CENTERS - flat.affine[:3, 3]) @ (flat.affine[:3, 0] / np.linalg.norm(flat.affine[:3, 0]))
+    # The upright plane misses the outermost bodies by 13 mm, more than their radius.
+    assert np.abs(offsets).max() < 5
+    for row, column in np.rint(flat.to_pixels(CENTERS)).astype(int):
+        assert flat.pixels[row, column] > 700
+    straight = sagittal_reformat(volume, CENTERS * [0, 1, 1])
+    np.testing.assert_allclose(straight.affine[:3, 1], [0, 0, -straight.spacing_mm], atol=1e-9)
 
 
 def test_without_bodies_the_whole_middle_is_shown() -> None:
