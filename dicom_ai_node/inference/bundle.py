@@ -67,7 +67,11 @@ class WeightsFile(_Part):
 
 
 class Metadata(_Part):
-    """`metadata.json`; `output_channels` says what each channel of the network's answer means."""
+    """`metadata.json`.
+
+    `output_channels` says what each channel of the network's answer means, `taught_shares` how frequent a
+    class was in training where the network's probability for it rests on that.
+    """
 
     name: str
     version: str
@@ -82,6 +86,7 @@ class Metadata(_Part):
     output_channels: tuple[str, ...]
     network: NetworkDefinition
     preprocessing: Preprocessing
+    taught_shares: dict[str, float] = {}
     metrics: dict[str, dict[str, float]]
     weights: tuple[WeightsFile, ...]
     device_uid: str

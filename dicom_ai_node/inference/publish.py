@@ -35,6 +35,7 @@ def publish(
     metrics: Mapping[str, Mapping[str, float]],
     trained_on: str,
     training_data: str,
+    steps: int | None = None,
     notes: str = "",
 ) -> Metadata:
     """Write the bundle of a trained network to `folder`.
@@ -45,9 +46,12 @@ def publish(
         metrics: data set -> name -> value; goes into metadata and card.
         trained_on: the device, as "cpu" or "cuda: <name>".
         training_data: what it saw, in a sentence.
+        steps: of the training, where it went by steps: the command that rebuilds the same weights names them.
         notes: a paragraph for the card: where it falls short.
     """
     rebuild = f"dicom-ai-node train {recipe.name} --data phantom --out models/{recipe.name}"
+    if steps is not None:
+        rebuild += f" --steps {steps}"
     metadata = save_bundle(
         folder,
         network,
@@ -67,6 +71,7 @@ def publish(
                 {"architecture": recipe.architecture, "arguments": dict(recipe.arguments)}
             ),
             preprocessing=Preprocessing.model_validate(dict(recipe.preprocessing)),
+            taught_shares=dict(recipe.taught_shares),
             # JSON knows no NaN: what could not be measured is left out.
             metrics={
                 data: {name: value for name, value in values.items() if math.isfinite(value)}

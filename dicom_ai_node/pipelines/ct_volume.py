@@ -55,9 +55,6 @@ from dicom_ai_node.report import (
 Progress = Callable[[str, float], None]
 """Called with the name of the stage that begins and the share of the whole that is done."""
 
-TAUGHT_FRACTURED_SHARE: Final = 0.42
-"""Share of fractured bodies in the training of ct-segment: an opinion that repeats it says nothing."""
-
 NOT_REPORTED: Final = frozenset({Level.S1})
 """The sacrum anchors the numbering; it has no Genant grade."""
 
@@ -274,7 +271,8 @@ class CtVolumePipeline:
         """With heights and grade, and the probability of a fracture from both opinions."""
         by_voxels = vertebra.classes[self.segment.name]["fractured"]
         by_height = _fracture_probability_from_loss(grading.loss, self.settings.thresholds)
-        probability = _combined(by_voxels, by_height)
+        taught = self.segment.metadata.taught_shares.get("fractured", 0.5)
+        probability = _combined(by_voxels, taught, by_height)
         return replace(
             vertebra,
             heights_mm=HeightsMm(heights.anterior, heights.middle, heights.posterior, grading.reference_mm),
@@ -374,11 +372,13 @@ def _fracture_probability_from_loss(loss: float, thresholds: Thresholds) -> floa
     return float(1 / (1 + np.exp(-(loss - thresholds.mild) / 0.025)))
 
 
-def _combined(by_voxels: float, by_height: float) -> float:
-    """Two opinions as independent evidence: their odds multiply, the voxels' against what was taught."""
-    voxels, taught, height = (
-        min(max(value, 0.02), 0.98) for value in (by_voxels, TAUGHT_FRACTURED_SHARE, by_height)
-    )
+def _combined(by_voxels: float, taught: float, by_height: float) -> float:
+    """Two opinions as independent evidence: their odds multiply.
+
+    The voxels' odds count against the share of fractured bodies in the training: an opinion that repeats that
+    share says nothing.
+    """
+    voxels, taught, height = (min(max(value, 0.02), 0.98) for value in (by_voxels, taught, by_height))
     odds = voxels / (1 - voxels) * (1 - taught) / taught * height / (1 - height)
     return odds / (1 + odds)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -57,6 +57,7 @@ class TaskRecipe:
         pool_spacing_mm: edge of their voxels.
         pool_width_mm: edge of their field of view in the plane; None for random ones.
         build: task from training cases and held-out cases.
+        taught_shares: how frequent a class is among what is drawn.
     """
 
     name: str
@@ -71,6 +72,7 @@ class TaskRecipe:
     pool_width_mm: float | None
     bright_bone: bool
     build: Callable[[Sequence[Case], Sequence[Case]], MeasuredTask]
+    taught_shares: Mapping[str, float] = field(default_factory=dict)
 
     def fitted(self, cases: Sequence[Case]) -> list[Case]:
         """Labelled cases of finer voxels, averaged to those that this task is trained on.
@@ -135,6 +137,7 @@ RECIPES: Final[Mapping[str, TaskRecipe]] = {
             pool_width_mm=125.0,
             bright_bone=True,
             build=lambda training, held_out: SegmentTask(training, held_out, _SEGMENT),
+            taught_shares={"fractured": _SEGMENT.fractured},
         ),
         TaskRecipe(
             name="ct-points",
