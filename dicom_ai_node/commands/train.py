@@ -93,6 +93,7 @@ def command(  # noqa: PLR0917 - typer makes options of them
         metrics={f"{len(held_out)} held-out cases": scores},
         trained_on=where.type,
         training_data=told,
+        data=data if data == "phantom" else Path(data).name,
         steps=steps,
     )
     console.print(f"{out}: {metadata.name} {metadata.version}, weights {metadata.weights[0].sha256[:12]}…")

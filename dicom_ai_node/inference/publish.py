@@ -35,6 +35,7 @@ def publish(
     metrics: Mapping[str, Mapping[str, float]],
     trained_on: str,
     training_data: str,
+    data: str = "phantom",
     steps: int | None = None,
     notes: str = "",
 ) -> Metadata:
@@ -46,10 +47,11 @@ def publish(
         metrics: data set -> name -> value; goes into metadata and card.
         trained_on: the device, as "cpu" or "cuda: <name>".
         training_data: what it saw, in a sentence.
+        data: what the command that rebuilds the bundle is to train on: "phantom", or the name of a folder.
         steps: of the training, where it went by steps: the command that rebuilds the same weights names them.
         notes: a paragraph for the card: where it falls short.
     """
-    rebuild = f"dicom-ai-node train {recipe.name} --data phantom --out models/{recipe.name}"
+    rebuild = f"dicom-ai-node train {recipe.name} --data {data} --out models/{recipe.name}"
     if steps is not None:
         rebuild += f" --steps {steps}"
     metadata = save_bundle(

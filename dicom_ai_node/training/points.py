@@ -43,6 +43,7 @@ class PointsOptions:
         tilt_degrees: standard deviation of the error of the plane's axes that training imitates.
         jitter_mm: standard deviation of the error of its centre.
         reflected: share of planes that continue beyond a small field of view as its mirror image.
+        sliced: share of planes that look cut out of a series of thick slices.
     """
 
     spacing_mm: float = 0.6
@@ -54,6 +55,7 @@ class PointsOptions:
     tilt_degrees: float = 5.0
     jitter_mm: float = 2.0
     reflected: float = 0.6
+    sliced: float = 0.5
     intensity: Intensity = field(default_factory=lambda: Intensity(thick_slices=0.0))
 
 
@@ -134,11 +136,41 @@ class PointsTask:
         positions = offset[:, 1:] + (torch.tensor(options.size) - 1) / 2
         if exact:
             return torch.cat([standardise(image, options.intensity.clip_hu), mask]), positions
+        if chance(generator, options.sliced):
+            image = _sliced(generator, image, options.spacing_mm)
         # Two more slices let the three-dimensional changes of contrast and sharpness serve a plane too.
         image = vary_intensity(generator, image.expand(3, -1, -1).clone(), options.intensity)[1:2]
         image = standardise(image, options.intensity.clip_hu)
         image = vary_contrast(generator, image, options.intensity)
         return torch.cat([image, _roughen(generator, mask)]), positions
+
+
+def _sliced(generator: Generator, plane: Tensor, spacing_mm: float) -> Tensor:
+    """The plane as a series of thick slices gives it: averaged across them, and interpolated between them.
+
+    The slices run from front to back and lie askew to the body as axial ones do in lordosis and kyphosis.
+    """
+    angle = math.radians(15.0) * float(normal(generator, 1).clamp(-2.0, 2.0))
+    pixels = uniform(generator, 2.0, 5.0) / spacing_mm
+    rows = plane.shape[1]
+    turn = torch.tensor([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    turned = _turned(plane, turn)
+    count = max(4, round(rows / pixels))
+    shift = int(torch.randint(max(1, int(pixels)), (), generator=generator))
+    slices = functional.adaptive_avg_pool2d(turned.roll(shift, dims=1)[None], (count, plane.shape[2]))
+    back = functional.interpolate(slices, size=plane.shape[1:], mode="bilinear", align_corners=False)[0]
+    return _turned(back.roll(-shift, dims=1), turn.T)
+
+
+def _turned(plane: Tensor, turn: Tensor) -> Tensor:
+    _, rows, columns = plane.shape
+    aspect = torch.tensor([[1.0, rows / columns], [columns / rows, 1.0]])
+    grid = functional.affine_grid(
+        torch.cat([turn * aspect, torch.zeros(2, 1)], dim=1)[None], [1, 1, rows, columns], align_corners=False
+    )
+    return functional.grid_sample(
+        plane[None], grid, mode="bilinear", padding_mode="border", align_corners=False
+    )[0]
 
 
 def plane_matrix(axes: Tensor, pixel: float) -> Tensor:

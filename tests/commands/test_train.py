@@ -28,7 +28,7 @@ def test_training_leaves_a_bundle_with_scores_and_a_card(tmp_path: Path, cases: 
     bundle = _train(tmp_path / "bundle", cases, 2)
     assert bundle.metadata.task == "ct-segment"
     assert 0 <= bundle.metadata.metrics["1 held-out cases"]["dice"] <= 1
-    rebuild = "dicom-ai-node train ct-segment --data phantom --out models/ct-segment --steps 2"
+    rebuild = "dicom-ai-node train ct-segment --data cases --out models/ct-segment --steps 2"
     assert bundle.metadata.rebuild == rebuild
     card = (tmp_path / "bundle" / "README.md").read_text()
     assert "| 1 held-out cases | dice |" in card

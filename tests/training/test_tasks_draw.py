@@ -14,6 +14,7 @@ from torch import Generator
 from dicom_ai_node.anatomy import Level
 from dicom_ai_node.errors import ConfigurationError
 from dicom_ai_node.report import SIX_POINT_NAMES
+from dicom_ai_node.training import points
 from dicom_ai_node.training.augment import (
     Intensity,
     Pose,
@@ -258,3 +259,21 @@ def _truth_center(case: Case, level: Level) -> list[float]:
     assert all(math.isfinite(value) for value in entry["center_mm"])
     center: list[float] = entry["center_mm"]
     return center
+
+
+def test_plane_of_thick_slices_keeps_its_place_and_loses_its_detail() -> None:
+    rows, columns = torch.meshgrid(torch.arange(96.0), torch.arange(96.0), indexing="ij")
+    body = ((rows - 47.5).abs() < 20) & ((columns - 50.5).abs() < 24)
+    plane = torch.where(body, 300.0, -100.0)[None]
+    seen = set()
+    for seed in range(8):
+        sliced = points._sliced(Generator().manual_seed(seed), plane, 0.6)
+        assert sliced.shape == plane.shape
+        weight = (sliced[0] + 100.0).clamp(min=0.0)
+        centroid = [float((weight * axis).sum() / weight.sum()) for axis in (rows, columns)]
+        assert centroid == pytest.approx([47.5, 50.5], abs=0.7)
+        # The edge of the body along a column is soft now, and its sum is kept.
+        assert float(sliced[0, :, 50].diff().abs().max()) < 300.0
+        assert float(weight.sum()) == pytest.approx(float((plane[0] + 100.0).sum()), rel=0.05)
+        seen.add(round(float(sliced.std()), 3))
+    assert len(seen) == 8
