@@ -136,7 +136,7 @@ class PointsTask:
         positions = offset[:, 1:] + (torch.tensor(options.size) - 1) / 2
         if exact:
             return torch.cat([standardise(image, options.intensity.clip_hu), mask]), positions
-        if chance(generator, options.sliced):
+        if options.sliced and chance(generator, options.sliced):
             image = _sliced(generator, image, options.spacing_mm)
         # Two more slices let the three-dimensional changes of contrast and sharpness serve a plane too.
         image = vary_intensity(generator, image.expand(3, -1, -1).clone(), options.intensity)[1:2]

@@ -14,7 +14,6 @@ from torch import Generator
 from dicom_ai_node.anatomy import Level
 from dicom_ai_node.errors import ConfigurationError
 from dicom_ai_node.report import SIX_POINT_NAMES
-from dicom_ai_node.training import points
 from dicom_ai_node.training.augment import (
     Intensity,
     Pose,
@@ -25,7 +24,7 @@ from dicom_ai_node.training.augment import (
 )
 from dicom_ai_node.training.cases import Case, load_cases, save_case, split, with_cubic_voxels_of
 from dicom_ai_node.training.localise import LocaliseOptions, LocaliseTask
-from dicom_ai_node.training.points import PointsOptions, PointsTask, plane_matrix
+from dicom_ai_node.training.points import PointsOptions, PointsTask, _sliced, plane_matrix
 from dicom_ai_node.training.segment import SegmentOptions, SegmentTask
 from tests.training.labelled import block_spine
 
@@ -186,7 +185,9 @@ def test_fractured_vertebrae_are_drawn_as_often_as_asked_for() -> None:
 
 
 def test_points_lie_on_the_corners_of_the_mask() -> None:
-    options = PointsOptions(spacing_mm=1.0, size=(64, 64), intensity=PLAIN, tilt_degrees=0.0, jitter_mm=2.0)
+    options = PointsOptions(
+        spacing_mm=1.0, size=(64, 64), intensity=PLAIN, tilt_degrees=0.0, jitter_mm=2.0, sliced=0.0
+    )
     task = PointsTask([block_spine(4, 2.0, fractured=())], [], options)
     batch = task.draw(_generator())
     assert batch["image"].shape == (8, 2, 64, 64)
@@ -267,7 +268,7 @@ def test_plane_of_thick_slices_keeps_its_place_and_loses_its_detail() -> None:
     plane = torch.where(body, 300.0, -100.0)[None]
     seen = set()
     for seed in range(8):
-        sliced = points._sliced(Generator().manual_seed(seed), plane, 0.6)
+        sliced = _sliced(Generator().manual_seed(seed), plane, 0.6)
         assert sliced.shape == plane.shape
         weight = (sliced[0] + 100.0).clamp(min=0.0)
         centroid = [float((weight * axis).sum() / weight.sum()) for axis in (rows, columns)]
