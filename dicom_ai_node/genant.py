@@ -103,8 +103,10 @@ def grade_spine(
     collapsed as a whole: a crush, measured against that neighbours' height.
 
     Args:
-        heights: millimetres, or pixels of one image: only ratios count.
+        heights: millimetres, or pixels of one image: only ratios count. Cervical and sacral levels, which the
+            method does not cover, are left out of the answer.
     """
+    heights = {level: own for level, own in heights.items() if level in TYPICAL_POSTERIOR_HEIGHT_MM}
     shaped = {level: own.posterior for level, own in heights.items() if _own_loss(own) < thresholds.mild}
     # A crushed body has a sound shape: who is low against all of these must not be a reference for others.
     sound = {

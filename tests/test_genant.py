@@ -66,6 +66,11 @@ def test_a_lone_vertebra_has_only_itself_to_be_measured_against() -> None:
     assert (graded.grade, graded.deformity, graded.reference_mm) == (1, "wedge", 20.0)
 
 
+def test_neck_and_sacrum_are_not_graded() -> None:
+    heights = {Level.C7: Heights(10, 6, 10), Level.T1: Heights(14, 14, 14), Level.S1: Heights(20, 9, 9)}
+    assert set(grade_spine(heights)) == {Level.T1}
+
+
 def test_p3_calls_a_ratio_between_074_and_080_mild() -> None:
     assert [P3_THRESHOLDS.grade(1 - ratio) for ratio in (0.81, 0.79, 0.745, 0.735)] == [0, 1, 1, 2]
 

@@ -14,6 +14,7 @@ import torch
 from dicom_ai_node.anatomy import Level, verse_label
 from dicom_ai_node.errors import NotAnalysable
 from dicom_ai_node.imaging.volume import SliceRef, Volume
+from dicom_ai_node.inference.ct import levels
 from dicom_ai_node.phantom import CtPhantom, render_ct, sample_ct_acquisition, sample_spine
 from dicom_ai_node.pipelines.ct_volume import CtVolumePipeline
 from dicom_ai_node.report import Analysis, Vertebra
@@ -45,7 +46,7 @@ def evaluate_pipeline(
             rows.append({"not_analysable_case": [1.0]})
             say(f"phantom {seed}: not analysable: {refusal}")
             continue
-        row = _row(analysis, phantom, volume, grades, types, heights)
+        row = _row(analysis, levels(pipeline.localise), phantom, volume, grades, types, heights)
         rows.append({"not_analysable_case": [0.0], **row})
         say(f"phantom {seed}: {sum(row['identified']):.0f} of {len(row['identified'])} identified")
     tables = {
@@ -68,6 +69,7 @@ def volume_of_phantom(phantom: CtPhantom) -> Volume:
 
 def _row(  # noqa: PLR0917 - the last three are filled
     analysis: Analysis,
+    taught: Sequence[Level],
     phantom: CtPhantom,
     volume: Volume,
     grades: Counter[tuple[int, int]],
@@ -78,7 +80,7 @@ def _row(  # noqa: PLR0917 - the last three are filled
         name: []
         for name in (
             "identified", "centre_error_mm", "dice", "assd_mm", "height_error_mm", "grade_right",
-            "fracture_found", "false_alarm", "not_judged",
+            "fracture_found", "false_alarm", "not_judged", "level_not_taught",
         )
     }  # fmt: skip
     assert analysis.label_map is not None
@@ -92,9 +94,12 @@ def _row(  # noqa: PLR0917 - the last three are filled
         if vertebra.center_mm is not None
     ]
     for entry in phantom.truth["vertebrae"]:
+        level = Level(entry["level"])
         if entry["six_points"] is None or not _whole(entry, volume):
             continue
-        level = Level(entry["level"])
+        row["level_not_taught"].append(float(level not in taught))
+        if level not in taught:
+            continue
         vertebra = found.get(level)
         distance = _distance(vertebra, entry)
         row["identified"].append(float(distance <= IDENTIFIED_MM))
@@ -105,12 +110,14 @@ def _row(  # noqa: PLR0917 - the last three are filled
         row["dice"].append(overlap[0])
         row["assd_mm"].append(overlap[1])
         row["not_judged"].append(float(vertebra.heights_mm is None))
-        if vertebra.heights_mm is None or vertebra.genant_grade is None:
+        if vertebra.heights_mm is None:
             continue
         for name in ("anterior", "middle", "posterior"):
             pair = (float(entry["heights_mm"][name]), float(getattr(vertebra.heights_mm, name)))
             heights.append(pair)
             row["height_error_mm"].append(abs(pair[0] - pair[1]))
+        if vertebra.genant_grade is None:
+            continue
         truth = int(entry["genant_grade"])
         grades[truth, vertebra.genant_grade] += 1
         row["grade_right"].append(float(truth == vertebra.genant_grade))

@@ -236,6 +236,10 @@ class CtVolumePipeline:
                 found = self._vertebra(link, measured[link.level], volume, label_map)
                 if link.level in gradings:
                     found = self._graded(found, heights[link.level], gradings[link.level])
+                elif link.level in heights:
+                    own = heights[link.level]
+                    own_mm = HeightsMm(own.anterior, own.middle, own.posterior, own.largest)
+                    found = replace(found, heights_mm=own_mm)
                 vertebrae.append(found)
         return SpineReport(
             status="analysed",
