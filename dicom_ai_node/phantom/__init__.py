@@ -17,6 +17,10 @@ Needs only numpy and torch. Statistics of spine curves and pedicles: ImFusion VI
 """
 
 from dicom_ai_node.phantom.ct import CtAcquisition, CtPhantom, render_ct, sample_ct_acquisition
+from dicom_ai_node.phantom.ct_reformat import reformat_grid, reformatted, tilted
+from dicom_ai_node.phantom.disease import Disease, Features
+from dicom_ai_node.phantom.lesion import LesionKind
+from dicom_ai_node.phantom.painting import CANAL_LABEL, DISC_LABEL
 from dicom_ai_node.phantom.spine import Spine, SpineOptions, Vertebra, sample_spine
 from dicom_ai_node.phantom.training_cases import (
     TrainingCase,
@@ -28,18 +32,26 @@ from dicom_ai_node.phantom.training_cases import (
 from dicom_ai_node.phantom.truth import body_frame, truth, truth_schema
 
 __all__ = [
+    "CANAL_LABEL",
+    "DISC_LABEL",
     "CtAcquisition",
     "CtPhantom",
+    "Disease",
+    "Features",
+    "LesionKind",
     "Spine",
     "SpineOptions",
     "TrainingCase",
     "Vertebra",
     "body_frame",
     "plane_acquisition",
+    "reformat_grid",
+    "reformatted",
     "render_ct",
     "render_training_case",
     "sample_ct_acquisition",
     "sample_spine",
+    "tilted",
     "truth",
     "truth_schema",
     "upright_acquisition",
