@@ -118,9 +118,12 @@ def _narrowest(above: Array, upper: BodyShape, below: Array, lower: BodyShape) -
 def worn_discs(
     seed: int, levels: Sequence[Level], discs: Sequence[DiscShape], wear: Sequence[DiscWear]
 ) -> tuple[DiscShape, ...]:
-    """The discs with the gas that is in them."""
+    """The discs with the gas that is in them; where a vertebra has slipped they are no thicker for it."""
     out = []
-    for level, disc, state in zip(levels, discs, wear, strict=False):
+    for level, sheared, state in zip(levels, discs, wear, strict=False):
+        upright = float(np.sqrt(max(1.5**2, sheared.gap**2 - state.slip_mm**2)))
+        spare = sheared.gap - upright if state.slip_mm else 0.0
+        disc = replace(sheared, gap=sheared.gap - spare, half_height=sheared.half_height - 0.5 * spare)
         if not state.vacuum:
             out.append(disc)
             continue

@@ -149,7 +149,7 @@ def instrumentation(
 def _screw(
     vertebra: Vertebra, side: float, radius: float, metal: Matter, generator: np.random.Generator
 ) -> tuple[Tube, Tube]:
-    """(shaft, head with its saddle): in through the pedicle, converging, to the anterior third of the body."""
+    """(shaft, head with saddle): in through the pedicle, converging, to the anterior third of the body."""
     body = vertebra.body
     depth = body.back_upper - body.front_upper
     if vertebra.level is Level.S1:
