@@ -2,8 +2,8 @@
 
 Physics: Hounsfield units of tissues at the tube voltage, contrast agent, slice profile (averaged sub-slices),
 in-plane resolution and edge enhancement of the kernel, correlated noise, table, reconstruction circle,
-streaks of metal (`ct_streaks`), motion. `ct_reformat` has the tilted gantry and reformats. Scatter and the
-hardening of the beam by the patient's own bones are not simulated.
+streaks of metal (`ct_streaks`), motion, tilted gantry. Sagittal and coronal series: `ct_reformat`. Scatter
+and the hardening of the beam by the patient's own bones are not simulated.
 """
 
 from __future__ import annotations
@@ -196,6 +196,7 @@ def sample_ct_acquisition(
     *,
     training: bool = False,
     max_voxels: int = 256 * 256 * 500,
+    artefacts: bool = False,
 ) -> CtAcquisition:
     """A plausible CT series of this person.
 
@@ -204,6 +205,8 @@ def sample_ct_acquisition(
         spine: who is scanned; the field of view is chosen about the spine.
         training: randomise contrast, noise, blur and tissue values beyond what scanners do.
         max_voxels: the matrix is made coarser until it fits.
+        artefacts: a tenth of the series with a tilted gantry, another with a patient who moves, and scanners
+            that correct metal more or less; all other draws stay the same.
     """
     generator = stream(seed, "acquisition")
     top, bottom = scan_range(spine, generator)
@@ -240,7 +243,34 @@ def sample_ct_acquisition(
         padding_hu=int(generator.choice([-1024, -1024, -2000, -3024])),
         seed=int(generator.integers(2**31)),
     )
+    if artefacts:
+        acquisition = with_artefacts(acquisition, stream(seed, "artefacts"))
     return for_training(acquisition, stream(seed, "training")) if training else acquisition
+
+
+def with_artefacts(acquisition: CtAcquisition, generator: np.random.Generator) -> CtAcquisition:
+    """The same series with what goes wrong at times: a tilted gantry, motion, more or less streaky metal."""
+    streaks = between(generator, 0.25, 1.1)
+    if generator.random() < 0.1:
+        acquisition = tilted(acquisition, between(generator, -22.0, 22.0))
+    motion = between(generator, 1.0, 7.0) if generator.random() < 0.1 else 0.0
+    return replace(acquisition, streaks=streaks, motion_mm=motion)
+
+
+def tilted(acquisition: CtAcquisition, degrees: float) -> CtAcquisition:
+    """The same series with the gantry tilted about the left-right axis; the table still moves along z.
+
+    Slices then lie askew on each other: the affine is sheared (PS3.3 C.8.2.1.1, Gantry/Detector Tilt).
+    Positive angles turn the posterior edge of the slices towards the head.
+    """
+    affine = np.asarray(acquisition.affine, dtype=np.float64).copy()
+    middle = (np.array(acquisition.shape) - 1) / 2
+    center = affine[:3, :3] @ middle + affine[:3, 3]
+    angle = np.deg2rad(degrees)
+    turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+    affine[:3, 1:3] = turn @ affine[:3, 1:3]
+    affine[:3, 3] = center - affine[:3, :3] @ middle
+    return replace(acquisition, affine=affine)
 
 
 def for_training(acquisition: CtAcquisition, generator: np.random.Generator) -> CtAcquisition:

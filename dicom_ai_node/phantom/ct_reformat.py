@@ -1,8 +1,7 @@
-"""Sagittal and coronal series computed from an axial one, as workstations do; and the tilted gantry."""
+"""Sagittal and coronal series computed from an axial one, as workstations do."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -10,29 +9,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dicom_ai_node.phantom.ct import CtAcquisition, CtPhantom
+from dicom_ai_node.phantom.ct import CtPhantom
 from dicom_ai_node.phantom.grid import Grid
 from dicom_ai_node.phantom.spine import Spine
 from dicom_ai_node.phantom.truth import truth
 
 Array = npt.NDArray[np.float64]
 Plane = Literal["sagittal", "coronal"]
-
-
-def tilted(acquisition: CtAcquisition, degrees: float) -> CtAcquisition:
-    """The same series with the gantry tilted about the left-right axis; the table still moves along z.
-
-    Slices then lie askew on each other: the affine is sheared (PS3.3 C.8.2.1.1, Gantry/Detector Tilt).
-    Positive angles turn the top of the slices (anterior) towards the feet.
-    """
-    affine = np.asarray(acquisition.affine, dtype=np.float64).copy()
-    middle = (np.array(acquisition.shape) - 1) / 2
-    center = affine[:3, :3] @ middle + affine[:3, 3]
-    angle = np.deg2rad(degrees)
-    turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
-    affine[:3, 1:3] = turn @ affine[:3, 1:3]
-    affine[:3, 3] = center - affine[:3, :3] @ middle
-    return replace(acquisition, affine=affine)
 
 
 def reformat_grid(

@@ -95,13 +95,13 @@ def paint(spine: Spine, grid: Grid, palette: Palette) -> Painting:
         paint_solid(canvas, solid)
     empty = value.new_zeros(grid.shape, dtype=torch.uint8)
     labels = Labels(empty, empty.clone(), empty.clone(), empty.clone(), [])
+    # Blood lies beside discs and canal, a tumour grows into the canal.
+    _paint_around(canvas, spine, LesionKind.HAEMATOMA, labels)
     for upper, disc in zip(spine.vertebrae, spine.discs, strict=False):
         _paint_disc(canvas, disc, DISC_LABEL + verse_label(upper.level), labels)
     for upper, lower in zip(spine.vertebrae, spine.vertebrae[1:], strict=False):
         _paint_canal(canvas, upper, lower, labels)
-    for vertebra in spine.vertebrae:
-        around = [lesion for lesion in vertebra.findings.lesions if lesion.where == "around"]
-        paint_around(canvas, around, labels.later)
+    _paint_around(canvas, spine, LesionKind.SOFT_MASS, labels)
     # From the tail up: the sacrum's lateral mass lies under its bodies.
     for vertebra in reversed(spine.vertebrae):
         _paint_arch(canvas, vertebra, labels)
@@ -115,11 +115,17 @@ def paint(spine: Spine, grid: Grid, palette: Palette) -> Painting:
     for upper, disc in zip(spine.vertebrae, spine.discs, strict=False):
         for gas in disc.vacuum:
             _paint_gas(canvas, gas, DISC_LABEL + verse_label(upper.level), labels)
-    mark_around(labels.later, labels.lesions, labels.whole)
+    mark_around(labels.later, labels.lesions, labels.whole, labels.structures)
     for vertebra in spine.vertebrae:
         over = [lesion for lesion in vertebra.findings.lesions if lesion.where == "over"]
         paint_over(canvas, over, labels.lesions)
     return Painting(value, labels.bodies, labels.whole, labels.structures, labels.lesions)
+
+
+def _paint_around(canvas: Canvas, spine: Spine, kind: LesionKind, labels: Labels) -> None:
+    for vertebra in spine.vertebrae:
+        beside = [x for x in vertebra.findings.lesions if x.where == "around" and x.kind is kind]
+        paint_around(canvas, beside, labels.later)
 
 
 def _paint_canal(canvas: Canvas, upper: Vertebra, lower: Vertebra, labels: Labels) -> None:

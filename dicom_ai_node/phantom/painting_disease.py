@@ -172,7 +172,7 @@ def _inside(canvas: Canvas, lesion: Lesion, points: Points) -> Tensor | float:
         if lesion.kind is not LesionKind.LYTIC:
             return value
         # Moth-eaten: crumbs of bone are left.
-        crumbs = torch.sigmoid(5.0 * (grain(lesion.seed + 1, points, canvas.grid.device, cell_mm=1.1) - 1.35))
+        crumbs = torch.sigmoid(5.0 * (grain(lesion.seed + 1, points, canvas.grid.device) - 1.2))
         return value + crumbs * (palette.bone(REMNANT_DENSITY, Marrow(tumour=1.0)) - value)
     noise = grain(lesion.seed, points, canvas.grid.device)
     hard = palette.bone(matter.density * (1.0 + matter.grain * noise).clamp(min=0.0), matter.marrow)
@@ -190,9 +190,12 @@ def _columns(seed: int, u: Tensor, v: Tensor) -> Tensor:
     total: Tensor | float = 0.0
     for k in range(3):
         angle = float(turn) + 2.0944 * k
-        bent = 0.9 * torch.sin(0.33 * u + float(warp) + k) + 0.9 * torch.sin(0.41 * v + float(other) - k)
+        bent = 1.5 * torch.sin(0.21 * u + 0.3 * v + float(warp) + k)
+        bent = bent + 1.3 * torch.sin(0.47 * v - 0.37 * u + float(other) - k)
         total = total + torch.cos(1.75 * (float(np.cos(angle)) * u + float(np.sin(angle)) * v) + bent)
-    return torch.sigmoid((torch.as_tensor(total) - 0.9) * 4.0)
+    # Some are thick, some hardly there.
+    strength = 0.75 + 0.35 * torch.sin(0.9 * u + float(other)) * torch.sin(0.8 * v + float(warp))
+    return torch.sigmoid((torch.as_tensor(total) - 0.9) * 4.0) * strength
 
 
 def _keep(later: list[tuple[Block, Tensor, int]], number: int) -> Callable[[Block, Tensor], None]:
@@ -209,8 +212,12 @@ def _marker(marks: Tensor, number: int) -> Callable[[Block, Tensor], None]:
     return write
 
 
-def mark_around(later: Sequence[tuple[Block, Tensor, int]], marks: Tensor, whole: Tensor) -> None:
-    """Mark soft matter beside bones where there is neither bone nor another lesion."""
+def mark_around(
+    later: Sequence[tuple[Block, Tensor, int]], marks: Tensor, whole: Tensor, structures: Tensor
+) -> None:
+    """Mark soft matter beside bones where there is neither bone nor another lesion; blood in no disc."""
     for block, inside, number in later:
         free = (whole[block] == 0) & (marks[block] == 0)
+        if number == LesionKind.HAEMATOMA:
+            free &= structures[block] == 0
         mark(marks, block, inside & free, number)

@@ -18,6 +18,7 @@ from dicom_ai_node.phantom import (
     reformat_grid,
     reformatted,
     render_ct,
+    sample_ct_acquisition,
     sample_spine,
     tilted,
     truth,
@@ -111,6 +112,17 @@ def test_a_tilted_gantry_shears_the_grid_and_sees_the_same_body(sound: Spine) ->
         np.argwhere(p.labels == label).mean(axis=0) @ p.affine[:3, :3].T + p.affine[:3, 3] for p in (a, b)
     ]
     assert np.linalg.norm(centers[0] - centers[1]) < 0.7
+
+
+def test_artefacts_are_drawn_beside_all_else(sound: Spine) -> None:
+    kinds = set()
+    for seed in range(60):
+        plain = sample_ct_acquisition(seed, sound)
+        spoilt = sample_ct_acquisition(seed, sound, artefacts=True)
+        same = replace(spoilt, affine=plain.affine, streaks=plain.streaks, motion_mm=plain.motion_mm)
+        assert repr(same) == repr(plain)
+        kinds.add((bool(spoilt.motion_mm), bool((spoilt.affine != plain.affine).any())))
+    assert kinds >= {(False, False), (True, False), (False, True)}
 
 
 @pytest.mark.parametrize("plane", ["sagittal", "coronal"])
