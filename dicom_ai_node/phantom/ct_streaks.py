@@ -103,8 +103,9 @@ def _projected(x: Array, y: Array, weight: Array, angles: Array, bins: int) -> A
     low = np.floor(place).astype(np.int64).clip(0, bins - 2)
     share = (place - low).clip(0.0, 1.0)
     offset = np.arange(len(angles))[:, None] * bins
-    total: Array = np.bincount((low + offset).ravel(), (weight * (1.0 - share)).ravel(), len(angles) * bins)
-    total += np.bincount((low + 1 + offset).ravel(), (weight * share).ravel(), len(angles) * bins)
+    size = len(angles) * bins
+    total = np.bincount((low + offset).ravel(), (weight * (1.0 - share)).ravel(), size).astype(np.float64)
+    total += np.bincount((low + 1 + offset).ravel(), (weight * share).ravel(), size)
     projected: Array = total.reshape(len(angles), bins)
     return projected
 

@@ -95,7 +95,7 @@ def worn_frames(frames: Array, bodies: Sequence[BodyShape], wear: Sequence[DiscW
     """
     moved = frames.copy()
     for k, disc in enumerate(wear):
-        gap = _narrowest(frames[k], bodies[k], frames[k + 1], bodies[k + 1])
+        gap = max(0.0, _narrowest(frames[k], bodies[k], frames[k + 1], bodies[k + 1]))
         loss = min(disc.narrowing * gap, max(0.0, gap - 1.5))
         shift = -loss * frames[k + 1, :3, 2] - disc.slip_mm * frames[k + 1, :3, 1]
         moved[: k + 1, :3, 3] += shift

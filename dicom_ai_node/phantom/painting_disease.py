@@ -172,7 +172,8 @@ def _inside(canvas: Canvas, lesion: Lesion, points: Points) -> Tensor | float:
         if lesion.kind is not LesionKind.LYTIC:
             return value
         # Moth-eaten: crumbs of bone are left.
-        crumbs = torch.sigmoid(5.0 * (grain(lesion.seed + 1, points, canvas.grid.device) - 1.2))
+        fine = grain(lesion.seed + 1, points, canvas.grid.device)
+        crumbs = torch.sigmoid(6.0 * (0.6 * fine + _patches(lesion.seed, points) - 1.25))
         return value + crumbs * (palette.bone(REMNANT_DENSITY, Marrow(tumour=1.0)) - value)
     noise = grain(lesion.seed, points, canvas.grid.device)
     hard = palette.bone(matter.density * (1.0 + matter.grain * noise).clamp(min=0.0), matter.marrow)
@@ -180,8 +181,21 @@ def _inside(canvas: Canvas, lesion: Lesion, points: Points) -> Tensor | float:
         return hard
     # Patches of new bone in soft tumour.
     soft = palette.tissue(Matter(Tissue.TUMOUR))
-    patches = torch.sigmoid(4.0 * grain(lesion.seed + 1, points, canvas.grid.device, cell_mm=2.2))
+    patches = torch.sigmoid(3.0 * _patches(lesion.seed, points) + 0.6 * noise)
     return soft + patches * (hard - soft)
+
+
+def _patches(seed: int, points: Points) -> Tensor:
+    """Smooth noise of deviation 1 with patches of 3 to 6 mm."""
+    generator = stream(seed, "patches")
+    total: Tensor | float = 0.0
+    for _ in range(8):
+        direction = generator.standard_normal(3)
+        direction *= generator.uniform(0.55, 1.05) / np.linalg.norm(direction)
+        phase = float(generator.uniform(0.0, 6.28))
+        u, v, w = (float(part) * axis for part, axis in zip(direction, points, strict=True))
+        total = total + torch.sin(u + v + w + phase)
+    return 0.5 * torch.as_tensor(total)
 
 
 def _columns(seed: int, u: Tensor, v: Tensor) -> Tensor:

@@ -178,7 +178,8 @@ def kinds(phantom: CtPhantom) -> set[LesionKind]:
 
 
 def hu_of(phantom: CtPhantom, kind: LesionKind) -> Array:
-    return phantom.hu[phantom.lesions == kind].astype(float)
+    inside: Array = phantom.hu[phantom.lesions == kind].astype(np.float64)
+    return inside
 
 
 def test_implants_are_as_dense_as_they_are_and_change_no_label() -> None:
