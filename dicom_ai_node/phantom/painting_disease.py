@@ -181,21 +181,24 @@ def _inside(canvas: Canvas, lesion: Lesion, points: Points) -> Tensor | float:
         return hard
     # Patches of new bone in soft tumour.
     soft = palette.tissue(Matter(Tissue.TUMOUR))
-    patches = torch.sigmoid(3.0 * _patches(lesion.seed, points) + 0.6 * noise)
+    patches = torch.sigmoid(2.2 * _patches(lesion.seed, points) + 0.5 * noise)
     return soft + patches * (hard - soft)
 
 
 def _patches(seed: int, points: Points) -> Tensor:
-    """Smooth noise of deviation 1 with patches of 3 to 6 mm."""
+    """Smooth noise of deviation 1 with patches of 1.5 to 9 mm, the large ones stronger."""
     generator = stream(seed, "patches")
     total: Tensor | float = 0.0
-    for _ in range(8):
+    power = 0.0
+    for pitch in np.geomspace(0.35, 2.1, 14):
         direction = generator.standard_normal(3)
-        direction *= generator.uniform(0.55, 1.05) / np.linalg.norm(direction)
+        direction *= pitch / np.linalg.norm(direction)
+        strength = float(pitch) ** -0.5
+        power += 0.5 * strength**2
         phase = float(generator.uniform(0.0, 6.28))
         u, v, w = (float(part) * axis for part, axis in zip(direction, points, strict=True))
-        total = total + torch.sin(u + v + w + phase)
-    return 0.5 * torch.as_tensor(total)
+        total = total + strength * torch.sin(u + v + w + phase)
+    return torch.as_tensor(total) / float(np.sqrt(power))
 
 
 def _columns(seed: int, u: Tensor, v: Tensor) -> Tensor:
