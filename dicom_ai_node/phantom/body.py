@@ -37,6 +37,11 @@ class BodyShape:
         waist_width, waist_front, waist_back: narrowing at half height; negative bulges.
         wall_concavity: how far the posterior wall is hollowed towards the canal's middle.
         squareness: 0 for an elliptic outline, 1 for one with a fourth-power norm.
+        buckle: how far the anterior wall is thrown forward below the upper rim, as in fresh fractures.
+        irregularity: amplitude of an uneven surface of both endplates; `phase` makes it individual. It
+            vanishes at the rims and at the middles of the endplates: the six points stay where they are.
+        cupid: depth of the two hollows beside the midline in the back of the lower endplate (Cupid's bow).
+        uncus: height of the lateral edges of the upper endplate (uncinate processes, C3-C7).
     """
 
     front_upper: float
@@ -63,6 +68,11 @@ class BodyShape:
     waist_back: float = 0.5
     wall_concavity: float = 1.5
     squareness: float = 0.3
+    buckle: float = 0.0
+    irregularity: float = 0.0
+    phase: float = 0.0
+    cupid: float = 0.0
+    uncus: float = 0.0
 
     @property
     def extent(self) -> tuple[Array, Array]:
@@ -71,13 +81,15 @@ class BodyShape:
         slope = width * max(abs(self.lateral_upper), abs(self.lateral_lower))
         low = [
             -width,
-            min(self.front_upper, self.front_lower) - max(0.0, -self.waist_front),
-            min(self.lower_front, self.lower_back) - slope,
+            min(self.front_upper, self.front_lower) - max(0.0, -self.waist_front) - self.buckle,
+            min(self.lower_front, self.lower_back) - slope - self.irregularity,
         ]
         high = [
             width,
-            max(self.back_upper, self.back_lower) + max(0.0, -self.waist_back) + 3.0 * self.wall_concavity,
-            max(self.upper_front, self.upper_back) + slope,
+            max(self.back_upper, self.back_lower)
+            + max(0.0, -self.waist_back)
+            + 3.0 * max(0.0, self.wall_concavity),
+            max(self.upper_front, self.upper_back) + slope + self.irregularity + self.uncus,
         ]
         return np.array(low) - 1.0, np.array(high) + 1.0
 
@@ -125,7 +137,30 @@ def endplate(shape: BodyShape, u: Tensor, v: Tensor, *, upper: bool) -> Tensor:
         plate = plate + sag * 6.75 * ramp * (1.0 - ramp) ** 2
     if step:
         plate = plate + step * torch.exp(-(((s - 0.14) / 0.07) ** 2)) * (s > 0.0)
+    if shape.irregularity:
+        plate = plate + shape.irregularity * _bumps(shape, u, v, 0.5 * (front + back), soft)
+    if shape.cupid and not upper:
+        beside = ((u / width).abs() - 0.42) / 0.15
+        plate = plate + shape.cupid * torch.exp(-(beside**2) - ((s - 0.68) / 0.16) ** 2)
+    if shape.uncus and upper:
+        edge = (((u / width).abs() - 0.62) / 0.38).clamp(0.0, 1.0)
+        plate = plate + shape.uncus * edge * edge * (3.0 - 2.0 * edge)
     return plate
+
+
+def _bumps(shape: BodyShape, u: Tensor, v: Tensor, middle: float, window: Tensor) -> Tensor:
+    # Waves of many directions and lengths (6 to 14 mm), so that no two bumps are alike; their value at the
+    # middle is taken off, the window takes off the rims.
+    def wave(left: Tensor, back: Tensor) -> Tensor:
+        total = torch.zeros_like(left + back)
+        for k, (across, along) in enumerate(
+            ((0.45, 0.31), (-0.38, 0.57), (0.13, 0.83), (0.79, -0.49), (0.21, -1.09))
+        ):
+            total = total + torch.sin(across * left + along * back + (k + 1.0) * (shape.phase + 0.7 * k))
+        return 0.5 * total
+
+    flat = float(wave(torch.zeros(1, dtype=torch.float64), torch.tensor([middle], dtype=torch.float64)))
+    return (wave(u, v) - flat) * window
 
 
 def body_field(shape: BodyShape, u: Tensor, v: Tensor, w: Tensor) -> BodyField:
@@ -136,6 +171,8 @@ def body_field(shape: BodyShape, u: Tensor, v: Tensor, w: Tensor) -> BodyField:
     belly = 1.0 - t * t
     rise = 0.5 * (t + 1.0)
     front = shape.front_lower + (shape.front_upper - shape.front_lower) * rise + shape.waist_front * belly
+    if shape.buckle:
+        front = front - shape.buckle * torch.exp(-(((rise - 0.72) / 0.1) ** 2))
     back = shape.back_lower + (shape.back_upper - shape.back_lower) * rise - shape.waist_back * belly
     width = shape.half_width_lower + (shape.half_width_upper - shape.half_width_lower) * rise
     width = width - shape.waist_width * belly

@@ -1,8 +1,9 @@
 """CT of a digital spine: how the scanner is set, and what it sees.
 
 Physics: Hounsfield units of tissues at the tube voltage, contrast agent, slice profile (averaged sub-slices),
-in-plane resolution and edge enhancement of the kernel, correlated noise, table, reconstruction circle.
-Beam hardening, scatter, metal and motion are not simulated.
+in-plane resolution and edge enhancement of the kernel, correlated noise, table, reconstruction circle,
+streaks of metal (`ct_streaks`), motion, tilted gantry. Sagittal and coronal series: `ct_reformat`. Scatter
+and the hardening of the beam by the patient's own bones are not simulated.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import torch
 from torch import Tensor
 
 from dicom_ai_node.phantom.ct_palette import CtPalette
-from dicom_ai_node.phantom.ct_signal import add_noise, blur, randomised, table_top
+from dicom_ai_node.phantom.ct_signal import add_noise, blur, motion_along, moved_apart, randomised, table_top
+from dicom_ai_node.phantom.ct_streaks import Beam, add_streaks
 from dicom_ai_node.phantom.grid import Grid
 from dicom_ai_node.phantom.painting import paint
 from dicom_ai_node.phantom.randomness import between, stream
@@ -47,6 +49,9 @@ class CtAcquisition:
         padding_hu: value of padded voxels.
         seed: of the noise and the randomisation.
         randomise: 0 for a realistic image; above, the strength of the randomisation for training.
+        streaks: how strong those of metal are, 1 for a scanner without any correction. They lie in the
+            gantry's plane, so slices across the patient have them; sagittal series get them by `reformatted`.
+        motion_mm: how far the patient moves during a rotation where he moves most.
     """
 
     shape: tuple[int, int, int]
@@ -62,12 +67,18 @@ class CtAcquisition:
     padding_hu: int = -1024
     seed: int = 0
     randomise: float = 0.0
+    streaks: float = 0.7
+    motion_mm: float = 0.0
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
         """Distance of slices, rows and columns."""
         edges = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(edges[0]), float(edges[1]), float(edges[2])
+
+
+def _nothing() -> npt.NDArray[np.uint8]:
+    return np.zeros((0, 0, 0), dtype=np.uint8)
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,8 @@ class CtPhantom:
         labels: uint8, vertebral bodies as VerSe numbers (S1 is 26).
         whole_labels: uint8, whole vertebrae (bodies and arches; 26 is the whole sacrum).
         truth: see `truth`.
+        structures: uint8, spinal canal (100) and discs (200 + VerSe number of the vertebra above).
+        lesions: uint8, numbers of `LesionKind`; 0 is no lesion. Both are empty where nobody painted them.
     """
 
     hu: npt.NDArray[np.int16]
@@ -87,6 +100,8 @@ class CtPhantom:
     labels: npt.NDArray[np.uint8]
     whole_labels: npt.NDArray[np.uint8]
     truth: dict[str, Any]
+    structures: npt.NDArray[np.uint8] = field(default_factory=_nothing)
+    lesions: npt.NDArray[np.uint8] = field(default_factory=_nothing)
 
 
 def render_ct(spine: Spine, acquisition: CtAcquisition, *, device: str | torch.device = "cpu") -> CtPhantom:
@@ -98,20 +113,21 @@ def render_ct(spine: Spine, acquisition: CtAcquisition, *, device: str | torch.d
     grid = Grid(acquisition.shape, np.asarray(acquisition.affine, dtype=np.float64), where)
     slices, rows, columns = acquisition.shape
     hu = np.empty(acquisition.shape, dtype=np.int16)
-    bodies = np.empty(acquisition.shape, dtype=np.uint8)
-    whole = np.empty(acquisition.shape, dtype=np.uint8)
+    maps = [np.empty(acquisition.shape, dtype=np.uint8) for _ in range(4)]
     per_slab = max(1, SLAB_VOXELS // max(1, rows * columns * _subslices(acquisition)[0]))
     noise = stream(acquisition.seed, "noise")
     for first in range(0, slices, per_slab):
         part = slice(first, min(slices, first + per_slab))
-        value, body_part, whole_part = _slab(spine, acquisition, grid.slab(first, part.stop - first))
+        value, painted = _slab(spine, acquisition, grid.slab(first, part.stop - first), first)
         add_noise(value, noise, acquisition.noise_hu, acquisition.noise_grain_mm, acquisition.spacing_mm)
         value = randomised(value, acquisition.randomise, acquisition.seed)
         _pad(value, acquisition)
         hu[part] = value.round_().clamp_(-32768, 32767).to(torch.int16).cpu().numpy()
-        bodies[part] = body_part.cpu().numpy()
-        whole[part] = whole_part.cpu().numpy()
-    return CtPhantom(hu, np.asarray(acquisition.affine), bodies, whole, truth(spine, grid))
+        for labels, painted_labels in zip(maps, painted, strict=True):
+            labels[part] = painted_labels.cpu().numpy()
+    return CtPhantom(
+        hu, np.asarray(acquisition.affine), maps[0], maps[1], truth(spine, grid), maps[2], maps[3]
+    )
 
 
 def _subslices(acquisition: CtAcquisition) -> tuple[int, int]:
@@ -125,7 +141,9 @@ def _subslices(acquisition: CtAcquisition) -> tuple[int, int]:
     return per_step, averaged
 
 
-def _slab(spine: Spine, acquisition: CtAcquisition, grid: Grid) -> tuple[Tensor, Tensor, Tensor]:
+def _slab(
+    spine: Spine, acquisition: CtAcquisition, grid: Grid, first: int
+) -> tuple[Tensor, tuple[Tensor, ...]]:
     per_step, averaged = _subslices(acquisition)
     count = grid.shape[0]
     fine_affine = grid.affine.copy()
@@ -144,8 +162,21 @@ def _slab(spine: Spine, acquisition: CtAcquisition, grid: Grid) -> tuple[Tensor,
     middle = (averaged - 1) // 2
     labels = slice(middle, middle + (count - 1) * per_step + 1, per_step)
     _, row_mm, column_mm = acquisition.spacing_mm
+    if acquisition.motion_mm > 0:
+        count_all = acquisition.shape[0]
+        burst = motion_along(acquisition.motion_mm, acquisition.seed, count_all)[first : first + count]
+        moved_apart(value, burst, (row_mm, column_mm))
+    if spine.implanted and _transversal(acquisition):
+        beam = Beam(acquisition.palette.kvp, acquisition.seed, acquisition.streaks)
+        add_streaks(value, (row_mm, column_mm), beam, first)
     value = blur(value, acquisition.resolution_mm, acquisition.enhancement, (row_mm, column_mm))
-    return value, painting.bodies[labels], painting.whole[labels]
+    return value, tuple(painted[labels] for painted in painting[1:])
+
+
+def _transversal(acquisition: CtAcquisition) -> bool:
+    """Whether the slices lie in the gantry's plane (up to a tilt of 35 degrees)."""
+    normal = np.cross(acquisition.affine[:3, 1], acquisition.affine[:3, 2])
+    return bool(abs(normal[2]) > 0.82 * np.linalg.norm(normal))
 
 
 def _pad(value: Tensor, acquisition: CtAcquisition) -> None:
@@ -165,6 +196,7 @@ def sample_ct_acquisition(
     *,
     training: bool = False,
     max_voxels: int = 256 * 256 * 500,
+    artefacts: bool = False,
 ) -> CtAcquisition:
     """A plausible CT series of this person.
 
@@ -173,6 +205,8 @@ def sample_ct_acquisition(
         spine: who is scanned; the field of view is chosen about the spine.
         training: randomise contrast, noise, blur and tissue values beyond what scanners do.
         max_voxels: the matrix is made coarser until it fits.
+        artefacts: a tenth of the series with a tilted gantry, another with a patient who moves, and scanners
+            that correct metal more or less; all other draws stay the same.
     """
     generator = stream(seed, "acquisition")
     top, bottom = scan_range(spine, generator)
@@ -209,7 +243,34 @@ def sample_ct_acquisition(
         padding_hu=int(generator.choice([-1024, -1024, -2000, -3024])),
         seed=int(generator.integers(2**31)),
     )
+    if artefacts:
+        acquisition = with_artefacts(acquisition, stream(seed, "artefacts"))
     return for_training(acquisition, stream(seed, "training")) if training else acquisition
+
+
+def with_artefacts(acquisition: CtAcquisition, generator: np.random.Generator) -> CtAcquisition:
+    """The same series with what goes wrong at times: a tilted gantry, motion, more or less streaky metal."""
+    streaks = between(generator, 0.25, 1.1)
+    if generator.random() < 0.1:
+        acquisition = tilted(acquisition, between(generator, -22.0, 22.0))
+    motion = between(generator, 1.0, 7.0) if generator.random() < 0.1 else 0.0
+    return replace(acquisition, streaks=streaks, motion_mm=motion)
+
+
+def tilted(acquisition: CtAcquisition, degrees: float) -> CtAcquisition:
+    """The same series with the gantry tilted about the left-right axis; the table still moves along z.
+
+    Slices then lie askew on each other: the affine is sheared (PS3.3 C.8.2.1.1, Gantry/Detector Tilt).
+    Positive angles turn the posterior edge of the slices towards the head.
+    """
+    affine = np.asarray(acquisition.affine, dtype=np.float64).copy()
+    middle = (np.array(acquisition.shape) - 1) / 2
+    center = affine[:3, :3] @ middle + affine[:3, 3]
+    angle = np.deg2rad(degrees)
+    turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+    affine[:3, 1:3] = turn @ affine[:3, 1:3]
+    affine[:3, 3] = center - affine[:3, :3] @ middle
+    return replace(acquisition, affine=affine)
 
 
 def for_training(acquisition: CtAcquisition, generator: np.random.Generator) -> CtAcquisition:

@@ -41,11 +41,28 @@ HOUNSFIELD: Final[Mapping[Tissue, tuple[float, float]]] = {
 }
 """Mean and deviation between persons, HU at 120 kVp without contrast agent; bone has `MINERAL_SLOPE`."""
 
+DISEASED_HOUNSFIELD: Final[Mapping[Tissue, tuple[float, float]]] = {
+    Tissue.TUMOUR: (52.0, 12.0),
+    Tissue.HAEMATOMA: (62.0, 8.0),
+    Tissue.CEMENT: (1750.0, 320.0),
+    Tissue.METAL: (8500.0, 3500.0),
+}
+"""The same for what disease and surgery bring: PMMA with a third of barium or zirconium, titanium (two
+deviations up: steel). Scanners without an extended scale cut both metals off at 3071 HU."""
+
+HEAVY_EXPONENT: Final[Mapping[Tissue, float]] = {Tissue.CEMENT: 1.6, Tissue.METAL: 1.1}
+"""HU of these go with (120 / kVp) to this power: the photoelectric part of barium and titanium."""
+
 MINERAL_SLOPE: Final[Mapping[int, float]] = {80: 1.70, 100: 1.38, 120: 1.18, 140: 1.05}
 """HU per mg/cm3 of bone mineral at a tube voltage in kVp (calcium's attenuation falls with the energy)."""
 
 MARROW_HU: Final = 5.0
 """HU of cancellous bone without mineral: red and fatty marrow together."""
+
+FAT_HU: Final = -110.0
+"""HU between marrow without fat and marrow that is all fat; `MARROW_HU` holds at `USUAL_FAT`."""
+
+USUAL_FAT: Final = 0.5
 
 OEDEMA_HU: Final = 15.0
 """HU that marrow gains where water has displaced all of its fat."""
@@ -72,13 +89,24 @@ class CtPalette:
 
     def tissue(self, matter: Matter) -> float:
         """HU of soft matter."""
+        if matter.tissue in DISEASED_HOUNSFIELD:
+            return self._diseased(matter)
         mean, spread = HOUNSFIELD[matter.tissue]
         iodine = self.agent.get(matter.tissue, 0.0)
         return mean + spread * matter.deviation + iodine + self.offsets.get(matter.tissue, 0.0)
 
+    def _diseased(self, matter: Matter) -> float:
+        mean, spread = DISEASED_HOUNSFIELD[matter.tissue]
+        heavy = float((120.0 / self.kvp) ** HEAVY_EXPONENT.get(matter.tissue, 0.0))
+        value = (mean + spread * matter.deviation) * heavy
+        # Tumours drink as much contrast agent as muscle and more; a clot drinks none.
+        iodine = 2.5 * self.agent.get(Tissue.MUSCLE, 0.0) if matter.tissue is Tissue.TUMOUR else 0.0
+        return value + iodine + self.offsets.get(Tissue.SOFT, 0.0)
+
     def bone(self, density: Tensor | float, marrow: Marrow) -> Tensor | float:
         """HU of bone: its mineral density in mg/cm3, and what fills its spaces."""
         displaced = OEDEMA_HU * marrow.oedema + TUMOUR_HU * marrow.tumour
+        displaced = displaced + FAT_HU * (marrow.fat - USUAL_FAT)
         return (
             MARROW_HU
             + displaced
@@ -94,6 +122,8 @@ class CtPalette:
             return 60.0
         if matter.tissue is Tissue.CARTILAGE:
             return 40.0
+        if matter.tissue is Tissue.CEMENT:
+            return 180.0 * matter.grain
         if matter.tissue is Tissue.MUSCLE:
             return 90.0 * matter.grain
         return 12.0 * matter.grain

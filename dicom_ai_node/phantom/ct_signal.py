@@ -1,4 +1,4 @@
-"""What a scanner does to an ideal image: kernel, noise, table; and the contrast curves used in training.
+"""What a scanner does to an ideal image: kernel, noise, motion, table; and contrast curves for training.
 
 Sums run in a fixed order of whole-array operations, so that the number of threads cannot change a bit.
 """
@@ -6,6 +6,7 @@ Sums run in a fixed order of whole-array operations, so that the number of threa
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -75,6 +76,46 @@ def add_noise(
     # Air at -1000 HU lets nearly all photons through: there the noise is low.
     strength = ((value + 1000.0) / 900.0).clamp(0.25, 1.0)
     value.add_(noise.mul_(deviation / gain).mul_(strength))
+
+
+def motion_along(motion_mm: float, seed: int, count: int) -> npt.NDArray[np.float64]:
+    """How far a patient moves during each slice: shape (count, 2), mm along rows and columns, in bursts."""
+    generator = stream(seed, "motion")
+    place = np.arange(count)
+    burst = np.zeros(count)
+    for _ in range(max(1, round(count / 60))):
+        burst += np.exp(-(((place - between(generator, 0, count)) / between(generator, 2.0, 12.0)) ** 2))
+    angle = between(generator, 0.0, np.pi)
+    along: npt.NDArray[np.float64] = (
+        motion_mm * np.minimum(burst, 1.0)[:, None] * [np.sin(angle), np.cos(angle)]
+    )
+    return along
+
+
+def moved_apart(value: Tensor, motion: npt.NDArray[np.float64], spacing_mm: tuple[float, float]) -> None:
+    """Double contours of a patient who moves while the tube goes around, in place.
+
+    A half rotation sees him here, the other half there: each slice is the mean of two shifted copies. Labels
+    need no change: the mean of both places is the true one.
+
+    Args:
+        value: HU, (slices, rows, columns).
+        motion: mm along rows and columns of each slice, see `motion_along`.
+        spacing_mm: of rows and columns.
+    """
+    for k, (down, across) in enumerate(motion / np.array(spacing_mm)):
+        if max(abs(down), abs(across)) > 0.1:
+            here = _shifted(value[k], float(down), float(across))
+            value[k].copy_(0.5 * (here + _shifted(value[k], -float(down), -float(across))))
+
+
+def _shifted(image: Tensor, down: float, across: float) -> Tensor:
+    """An image moved by a part of pixels, borders wrapped (linear interpolation)."""
+    for axis, step in ((0, down), (1, across)):
+        low = int(np.floor(step))
+        share = step - low
+        image = (1.0 - share) * torch.roll(image, low, axis) + share * torch.roll(image, low + 1, axis)
+    return image
 
 
 def table_top(value: Tensor, grid: Grid, trunk: Trunk, palette: CtPalette) -> None:

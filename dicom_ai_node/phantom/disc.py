@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from dicom_ai_node.phantom.body import BodyShape
 from dicom_ai_node.phantom.randomness import around, between
+from dicom_ai_node.phantom.solids import Ellipsoid
 from dicom_ai_node.phantom.tissues import Matter, Tissue
 
 Array = npt.NDArray[np.float64]
@@ -25,6 +26,8 @@ class DiscShape:
         half_width, front, back: outline in mm; front is negative.
         half_height: in mm at the middle; it reaches into the dishes of the endplates.
         matter: what it is made of.
+        gap: distance in mm of the middles of both endplates' rims' planes.
+        vacuum: gas in its clefts.
     """
 
     frame: Array
@@ -33,6 +36,8 @@ class DiscShape:
     back: float
     half_height: float
     matter: Matter
+    gap: float = 0.0
+    vacuum: tuple[Ellipsoid, ...] = ()
 
 
 def sample_discs(
@@ -61,6 +66,7 @@ def sample_discs(
                 0.5 * (above.back_lower + below.back_upper) + between(generator, -1.0, 1.2),
                 0.5 * thick + max(2.5, 0.5 * dish + 1.0) + 2.0,
                 Matter(Tissue.DISC, around(generator, 0.01 * (age - 55.0), 0.6), grain=0.05),
+                thick,
             )
         )
     return tuple(discs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, cast
 
@@ -25,6 +25,7 @@ from dicom_ai_node.phantom.randomness import between
 from dicom_ai_node.report import Deformity
 
 Array = npt.NDArray[np.float64]
+Adjustment = Callable[[Level, Collapse], Collapse]
 
 FRACTURE_LEVELS: Final[Mapping[Level, float]] = {
     Level.T4: 0.4, Level.T5: 0.6, Level.T6: 0.9, Level.T7: 1.3, Level.T8: 1.3, Level.T9: 1.0, Level.T10: 0.8,
@@ -91,15 +92,17 @@ def fractured_bodies(
     generator: np.random.Generator,
     *,
     at_random: bool,
+    adjusted: Adjustment | None = None,
 ) -> tuple[list[BodyShape], list[Collapse | None], dict[Level, Grading]]:
     """(bodies, how each gave way, gradings) after a plan, graded as a reader of the whole spine would.
 
     A random plan that cannot be had loses its last fracture; one that was asked for is an error (ValueError).
+    `adjusted` may change how a body gives way (not its kind and loss), as its disease asks.
     """
     left = dict(plan)
     while True:
         try:
-            return _break(levels, healthy, left, generator)
+            return _break(levels, healthy, left, generator, adjusted)
         except ValueError:
             if not at_random or not left:
                 raise
@@ -111,10 +114,11 @@ def _break(
     healthy: Sequence[BodyShape],
     plan: Mapping[Level, tuple[Deformity, int]],
     generator: np.random.Generator,
+    adjusted: Adjustment | None,
 ) -> tuple[list[BodyShape], list[Collapse | None], dict[Level, Grading]]:
     for _ in range(ATTEMPTS):
         try:
-            bodies, collapses = _try_to_break(levels, healthy, plan, generator)
+            bodies, collapses = _try_to_break(levels, healthy, plan, generator, adjusted)
         except ValueError:
             continue
         gradings = grade_spine(_measured(levels, bodies))
@@ -143,6 +147,7 @@ def _try_to_break(
     healthy: Sequence[BodyShape],
     plan: Mapping[Level, tuple[Deformity, int]],
     generator: np.random.Generator,
+    adjusted: Adjustment | None,
 ) -> tuple[list[BodyShape], list[Collapse | None]]:
     bodies = list(healthy)
     collapses: list[Collapse | None] = [None] * len(bodies)
@@ -154,6 +159,8 @@ def _try_to_break(
         low, high = LOSS_BY_GRADE[grade] if grade else LOOK_ALIKE_LOSS
         fracture: FractureKind = kind
         collapse = sample_collapse(fracture, between(generator, low, high), generator)
+        if adjusted is not None and grade:
+            collapse = adjusted(level, collapse)
         if kind == "crush":
             crushed[k] = collapses[k] = collapse
         elif grade:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from dicom_ai_node.phantom.painting import Palette
 
 Array = npt.NDArray[np.float64]
+Mark = Callable[[Block, Tensor], None]
 
 
 class Canvas:
@@ -87,18 +89,22 @@ class Canvas:
             cored * (self.palette.bone(core, marrow or matter.marrow) - cortex)
         )
 
-    def canal(self, start: Array, end: Array, *, with_cord: bool) -> None:
+    def canal(self, start: Array, end: Array, *, with_cord: bool, mark: Mark | None = None) -> None:
         """The spinal canal between two points (LPS mm): fluid, and the cord or roots in it."""
         radius = 8.0
-        paint_solid(self, Tube(np.stack([start, end]), np.array([radius, radius]), Matter(Tissue.CANAL)))
+        whole = Tube(np.stack([start, end]), np.array([radius, radius]), Matter(Tissue.CANAL))
+        paint_solid(self, whole, mark)
         if with_cord:
             paint_solid(self, Tube(np.stack([start, end]), np.array([4.5, 4.5]), Matter(Tissue.CORD)))
 
 
-def paint_solid(canvas: Canvas, solid: Solid) -> tuple[Block, Tensor] | None:
-    """Paint one solid; the block touched and the distances in it (None off the grid, and for tubes)."""
+def paint_solid(canvas: Canvas, solid: Solid, mark: Mark | None = None) -> tuple[Block, Tensor] | None:
+    """Paint one solid; the block touched and the distances in it (None off the grid, and for tubes).
+
+    `mark` is called with every block painted and the distances (mm) in it: a tube has one per segment.
+    """
     if isinstance(solid, Tube):
-        _paint_tube(canvas, solid)
+        _paint_tube(canvas, solid, mark)
         return None
     frame = solid.frame
     if isinstance(solid, Ellipsoid) and canvas.grid.misses(frame[:3, 3], 1.3 * max(solid.radii) + 1.0):
@@ -111,10 +117,12 @@ def paint_solid(canvas: Canvas, solid: Solid) -> tuple[Block, Tensor] | None:
     if block is None:
         return None
     u, v, w = canvas.grid.coordinates(frame, block)
-    distance = _ellipsoid(solid, u, v, w) if isinstance(solid, Ellipsoid) else _plate(solid, u, v, w)
+    distance = ellipsoid_distance(solid, u, v, w) if isinstance(solid, Ellipsoid) else _plate(solid, u, v, w)
     if isinstance(solid, Ellipsoid):
         distance = canvas.cut(distance, block, solid.within)
     _fill(canvas, block, distance, solid.matter, (u, v, w))
+    if mark is not None:
+        mark(block, distance)
     return block, distance
 
 
@@ -142,7 +150,8 @@ def _fill(
     canvas.cover(block, distance, value)
 
 
-def _ellipsoid(solid: Ellipsoid, u: Tensor, v: Tensor, w: Tensor) -> Tensor:
+def ellipsoid_distance(solid: Ellipsoid, u: Tensor, v: Tensor, w: Tensor) -> Tensor:
+    """Signed distance in mm (negative inside) at points of the ellipsoid's frame; approximate far away."""
     a, b, c = solid.radii
     p, q, r = (u / a) ** 2, (v / b) ** 2, (w / c) ** 2
     if solid.power == 2.0:
@@ -176,15 +185,15 @@ def _plate(solid: Plate, u: Tensor, v: Tensor, w: Tensor) -> Tensor:
     return distance
 
 
-def _paint_tube(canvas: Canvas, tube: Tube) -> None:
+def _paint_tube(canvas: Canvas, tube: Tube, mark: Mark | None) -> None:
     for k in range(len(tube.points) - 1):
         start, end = tube.points[k], tube.points[k + 1]
         widest = max(float(tube.radii[k]), float(tube.radii[k + 1])) * max(1.0, tube.flat) * 1.6 + 1.0
         if not canvas.grid.misses(0.5 * (start + end), 0.5 * float(np.linalg.norm(end - start)) + widest):
-            _paint_segment(canvas, tube, k)
+            _paint_segment(canvas, tube, k, mark)
 
 
-def _paint_segment(canvas: Canvas, tube: Tube, k: int) -> None:
+def _paint_segment(canvas: Canvas, tube: Tube, k: int, mark: Mark | None) -> None:
     start, end = tube.points[k], tube.points[k + 1]
     along = end - start
     length = float(np.linalg.norm(along))
@@ -219,3 +228,5 @@ def _paint_segment(canvas: Canvas, tube: Tube, k: int) -> None:
     distance = distance.expand(block_shape(block)).masked_fill(outside.expand(block_shape(block)), 99.0)
     distance = canvas.cut(distance, block, tube.within)
     _fill(canvas, block, distance, tube.matter, (t, a, b))
+    if mark is not None:
+        mark(block, distance)

@@ -25,9 +25,23 @@ from dicom_ai_node.phantom.column import (
     spine_statistics,
 )
 from dicom_ai_node.phantom.deformity import Collapse
+from dicom_ai_node.phantom.degeneration import (
+    SACRALISED_SHARE,
+    DiscWear,
+    Wear,
+    sacralised,
+    sample_wear,
+    with_uncinate_edges,
+    worn_discs,
+    worn_frames,
+)
 from dicom_ai_node.phantom.disc import DiscShape, sample_discs
+from dicom_ai_node.phantom.disease import Disease, Features
+from dicom_ai_node.phantom.disease_plan import DiseaseWish, plan_diseases
+from dicom_ai_node.phantom.diseased import giving_way, grown_up, ill_vertebrae, reshaped, sinking
 from dicom_ai_node.phantom.fracturing import check_plan, fractured_bodies, random_fractures, settled
 from dicom_ai_node.phantom.healthy import healthy_bodies
+from dicom_ai_node.phantom.lesion import SOUND_BONE, Findings
 from dicom_ai_node.phantom.osteophytes import osteophytes
 from dicom_ai_node.phantom.randomness import around, between, stream
 from dicom_ai_node.phantom.sacrum import FusedBody, sacral_arch, sample_segments
@@ -51,6 +65,12 @@ class SpineOptions:
         fractured_fraction: how many of the random spines have fractures at all.
         look_alikes: mean number of bodies with physiological wedging or concavity short of a fracture.
         rotation: standard deviation in radians of how crooked the patient lies.
+        diseases: "none" (every break is an OVCF and shows nothing but its shape), "realistic" frequencies,
+            "rich" (many of all kinds, for training), or exactly these: {level: (disease, ...)}. A disease
+            that is a fracture breaks its level as `fractures` says, else by chance; there are no others.
+        degeneration: wear of discs and endplates: "none", "realistic" or "rich".
+        sacralised: whether the last lumbar vertebra is fused to the sacral wings; None leaves it to chance.
+        uncinate: whether C3 to C7 have uncinate edges.
     """
 
     age: float | None = None
@@ -59,6 +79,10 @@ class SpineOptions:
     fractured_fraction: float = 0.55
     look_alikes: float = 1.5
     rotation: float = 0.05
+    diseases: DiseaseWish = "none"
+    degeneration: Wear = "none"
+    sacralised: bool | None = False
+    uncinate: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,6 +102,9 @@ class Vertebra:
         rim: relative rise of density right under the cortex; fades over some 5 mm.
         compaction: relative rise of density along the broken endplate.
         seed: of its texture.
+        diseases: what it has; `features` are P4's signs of a fracture or a tumour, None without one.
+        findings: lesions, pits and changed marrow.
+        sacralised: whether it is a last lumbar vertebra that is fused to the sacrum.
     """
 
     level: Level
@@ -94,6 +121,10 @@ class Vertebra:
     rim: float = 0.5
     compaction: float = 0.0
     seed: int = 0
+    diseases: tuple[Disease, ...] = ()
+    features: Features | None = None
+    findings: Findings = SOUND_BONE
+    sacralised: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,6 +140,7 @@ class Spine:
         trunk: everything else.
         gradings: per level from T1 to L5 or L6 the Genant grading of the true heights, judged in the
             whole spine.
+        wear: of each disc.
     """
 
     seed: int
@@ -118,6 +150,12 @@ class Spine:
     discs: tuple[DiscShape, ...]
     trunk: Trunk
     gradings: Mapping[Level, Grading]
+    wear: tuple[DiscWear, ...] = ()
+
+    @property
+    def implanted(self) -> bool:
+        """Whether there is any metal or cement."""
+        return any(vertebra.findings.implanted for vertebra in self.vertebrae)
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -160,18 +198,37 @@ def sample_spine(
     steps = sample_steps(levels, stream(seed, "steps"), scoliosis)
     healthy = healthy_bodies(levels, steps, age, stream(seed, "bodies"))
     plan = fractures
-    if plan is None:
+    if plan is None and isinstance(options.diseases, Mapping):
+        plan = {}
+    elif plan is None:
         # Older bones break more often; the factor keeps the asked fraction over all ages.
         chance = (
             options.fractured_fraction * (0.5 + 0.5 * float(np.clip((age - 25.0) / 35.0, 0.0, 1.0))) / 0.86
         )
         plan = random_fractures(levels, chance, options.look_alikes, stream(seed, "fractures"))
     check_plan(levels, plan)
+    wish = options.diseases
+    illness = plan_diseases(seed, wish, levels, age, plan, asked=fractures is not None)
+    check_plan(levels, illness.fractures)
+    if options.uncinate:
+        healthy = with_uncinate_edges(levels, healthy, stream(seed, "disease", "uncinate"))
+    grown = grown_up(seed, levels, healthy, illness)
     bodies, collapses, gradings = fractured_bodies(
-        levels, healthy, plan, stream(seed, "collapse"), at_random=fractures is None
+        levels,
+        grown,
+        illness.fractures,
+        stream(seed, "collapse"),
+        at_random=fractures is None and not isinstance(wish, Mapping),
+        adjusted=giving_way(seed, illness),
     )
+    bodies = reshaped(seed, levels, bodies, collapses, illness)
+    fused = _sacralised(seed, options)
+    wear = sample_wear(seed, options.degeneration, levels, age)
+    if fused:
+        wear = (*wear[:-1], replace(wear[-1], narrowing=0.5, slip_mm=0.0))
     frames = healthy_frames(levels, steps, stream(seed, "frames"))
-    frames = settled(frames, healthy, bodies, collapses)
+    frames = settled(frames, healthy, bodies, sinking(levels, collapses, illness))
+    frames = worn_frames(frames, bodies, wear)
     frames = _pose(options, stream(seed, "pose")) @ frames
     segments = sample_segments(frames[-1], bodies[-1], steps.size, stream(seed, "sacrum"))
     places = [frame for frame, _ in segments]
@@ -179,14 +236,26 @@ def sample_spine(
         sample_arch(level, body, steps.size, stream(seed, "arch", level.value))
         for level, body in zip(levels[:-1], healthy[:-1], strict=True)
     ]
+    if fused:
+        arches[-1] = sacralised(arches[-1], healthy[-2], stream(seed, "disease", "sacralised"))
     arches.append(sacral_arch(frames[-1], bodies[-1], places, steps.size, stream(seed, "arch", "S1")))
-    shapes = list(zip(frames, healthy, bodies, collapses, arches, strict=True))
+    shapes = list(zip(frames, grown, bodies, collapses, arches, strict=True))
     vertebrae = _vertebrae(seed, levels, shapes, age)
+    if fused:
+        vertebrae = (*vertebrae[:-2], replace(vertebrae[-2], sacralised=True), vertebrae[-1])
     spongy = replace(vertebrae[-1].matter, density=0.7 * vertebrae[-1].matter.density)
     sacrum = tuple(FusedBody(frame, body, spongy) for frame, body in segments)
     discs = sample_discs(frames, bodies, age, stream(seed, "discs"))
+    discs = worn_discs(seed, levels, discs, wear)
+    vertebrae = ill_vertebrae(seed, vertebrae, discs, wear, plan=illness, gradings=gradings)
     trunk = sample_trunk(seed, levels, frames, bodies, places, size=steps.size, age=age)
-    return Spine(seed, age, vertebrae, sacrum, discs, trunk, gradings)
+    return Spine(seed, age, vertebrae, sacrum, discs, trunk, gradings, wear)
+
+
+def _sacralised(seed: int, options: SpineOptions) -> bool:
+    if options.sacralised is not None:
+        return options.sacralised
+    return bool(stream(seed, "disease", "sacralisation").random() < SACRALISED_SHARE)
 
 
 def _numbering(

@@ -37,6 +37,10 @@ class Tissue(StrEnum):
     BONE = "bone"
     TABLE_SHELL = "table-shell"
     TABLE_FOAM = "table-foam"
+    TUMOUR = "tumour"
+    CEMENT = "cement"
+    METAL = "metal"
+    HAEMATOMA = "haematoma"
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """What is true about a rendered person: the keys that a report uses, so that both can be compared at once.
 
 `truth(spine)` is plain JSON types:
-``{"schema": "dicom-ai-node/truth/1", "seed", "age", "vertebrae": [...]}``, the vertebrae from head
-to tail, each with
+``{"schema": "dicom-ai-node/truth/2", "seed", "age", "vertebrae": [...], "discs": [...]}``, the
+vertebrae from head to tail, each with
 
 - `level`, `verse_label`: name and number in the label maps;
 - `center_mm`: mean of the six points (for S1 too), patient LPS millimetres;
@@ -15,13 +15,29 @@ to tail, each with
 - `loss_before`: the loss of the same body before it broke, by the same rule;
 - `axes`: unit vectors `left`, `posterior`, `superior` of the body's own frame: superior stands across the
   mean of both endplates;
-- `disease`: list of diseases of this vertebra ("OVCF" where it is fractured);
+- `disease`: list of diseases of this vertebra, words of `disease.Disease` ("OVCF" for a fracture of which
+  nothing else was asked);
+- `features`: P4's 15 features as booleans (`disease.Features`); null without a fracture or a tumour whose
+  signs were built;
+- `lesions`: list of ``{"kind", "number", "center_mm", "size_mm", "where"}``: kind and number of `LesionKind`,
+  centre in LPS mm, edges of a box along the body's left, posterior and superior (before bone cuts the lesion
+  off); lines and layers along an endplate are not listed, their voxels are in the lesion label map;
+- `transitional`: whether it is a sacralised last lumbar vertebra;
 - `density_mg_cm3`: bone mineral of the cancellous core;
 - `visible`: how much of the body lies in the image, 0..1 (1 where no image was rendered).
+
+The six points and heights are those of the endplates: osteophytes stand out beyond them, and where a
+Schmorl's node or the gap of a limbus vertebra opens an endplate they follow it as it would be without (a
+reader bridges the gap). Metal and cement change no label of a body.
+
+`discs`, from head to tail, below each vertebra but the last: `above`, `below`: the levels; `height_mm`:
+distance of both endplates' rims' planes at the middle; `slip_mm`: how far the upper vertebra has slipped to
+anterior; `vacuum`: whether there is gas in it.
 """
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any, Final
 
 import numpy as np
@@ -30,13 +46,15 @@ import numpy.typing as npt
 from dicom_ai_node.anatomy import Level, verse_label
 from dicom_ai_node.genant import Heights, grade_spine
 from dicom_ai_node.phantom.body import heights, heights_of, rim_points, six_points
+from dicom_ai_node.phantom.disease import FEATURE_NAMES, Disease
 from dicom_ai_node.phantom.grid import Grid
+from dicom_ai_node.phantom.lesion import Lesion, LesionKind, extent
 from dicom_ai_node.phantom.spine import Spine, Vertebra
 from dicom_ai_node.report import SIX_POINT_NAMES
 
 Array = npt.NDArray[np.float64]
 
-SCHEMA: Final = "dicom-ai-node/truth/1"
+SCHEMA: Final = "dicom-ai-node/truth/2"
 RIM_SIDES: Final = ("anterior", "posterior", "left", "right")
 
 
@@ -47,6 +65,18 @@ def truth(spine: Spine, grid: Grid | None = None) -> dict[str, Any]:
         "seed": spine.seed,
         "age": round(spine.age, 1),
         "vertebrae": [vertebra_truth(spine, vertebra, grid) for vertebra in spine.vertebrae],
+        "discs": [
+            {
+                "above": upper.level.value,
+                "below": lower.level.value,
+                "height_mm": round(disc.gap, 3),
+                "slip_mm": round(state.slip_mm, 2),
+                "vacuum": state.vacuum,
+            }
+            for upper, lower, disc, state in zip(
+                spine.vertebrae, spine.vertebrae[1:], spine.discs, spine.wear, strict=False
+            )
+        ],
     }
 
 
@@ -83,10 +113,32 @@ def vertebra_truth(spine: Spine, vertebra: Vertebra, grid: Grid | None = None) -
         "axes": {
             name: _list(axis, 6) for name, axis in zip(("left", "posterior", "superior"), axes, strict=True)
         },
-        "disease": ["OVCF"] if vertebra.collapse is not None else [],
+        "disease": [disease.value for disease in vertebra.diseases],
+        "features": None if vertebra.features is None else asdict(vertebra.features),
+        "lesions": _lesions(vertebra, axes, center),
+        "transitional": vertebra.sacralised,
         "density_mg_cm3": round(vertebra.matter.density, 1),
         "visible": 1.0 if grid is None else round(visible_share(vertebra, grid), 3),
     }
+
+
+def _lesions(vertebra: Vertebra, axes: Array, center: Array) -> list[dict[str, Any]]:
+    frame = np.eye(4)
+    frame[:3, :3], frame[:3, 3] = axes.T, center
+    pits = [Lesion(pit.kind, (pit.solid,), "body", pit.filling) for pit in vertebra.findings.recesses]
+    told = []
+    for lesion in (*vertebra.findings.lesions, *pits):
+        middle, size = extent(lesion, frame)
+        told.append(
+            {
+                "kind": lesion.kind.word,
+                "number": int(lesion.kind),
+                "center_mm": _list(middle),
+                "size_mm": _list(size, 2),
+                "where": lesion.where,
+            }
+        )
+    return told
 
 
 def _loss_before(measured: Heights) -> float:
@@ -170,9 +222,28 @@ def truth_schema() -> dict[str, Any]:
         for end in ("superior", "inferior")
         for side in ("anterior", "posterior", "left", "right")
     ]
+    names = {"enum": [level.value for level in Level]}
+    lesion = record(
+        {
+            "kind": {"enum": [kind.word for kind in LesionKind]},
+            "number": {"type": "integer", "minimum": 1, "maximum": max(LesionKind)},
+            "center_mm": point,
+            "size_mm": point,
+            "where": {"enum": ["around", "body", "vertebra", "over"]},
+        }
+    )
+    disc = record(
+        {
+            "above": names,
+            "below": names,
+            "height_mm": {"type": "number"},
+            "slip_mm": {"type": "number"},
+            "vacuum": {"type": "boolean"},
+        }
+    )
     vertebra = record(
         {
-            "level": {"enum": [level.value for level in Level]},
+            "level": names,
             "verse_label": {"type": "integer", "minimum": 1, "maximum": 28},
             "center_mm": point,
             "six_points": maybe(record(dict.fromkeys(SIX_POINT_NAMES, point))),
@@ -186,7 +257,10 @@ def truth_schema() -> dict[str, Any]:
             "fractured": {"type": "boolean"},
             "loss_before": maybe(fraction),
             "axes": record(dict.fromkeys(("left", "posterior", "superior"), point)),
-            "disease": {"type": "array", "items": {"type": "string"}},
+            "disease": {"type": "array", "items": {"enum": [disease.value for disease in Disease]}},
+            "features": maybe(record({name: {"type": "boolean"} for name in FEATURE_NAMES})),
+            "lesions": {"type": "array", "items": lesion},
+            "transitional": {"type": "boolean"},
             "density_mg_cm3": {"type": "number", "minimum": 0},
             "visible": {"type": "number", "minimum": 0, "maximum": 1},
         }
@@ -200,6 +274,7 @@ def truth_schema() -> dict[str, Any]:
                 "seed": {"type": "integer"},
                 "age": {"type": "number"},
                 "vertebrae": {"type": "array", "items": vertebra},
+                "discs": {"type": "array", "items": disc},
             }
         ),
     }
