@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dicom_ai_node.anatomy import Level, verse_label
 from dicom_ai_node.phantom.arch import arch_distance
-from dicom_ai_node.phantom.body import body_field
+from dicom_ai_node.phantom.body import BodyField, body_field
 from dicom_ai_node.phantom.disc import DiscShape
 from dicom_ai_node.phantom.grid import Block, Grid
 from dicom_ai_node.phantom.painting_solids import Canvas, paint_solid
@@ -30,31 +30,59 @@ Array = npt.NDArray[np.float64]
 
 
 class Palette(Protocol):
-    """What a modality sees in a tissue."""
+    """What a modality sees in a tissue: a number, or a tensor of shape (channels, 1, 1, 1)."""
 
-    def tissue(self, matter: Matter) -> float:
+    def tissue(self, matter: Matter) -> Tensor | float:
         """Value of soft matter."""
 
     def bone(self, density: Tensor | float, marrow: Marrow) -> Tensor | float:
-        """Value of bone: its mineral density in mg/cm3, and what fills its spaces."""
+        """Value of bone: its mineral density in mg/cm3, and what fills its spaces (channels first)."""
 
     def grain(self, matter: Matter) -> float:
         """Amplitude of the texture of matter, in the palette's unit."""
 
 
+class Detail(Protocol):
+    """Finer anatomy about the column that one modality sees; without it discs and canal are of one matter."""
+
+    def around(self, canvas: Canvas, spine: Spine) -> None:
+        """Paint what lies between the torso and the column."""
+
+    def disc(self, disc: DiscShape, points: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """Value of a disc at points (left, posterior, superior) of its frame in mm."""
+
+    def canal(self, canvas: Canvas, spine: Spine) -> None:
+        """Paint the canal and what is in it."""
+
+    def marrow(
+        self,
+        canvas: Canvas,
+        vertebra: Vertebra,
+        place: tuple[Block, tuple[Tensor, Tensor, Tensor]],
+        field: BodyField,
+        marrow: Marrow,
+    ) -> Marrow:
+        """What fills a body on a block and its points in the body's frame, given what disease made of it.
+
+        What clings to the body's surface is painted first.
+        """
+
+
 class Painting(NamedTuple):
-    """Tensors of one grid: `value` float32 (air is `Palette.tissue(AIR)`), labels uint8 (VerSe numbers)."""
+    """Tensors of one grid: `value` float32 (air is `Palette.tissue(AIR)`), labels uint8 (VerSe numbers).
+
+    `value` has the grid's shape, after the channels of a palette that has several.
+    """
 
     value: Tensor
     bodies: Tensor
     whole: Tensor
 
 
-def paint(spine: Spine, grid: Grid, palette: Palette) -> Painting:
+def paint(spine: Spine, grid: Grid, palette: Palette, detail: Detail | None = None) -> Painting:
     """The whole person on a grid; only what the grid touches is evaluated."""
-    value = torch.full(
-        grid.shape, palette.tissue(Matter(Tissue.AIR)), dtype=torch.float32, device=grid.device
-    )
+    air = torch.as_tensor(palette.tissue(Matter(Tissue.AIR)), dtype=torch.float32, device=grid.device)
+    value = air.expand((*air.shape[:-3], *grid.shape)).clone()
     canvas = Canvas(grid, value, palette)
     canvas = paint_torso(spine.trunk, canvas)
     for solid in spine.trunk.behind:
@@ -63,10 +91,15 @@ def paint(spine: Spine, grid: Grid, palette: Palette) -> Painting:
         paint_solid(canvas, solid)
     bodies = torch.zeros(grid.shape, dtype=torch.uint8, device=grid.device)
     whole = torch.zeros(grid.shape, dtype=torch.uint8, device=grid.device)
+    if detail is not None:
+        detail.around(canvas, spine)
     for disc in spine.discs:
-        _paint_disc(canvas, disc)
-    for upper, lower in zip(spine.vertebrae, spine.vertebrae[1:], strict=False):
-        _paint_canal(canvas, upper, lower)
+        _paint_disc(canvas, disc, detail)
+    if detail is not None:
+        detail.canal(canvas, spine)
+    else:
+        for upper, lower in zip(spine.vertebrae, spine.vertebrae[1:], strict=False):
+            _paint_canal(canvas, upper, lower)
     # From the tail up: the sacrum's lateral mass lies under its bodies.
     for vertebra in reversed(spine.vertebrae):
         _paint_arch(canvas, vertebra, whole)
@@ -74,7 +107,7 @@ def paint(spine: Spine, grid: Grid, palette: Palette) -> Painting:
             for segment in reversed(spine.sacrum):
                 _paint_fused(canvas, segment, whole)
     for vertebra in reversed(spine.vertebrae):
-        _paint_body(canvas, vertebra, bodies, whole)
+        _paint_body(canvas, vertebra, bodies, whole, detail)
     return Painting(value, bodies, whole)
 
 
@@ -86,7 +119,7 @@ def _paint_canal(canvas: Canvas, upper: Vertebra, lower: Vertebra) -> None:
     canvas.canal(ends[0], ends[1], with_cord=upper.level.region != "L")
 
 
-def _paint_disc(canvas: Canvas, disc: DiscShape) -> None:
+def _paint_disc(canvas: Canvas, disc: DiscShape, detail: Detail | None) -> None:
     if canvas.grid.misses(disc.frame[:3, 3], 1.5 * disc.half_width + 10.0):
         return
     low = np.array([-disc.half_width, disc.front, -disc.half_height]) - 1.0
@@ -101,7 +134,8 @@ def _paint_disc(canvas: Canvas, disc: DiscShape) -> None:
     norm = 0.75 * (p + q) + 0.25 * torch.sqrt(p * p + q * q)
     side = torch.sqrt(u * u + dv * dv + 1e-9) * (1.0 - torch.rsqrt(norm + 1e-6))
     outside = torch.maximum(torch.maximum(side, v - disc.back), w.abs() - disc.half_height)
-    canvas.cover(block, outside, canvas.palette.tissue(disc.matter))
+    value = canvas.palette.tissue(disc.matter) if detail is None else detail.disc(disc, (u, v, w))
+    canvas.cover(block, outside, value)
 
 
 def _paint_fused(canvas: Canvas, segment: FusedBody, whole: Tensor) -> None:
@@ -124,7 +158,9 @@ def _paint_arch(canvas: Canvas, vertebra: Vertebra, whole: Tensor) -> None:
     _mark(whole, block, outside < 0, verse_label(vertebra.level))
 
 
-def _paint_body(canvas: Canvas, vertebra: Vertebra, bodies: Tensor, whole: Tensor) -> None:
+def _paint_body(
+    canvas: Canvas, vertebra: Vertebra, bodies: Tensor, whole: Tensor, detail: Detail | None
+) -> None:
     label = verse_label(vertebra.level)
     for spur in vertebra.osteophytes:
         _paint_spur(canvas, spur, bodies, whole, label)
@@ -135,6 +171,9 @@ def _paint_body(canvas: Canvas, vertebra: Vertebra, bodies: Tensor, whole: Tenso
     field = body_field(vertebra.body, u, v, w)
     outside = field.outside
     matter = vertebra.matter
+    marrow = matter.marrow
+    if detail is not None:
+        marrow = detail.marrow(canvas, vertebra, (block, (u, v, w)), field, marrow)
     core: Tensor | float = matter.density
     if vertebra.compaction:
         # Broken trabeculae are pressed into a denser band below the upper endplate.
@@ -147,7 +186,7 @@ def _paint_body(canvas: Canvas, vertebra: Vertebra, bodies: Tensor, whole: Tenso
     )
     core = core * (1.0 - 0.7 * torch.exp(-vein))
     noise = grain(vertebra.seed, (u, v, w), canvas.grid.device) if canvas.grid.voxel_mm < 2.5 else None
-    canvas.bone(block, outside, shell, matter, density=core, noise=noise)
+    canvas.bone(block, outside, shell, matter, density=core, marrow=marrow, noise=noise)
     _mark(bodies, block, outside < 0, label)
     _mark(whole, block, outside < 0, label)
 
