@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from dicom_ai_node.phantom.ct_signal import smoothed
 from dicom_ai_node.phantom.grid import Grid
 from dicom_ai_node.phantom.mr_coil import Coil, fat_returning, saturation, sensitivity, uneven_field
 from dicom_ai_node.phantom.mr_detail import MrDetail
@@ -258,7 +259,9 @@ def _received(
         _, y, _ = grid.coordinates(np.eye(4))
         ahead = torch.sigmoid((float(center[1]) - 40.0 - y) / 6.0)
         coarse = grain(spine.trunk.seed + 1, points, grid.device, cell_mm=4.5).clamp(-2.4, 2.0)
-        factor = factor * fine * (1.0 + 0.28 * ahead * coarse)
+        for axis, pixel in zip((1, 2), acquisition.spacing_mm[1:], strict=True):
+            coarse = smoothed(coarse, axis, 2.4 / pixel)
+        factor = factor * fine * (1.0 + 0.4 * ahead * coarse)
     fat = value[1] * factor
     if acquisition.palette.sequence.fat == "saturated" and acquisition.fat_return:
         fat = fat * fat_returning(grid, center, acquisition.fat_return, phase)

@@ -34,6 +34,8 @@ RIM_MM: Final = 0.55
 
 ROOTS: Final = 12
 
+_LOW_THORACIC: Final = (Level.T10, Level.T11, Level.T12, Level.T13)
+
 _PER_LEVEL: Final = 3
 """Points of the dural sac's path per vertebra."""
 
@@ -80,7 +82,7 @@ class MrDetail:
             if isinstance(solid, Tube) and solid.matter.tissue in (Tissue.ARTERY, Tissue.VEIN):
                 paint_solid(canvas, solid)
         self._foramina(canvas, spine, fat)
-        self._streaks(canvas, spine)
+        self._multifidus(canvas, spine)
         self._between_spines(canvas, spine)
 
     def disc(self, disc: DiscShape, points: Points) -> Tensor:
@@ -195,30 +197,32 @@ class MrDetail:
                 own[:3, 3] = _at(vertebra, side * 17.0 * size, back + 4.0 * size, low + 5.0 * size)
                 self._put(canvas, Ellipsoid(own, (8.0 * size, 2.3 * size, 3.0 * size), Matter()), root)
 
-    def _streaks(self, canvas: Canvas, spine: Spine) -> None:
-        """Streaks and sheets of fat between the bundles of the muscles behind the spine, more in the old."""
-        if canvas.grid.voxel_mm > 2.0:
+    def _multifidus(self, canvas: Canvas, spine: Spine) -> None:
+        """The deep muscles beside the spinous processes, marbled with fat: more in the old, and low down."""
+        if canvas.grid.voxel_mm > 2.5:
             return
-        generator = stream(spine.seed, "mr-streaks")
-        fat = self._palette.named("fat")
-        count = int(np.clip(around(generator, 8.0 + 0.7 * spine.age, 15.0), 8, 90))
-        for _ in range(count):
-            vertebra = spine.vertebrae[
-                int(generator.integers(len(spine.vertebrae) // 2, len(spine.vertebrae)))
-            ]
-            # Most lie deep and near the middle, in the multifidus, and low.
-            u = float(generator.choice([-1.0, 1.0])) * (4.0 + 26.0 * float(generator.random()) ** 1.6)
-            v = vertebra.body.back_upper + between(generator, 26.0, 58.0)
-            length = between(generator, 8.0, 28.0)
-            low = _at(vertebra, u, v, -length)
-            high = _at(vertebra, 0.85 * u, v + around(generator, 4.0, 4.0), length)
-            middle = 0.5 * (low + high) + vertebra.frame[:3, 1] * around(generator, 0.0, 2.0)
-            thick = between(generator, 0.35, 1.3)
-            upright = tuple(float(x) for x in vertebra.frame[:3, 0])
-            self._tube(
-                canvas, [low, middle, high], [0.4 * thick, thick, 0.3 * thick], fat,
-                flat=between(generator, 1.0, 3.0), upright=(upright[0], upright[1], upright[2]),
-            )  # fmt: skip
+        generator = stream(spine.seed, "mr-muscle")
+        own = around(generator, 0.0, 0.06)
+        fat, muscle = self._palette.named("fat"), self._palette.named("muscle")
+        marbled = [v for v in spine.vertebrae if v.level.region in ("L", "S") or v.level in _LOW_THORACIC]
+        for k, vertebra in enumerate(marbled):
+            share = 0.02 + 0.0017 * spine.age + 0.03 * max(0, k - 3) + own + around(generator, 0.0, 0.03)
+            radii = np.array([26.0, 15.0, 23.0])
+            frame = vertebra.frame.copy()
+            frame[:3, 3] = _at(vertebra, 0.0, vertebra.body.back_upper + 36.0, 0.0)
+            block = canvas.grid.block(frame, -radii, radii)
+            if block is None:
+                continue
+            u, v, w = canvas.grid.coordinates(frame, block)
+            norm = torch.sqrt((u / radii[0]) ** 4 + (v / radii[1]) ** 4 + (w / radii[2]) ** 4)
+            # Bundles run along the spine; sheets of fat between them.
+            along = (u, v, 0.22 * w + 0.12 * v)
+            marbling = grain(spine.trunk.seed, along, canvas.grid.device, cell_mm=1.1)
+            fatty = (share + 0.16 * marbling + 0.25 * (marbling - 1.4 + 2.0 * share).clamp(0.0, 1.0)).clamp(
+                0.0, 0.9
+            )
+            distance = canvas.cut((torch.sqrt(norm) - 1.0) * 12.0, block, "skin")
+            canvas.cover(block, distance, muscle + fatty * (fat - muscle))
 
     def _between_spines(self, canvas: Canvas, spine: Spine) -> None:
         ligament, fat = self._palette.named("ligament"), self._palette.named("epidural-fat")
@@ -257,7 +261,7 @@ class MrDetail:
             self._put(canvas, Ellipsoid(own, (8.0, 4.0, 9.0), Matter()), dark)
             own = own.copy()
             own[:3, 3] = _at(upper, 0.0, upper.body.back_lower + 16.0, low + 1.0)
-            self._put(canvas, Ellipsoid(own, (5.0 * size, 4.5 * size, 11.0 * size), Matter()), fat)
+            self._put(canvas, Ellipsoid(own, (5.0 * size, 3.6 * size, 10.0 * size), Matter()), fat)
 
     def _voids(
         self,

@@ -86,19 +86,23 @@ TISSUES: Final[Mapping[str, Protons]] = {
     "tumour": Protons((1050, 1300), (88, 80), 0.88, 0.0, 0.15, 0.15),
     "haematoma": Protons((480, 560), (95, 80), 0.90, 0.0, 0.1, 0.25),
     # Finer than the words of `Tissue`: what only MR tells apart.
-    "nucleus": Protons((1200, 1450), (135, 120), 0.92, 0.0, 0.1, 0.12),
-    "annulus": Protons((800, 1000), (46, 42), 0.66, 0.0, 0.25, 0.10),
+    "nucleus": Protons((1150, 1400), (122, 108), 0.88, 0.0, 0.1, 0.12),
+    "annulus": Protons((750, 920), (52, 47), 0.74, 0.0, 0.25, 0.10),
     "ligament": Protons((700, 900), (9, 8), 0.50, 0.02, 0.3, 0.10),
     "root": Protons((850, 1100), (78, 74), 0.80, 0.02, 0.2),
     "epidural-fat": Protons((750, 950), (45, 40), 0.95, 0.85, 0.1),
     "slow-vein": Protons((1440, 1930), (190, 110), 0.92, 0.05, 0.0, 0.05, 0.15),
-    "red-marrow": Protons((760, 950), (46, 42), 0.86, 0.0, 0.15, 0.08),
+    "red-marrow": Protons((760, 950), (52, 48), 0.93, 0.0, 0.06, 0.08),
     "oedema": Protons((1450, 1700), (110, 100), 0.94, 0.0, 0.05, 0.08),
 }
 """By the value of `Tissue`, and by words of their own."""
 
 FAT_T1: Final = (250.0, 330.0)
 """ms of the methylene protons at 1.5 and 3 T: an inversion time of some 160 or 220 ms silences them."""
+
+FAT_T1_OTHER: Final = (600.0, 750.0)
+FAT_OTHER: Final = 0.14
+"""T1 in ms and share of fat's other protons: no single inversion time silences all of them."""
 
 FAT_T2: Final = (62.0, 66.0)
 FAT_T2_IN_TRAIN: Final = (145.0, 130.0)
@@ -203,7 +207,9 @@ class MrPalette:
         place = 1 if self.field_t > 2.0 else 0
         t1, t2, scale = self._person("fat-protons")
         t2 *= (FAT_T2_IN_TRAIN if train else FAT_T2)[place]
-        signal = self.gain * scale * self.sequence.signal(FAT_T1[place] * t1, t2, 0.5 * t2)
+        signal = self.sequence.signal(FAT_T1[place] * t1, t2, 0.5 * t2)
+        other = self.sequence.signal(FAT_T1_OTHER[place] * t1, t2, 0.5 * t2)
+        signal = self.gain * scale * ((1.0 - FAT_OTHER) * signal + FAT_OTHER * other)
         kept = {
             "with": 1.0, "fat-image": 1.0, "in-phase": 1.0, "opposed-phase": -1.0,
             # The olefinic protons resonate beside water: no method takes them from the water image.

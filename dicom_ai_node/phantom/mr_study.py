@@ -148,7 +148,7 @@ def _scan(
         texture=between(generator, 0.6, 1.4),
     )
     coil = Coil(
-        radius_mm=between(generator, 60.0, 130.0),
+        radius_mm=between(generator, 75.0, 135.0),
         pitch_mm=between(generator, 80.0, 120.0),
         loops=int(generator.integers(3, 6)),
         gap_mm=between(generator, 10.0, 35.0),
