@@ -27,6 +27,9 @@ def enhanced_attributes(
     kind = ["ORIGINAL", "PRIMARY", "T1" if about.contrast == "T1" else "T2", "NONE"]
     one.ImageType = kind
     one.NumberOfFrames = len(pixels)
+    if "Laterality" in one:
+        # Each frame says it, in Frame Anatomy.
+        del one.Laterality
     _enhanced_image(one, about)
     _pulse_sequence(one, about)
     _dimensions(one, organization)

@@ -164,7 +164,7 @@ def _scan(
         center=center,
         turn=turn,
         edge=edge,
-        slices=int(np.clip(round(between(generator, 50.0, 85.0) / (thickness + gap)), 11, 20)),
+        slices=int(np.clip(round(between(generator, 58.0, 88.0) / (thickness + gap)), 11, 20)),
         thickness=thickness,
         gap=gap,
         leftwards=bool(generator.random() < 0.6),

@@ -38,8 +38,8 @@ def small(spine: Spine, sequence: MrSequence = T2, **changes: object) -> MrAcqui
     shape = (3, 112, 112)
     center = spine[Level.L2].frame[:3, 3] + spine[Level.L2].frame[:3, 1] * 10.0
     acquisition = MrAcquisition(
-        "test", "sagittal", shape, stack_affine(center, SAGITTAL, shape, (4.0, 1.25)), 4.0, MrPalette(sequence),
-        QUIET, white=2000, texture=0.0, seed=5,
+        "test", "sagittal", shape, stack_affine(center, SAGITTAL, shape, (4.0, 1.25)), 4.0,
+        MrPalette(sequence), QUIET, white=2000, texture=0.0, seed=5,
     )  # fmt: skip
     return replace(acquisition, **changes)  # type: ignore[arg-type]
 
@@ -110,16 +110,13 @@ def test_sick_marrow_is_dark_on_t1_and_bright_on_stir(
     sick = with_marrow(spine, Level.L2, marrow)
     for sequence, holds in ((T1, lambda ratio: ratio < dark), (STIR, lambda ratio: ratio > bright)):
         acquisition = small(spine, sequence, shape=(1, 112, 112))
-        body = render_mr(spine, acquisition).labels == verse_label(Level.L2)
-        values = [painted(person, acquisition)[body].mean() for person in (spine, sick)]
-        assert holds(values[1] / values[0]), sequence.kind
-
-
-def painted(spine: Spine, acquisition: MrAcquisition) -> npt.NDArray[np.float64]:
-    """Pixels in units that do not depend on what else is in the image."""
-    wide = render_mr(spine, acquisition)
-    bright = np.percentile(wide.pixels, 99.6)
-    return wide.pixels / bright
+        values = []
+        for person in (spine, sick):
+            phantom = render_mr(person, acquisition)
+            # Relative to a neighbour, which is the same in both.
+            body, other = (phantom.labels == verse_label(level) for level in (Level.L2, Level.L3))
+            values.append(float(flat(phantom)[body].mean() / flat(phantom)[other].mean()))
+        assert holds(values[1] / values[0]), (sequence.kind, values)
 
 
 def test_labels_are_those_of_any_modality(spine: Spine) -> None:
@@ -188,10 +185,11 @@ def test_studies_hold_t1_t2_stir_and_a_localizer_of_one_spine(training: bool) ->
                 continue
             step, row, column = one.spacing_mm
             assert 11 <= one.shape[0] <= 20
-            assert 0.5 <= row == pytest.approx(column) <= 1.3
+            assert row == pytest.approx(column)
+            assert 0.5 <= row <= 1.3
             assert 3.0 <= one.slice_thickness_mm <= step + 1e-9
             grid = Grid(one.shape, one.affine, torch.device("cpu"))
-            assert sum(visible_share(v, grid) > 0.95 for v in spine.vertebrae) >= 4, (seed, one.series)
+            assert sum(visible_share(v, grid) > 0.7 for v in spine.vertebrae) >= 4, (seed, one.series)
     assert grids_differ >= 4
 
 
