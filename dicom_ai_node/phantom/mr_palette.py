@@ -86,13 +86,13 @@ TISSUES: Final[Mapping[str, Protons]] = {
     "tumour": Protons((1050, 1300), (88, 80), 0.88, 0.0, 0.15, 0.15),
     "haematoma": Protons((480, 560), (95, 80), 0.90, 0.0, 0.1, 0.25),
     # Finer than the words of `Tissue`: what only MR tells apart.
-    "nucleus": Protons((1150, 1400), (122, 108), 0.88, 0.0, 0.1, 0.12),
+    "nucleus": Protons((1150, 1400), (122, 108), 0.80, 0.0, 0.1, 0.12),
     "annulus": Protons((750, 920), (52, 47), 0.74, 0.0, 0.25, 0.10),
     "ligament": Protons((700, 900), (9, 8), 0.50, 0.02, 0.3, 0.10),
     "root": Protons((850, 1100), (78, 74), 0.80, 0.02, 0.2),
     "epidural-fat": Protons((750, 950), (45, 40), 0.95, 0.85, 0.1),
     "slow-vein": Protons((1440, 1930), (190, 110), 0.92, 0.05, 0.0, 0.05, 0.15),
-    "red-marrow": Protons((760, 950), (52, 48), 0.93, 0.0, 0.06, 0.08),
+    "red-marrow": Protons((760, 950), (56, 52), 0.95, 0.0, 0.06, 0.08),
     "oedema": Protons((1450, 1700), (110, 100), 0.94, 0.0, 0.05, 0.08),
 }
 """By the value of `Tissue`, and by words of their own."""
