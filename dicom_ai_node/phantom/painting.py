@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dicom_ai_node.anatomy import Level, verse_label
 from dicom_ai_node.phantom.arch import arch_distance
-from dicom_ai_node.phantom.body import body_field
+from dicom_ai_node.phantom.body import BodyField, body_field
 from dicom_ai_node.phantom.disc import DiscShape
 from dicom_ai_node.phantom.grid import Block, Grid
 from dicom_ai_node.phantom.lesion import LesionKind
@@ -50,20 +50,49 @@ DISC_LABEL: Final = 200
 
 
 class Palette(Protocol):
-    """What a modality sees in a tissue."""
+    """What a modality sees in a tissue: a number, or a tensor of shape (channels, 1, 1, 1)."""
 
-    def tissue(self, matter: Matter) -> float:
+    def tissue(self, matter: Matter) -> Tensor | float:
         """Value of soft matter."""
 
     def bone(self, density: Tensor | float, marrow: Marrow) -> Tensor | float:
-        """Value of bone: its mineral density in mg/cm3, and what fills its spaces."""
+        """Value of bone: its mineral density in mg/cm3, and what fills its spaces (channels first)."""
 
     def grain(self, matter: Matter) -> float:
         """Amplitude of the texture of matter, in the palette's unit."""
 
 
+class Detail(Protocol):
+    """Finer anatomy about the column that one modality sees; without it discs and canal are of one matter."""
+
+    def around(self, canvas: Canvas, spine: Spine) -> None:
+        """Paint what lies between the torso and the column."""
+
+    def disc(self, disc: DiscShape, points: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """Value of a disc at points (left, posterior, superior) of its frame in mm."""
+
+    def canal(self, canvas: Canvas, spine: Spine) -> None:
+        """Paint the canal and what is in it."""
+
+    def marrow(
+        self,
+        canvas: Canvas,
+        vertebra: Vertebra,
+        place: tuple[Block, tuple[Tensor, Tensor, Tensor]],
+        field: BodyField,
+        marrow: Marrow,
+    ) -> Marrow:
+        """What fills a body on a block and its points in the body's frame, given what disease made of it.
+
+        What clings to the body's surface is painted first.
+        """
+
+
 class Painting(NamedTuple):
-    """Tensors of one grid: `value` float32 (air is `Palette.tissue(AIR)`), label maps uint8 (see above)."""
+    """Tensors of one grid: `value` float32 (air is `Palette.tissue(AIR)`), label maps uint8 (see above).
+
+    `value` has the grid's shape, after the channels of a palette that has several.
+    """
 
     value: Tensor
     bodies: Tensor
@@ -82,25 +111,28 @@ class Labels(NamedTuple):
     later: list[tuple[Block, Tensor, int]]
 
 
-def paint(spine: Spine, grid: Grid, palette: Palette) -> Painting:
+def paint(spine: Spine, grid: Grid, palette: Palette, detail: Detail | None = None) -> Painting:
     """The whole person on a grid; only what the grid touches is evaluated."""
-    value = torch.full(
-        grid.shape, palette.tissue(Matter(Tissue.AIR)), dtype=torch.float32, device=grid.device
-    )
+    air = torch.as_tensor(palette.tissue(Matter(Tissue.AIR)), dtype=torch.float32, device=grid.device)
+    value = air.expand((*air.shape[:-3], *grid.shape)).clone()
     canvas = Canvas(grid, value, palette)
     canvas = paint_torso(spine.trunk, canvas)
     for solid in spine.trunk.behind:
         paint_solid(canvas, solid)
     for solid in spine.trunk.bones:
         paint_solid(canvas, solid)
-    empty = value.new_zeros(grid.shape, dtype=torch.uint8)
+    empty = torch.zeros(grid.shape, dtype=torch.uint8, device=grid.device)
     labels = Labels(empty, empty.clone(), empty.clone(), empty.clone(), [])
+    if detail is not None:
+        detail.around(canvas, spine)
     # Blood lies beside discs and canal, a tumour grows into the canal.
     _paint_around(canvas, spine, LesionKind.HAEMATOMA, labels)
     for upper, disc in zip(spine.vertebrae, spine.discs, strict=False):
-        _paint_disc(canvas, disc, DISC_LABEL + verse_label(upper.level), labels)
+        _paint_disc(canvas, disc, DISC_LABEL + verse_label(upper.level), labels, detail)
     for upper, lower in zip(spine.vertebrae, spine.vertebrae[1:], strict=False):
         _paint_canal(canvas, upper, lower, labels)
+    if detail is not None:
+        detail.canal(canvas, spine)
     _paint_around(canvas, spine, LesionKind.SOFT_MASS, labels)
     # From the tail up: the sacrum's lateral mass lies under its bodies.
     for vertebra in reversed(spine.vertebrae):
@@ -109,7 +141,7 @@ def paint(spine: Spine, grid: Grid, palette: Palette) -> Painting:
             for segment in reversed(spine.sacrum):
                 _paint_fused(canvas, segment, labels.whole)
     for vertebra in reversed(spine.vertebrae):
-        _paint_body(canvas, vertebra, labels)
+        _paint_body(canvas, vertebra, labels, detail)
     # What lies under bone is bone.
     labels.structures.masked_fill_(labels.whole > 0, 0)
     for upper, disc in zip(spine.vertebrae, spine.discs, strict=False):
@@ -152,7 +184,7 @@ def _paint_gas(canvas: Canvas, gas: Ellipsoid, number: int, labels: Labels) -> N
     mark(labels.lesions, block, distance < 0, LesionKind.VACUUM)
 
 
-def _paint_disc(canvas: Canvas, disc: DiscShape, number: int, labels: Labels) -> None:
+def _paint_disc(canvas: Canvas, disc: DiscShape, number: int, labels: Labels, detail: Detail | None) -> None:
     if canvas.grid.misses(disc.frame[:3, 3], 1.5 * disc.half_width + 10.0):
         return
     low = np.array([-disc.half_width, disc.front, -disc.half_height]) - 1.0
@@ -167,7 +199,8 @@ def _paint_disc(canvas: Canvas, disc: DiscShape, number: int, labels: Labels) ->
     norm = 0.75 * (p + q) + 0.25 * torch.sqrt(p * p + q * q)
     side = torch.sqrt(u * u + dv * dv + 1e-9) * (1.0 - torch.rsqrt(norm + 1e-6))
     outside = torch.maximum(torch.maximum(side, v - disc.back), w.abs() - disc.half_height)
-    canvas.cover(block, outside, canvas.palette.tissue(disc.matter))
+    value = canvas.palette.tissue(disc.matter) if detail is None else detail.disc(disc, (u, v, w))
+    canvas.cover(block, outside, value)
     _mark(labels.structures, block, outside < 0, number)
 
 
@@ -193,7 +226,7 @@ def _paint_arch(canvas: Canvas, vertebra: Vertebra, labels: Labels) -> None:
     replace_bone(Patch(canvas, block, (u, v, w)), deposits, outside, labels.lesions)
 
 
-def _paint_body(canvas: Canvas, vertebra: Vertebra, labels: Labels) -> None:
+def _paint_body(canvas: Canvas, vertebra: Vertebra, labels: Labels, detail: Detail | None) -> None:
     label = verse_label(vertebra.level)
     for spur in vertebra.osteophytes:
         _paint_spur(canvas, spur, labels.bodies, labels.whole, label)
@@ -219,9 +252,11 @@ def _paint_body(canvas: Canvas, vertebra: Vertebra, labels: Labels) -> None:
         max=4.0
     )
     core = core * (1.0 - 0.7 * torch.exp(-vein))
-    marrow: Marrow | None = None
+    marrow = matter.marrow
     if findings.changes_bone:
         core, marrow = diseased_core(patch, vertebra, field, core)
+    if detail is not None:
+        marrow = detail.marrow(canvas, vertebra, (block, (u, v, w)), field, marrow)
     noise = grain(vertebra.seed, (u, v, w), canvas.grid.device) if canvas.grid.voxel_mm < 2.5 else None
     canvas.bone(block, outside, shell, matter, density=core, marrow=marrow, noise=noise)
     _mark(labels.bodies, block, outside < 0, label)

@@ -27,7 +27,7 @@ class Canvas:
 
     Attributes:
         grid: where.
-        value: float32, the grid's shape.
+        value: float32, the grid's shape, after the channels of a palette that has several.
         palette: numbers for tissues.
         skin, cavity: distances in mm to the skin and to the wall of the body cavity (negative inside), of the
             grid's shape; None before they are known.
@@ -55,7 +55,7 @@ class Canvas:
 
     def cover(self, block: Block, distance: Tensor, value: Tensor | float) -> None:
         """Cover the inside of a surface with a value."""
-        view = self.value[block]
+        view = self.value[(..., *block)]
         view.add_(self.coverage(distance) * (value - view))
 
     def bone(
@@ -84,7 +84,7 @@ class Canvas:
             core = core + noise * (matter.grain * (matter.density + 40.0))
         cortex = self.palette.bone(matter.cortical_density or 800.0, matter.marrow)
         whole, cored = self.coverage(outside), self.coverage(inside)
-        view = self.value[block]
+        view = self.value[(..., *block)]
         view.mul_(1.0 - whole).add_(whole * cortex).add_(
             cored * (self.palette.bone(core, marrow or matter.marrow) - cortex)
         )

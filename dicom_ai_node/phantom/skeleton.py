@@ -12,7 +12,7 @@ from dicom_ai_node.phantom.column import rotation
 from dicom_ai_node.phantom.ground import Ground
 from dicom_ai_node.phantom.randomness import around, between
 from dicom_ai_node.phantom.solids import Ellipsoid, Plate, Solid, Tube
-from dicom_ai_node.phantom.tissues import Matter, Tissue
+from dicom_ai_node.phantom.tissues import Marrow, Matter, Tissue
 
 Array = npt.NDArray[np.float64]
 
@@ -26,6 +26,8 @@ def bone(age: float, generator: np.random.Generator, core: float = 1.0, cortex: 
         cortex=cortex * around(generator, 1.0, 0.12),
         cortical_density=around(generator, 850.0, 60.0),
         grain=0.15,
+        # Marrow of limbs and pelvis turns to fat earlier than that of the spine.
+        marrow=Marrow(min(0.9, 0.5 + 0.004 * age)),
     )
 
 

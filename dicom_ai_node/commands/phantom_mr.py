@@ -1,0 +1,160 @@
+"""`dicom-ai-node phantom --kind mr`: one person's MR study as DICOM, with the truth about it.
+
+A case is a folder: ``dicom/<series>/`` for every series, ``labels/<series>.nii.gz`` on its grid (a localizer
+has one label map per plane), one ``truth.json`` for how the patient lay in the sagittal T2 series, and
+``series.json``, which says of every series what it is and how the patient had moved since (4x4, LPS mm).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import typer
+
+from dicom_ai_node.anatomy import Level
+from dicom_ai_node.report import Deformity
+
+if TYPE_CHECKING:
+    from dicom_ai_node.imaging.mr_habits import MrSettings, Site
+    from dicom_ai_node.phantom.mr import MrAcquisition, MrPhantom
+    from dicom_ai_node.phantom.spine import Spine
+
+Fractures = Mapping[Level, tuple[Deformity, int]]
+
+_ATTEMPTS: Final = 8
+_SEED_STEP: Final = 1_000_003
+
+
+def write_mr_case(folder: Path, seed: int, fractures: Fractures | None) -> str:
+    """One person's MR study: series, truth and label maps.
+
+    Returns:
+        One line about what was written.
+
+    Raises:
+        typer.BadParameter: this person cannot have such a fracture.
+    """
+    # Imported here: the command's help and refusals need no torch.
+    from dicom_ai_node.imaging.mr_habits import sample_site  # noqa: PLC0415
+    from dicom_ai_node.phantom.mr import render_mr  # noqa: PLC0415
+    from dicom_ai_node.phantom.spine import sample_spine  # noqa: PLC0415
+
+    try:
+        spine = sample_spine(seed, fractures=fractures)
+    except ValueError as error:
+        raise typer.BadParameter(f"seed {seed}: {error}", param_hint="--fracture") from error
+    site = sample_site(seed)
+    (folder / "labels").mkdir(parents=True, exist_ok=True)
+    about: list[dict[str, Any]] = []
+    truth: dict[str, Any] = {}
+    for number, stacks in enumerate(_by_series(_showing(spine, seed, fractures or {})), start=1):
+        rendered = [render_mr(spine, stack) for stack in stacks]
+        about.append(_write_series(folder, number, stacks, rendered, (site, seed, round(spine.age))))
+        if stacks[0].series == "t2":
+            truth = rendered[0].truth
+    (folder / "truth.json").write_text(json.dumps(truth, indent=2) + "\n")
+    (folder / "series.json").write_text(json.dumps({"series": about}, indent=2) + "\n")
+    seen = [item for item in truth["vertebrae"] if item["visible"] > 0.99]
+    broken = [f"{v['level']} {v['deformity']} {v['genant_grade']}" for v in seen if v["fractured"]]
+    series = ", ".join(one["kind"] for one in about)
+    where = f"{seen[0]['level']} to {seen[-1]['level']}" if seen else "no whole vertebra"
+    return f"{folder}: {series}; {where}, {', '.join(broken) or 'no fracture'}"
+
+
+def _by_series(study: Sequence[MrAcquisition]) -> list[list[MrAcquisition]]:
+    groups: dict[str, list[MrAcquisition]] = {}
+    for stack in study:
+        groups.setdefault(stack.series, []).append(stack)
+    return list(groups.values())
+
+
+def _write_series(
+    folder: Path,
+    number: int,
+    stacks: Sequence[MrAcquisition],
+    rendered: Sequence[MrPhantom],
+    whose: tuple[Site, int, int],
+) -> dict[str, Any]:
+    """Write one series and its label maps; what `series.json` says of it. `whose`: site, seed, age."""
+    from dataclasses import replace  # noqa: PLC0415
+
+    from dicom_ai_node.imaging.mr_habits import mr_header  # noqa: PLC0415
+    from dicom_ai_node.imaging.nifti import write_label_map  # noqa: PLC0415
+    from dicom_ai_node.imaging.write_mr import write_enhanced_mr, write_mr_series  # noqa: PLC0415
+
+    site, seed, age = whose
+    first = stacks[0]
+    highest = max(int(one.pixels.max()) for one in rendered)
+    header = mr_header(seed, site, _settings(first), number=number, highest=highest)
+    header = replace(header, patient_age=age)
+    name = f"{number:02d}-{first.series}"
+    target = folder / "dicom" / name
+    if site.enhanced and len(stacks) == 1:
+        files = [write_enhanced_mr(rendered[0].pixels, rendered[0].affine, target, seed=seed, header=header)]
+    else:
+        files = write_mr_series(
+            [(one.pixels, one.affine) for one in rendered], target, seed=seed, header=header
+        )
+    maps = []
+    for stack, one in zip(stacks, rendered, strict=True):
+        path = Path("labels") / f"{name}{f'-{stack.plane}' if len(stacks) > 1 else ''}.nii.gz"
+        write_label_map(folder / path, one.labels, one.affine)
+        maps.append(path.as_posix())
+    return {
+        "kind": first.series,
+        "description": header.series_description,
+        "folder": f"dicom/{name}",
+        "files": len(files),
+        "labels": maps,
+        "motion": [[round(float(v), 6) for v in row] for row in first.motion],
+    }
+
+
+def _settings(stack: MrAcquisition) -> MrSettings:
+    from dicom_ai_node.imaging.mr_habits import MrSettings  # noqa: PLC0415
+
+    sequence = stack.palette.sequence
+    return MrSettings(
+        kind=sequence.kind,
+        readout=sequence.readout,
+        repetition_ms=sequence.repetition_ms,
+        echo_ms=sequence.echo_ms,
+        inversion_ms=sequence.inversion_ms,
+        flip_deg=sequence.flip_deg,
+        echo_train=sequence.echo_train,
+        bandwidth_hz=sequence.bandwidth_hz,
+        field_t=stack.palette.field_t,
+        fat_saturated=sequence.fat == "saturated",
+        saturation_band=stack.saturation_ahead_mm is not None,
+        partial_fourier=stack.readout.partial < 1.0,
+        phase_by_rows=stack.readout.phase_axis == "rows",
+        matrix=stack.readout.matrix,
+        slice_thickness_mm=stack.slice_thickness_mm,
+    )
+
+
+def _showing(spine: Spine, seed: int, fractures: Fractures) -> tuple[MrAcquisition, ...]:
+    """The first plausible study that shows every fracture that was asked for, else the best of some."""
+    import torch  # noqa: PLC0415
+
+    from dicom_ai_node.phantom.grid import Grid  # noqa: PLC0415
+    from dicom_ai_node.phantom.mr_study import sample_mr_study  # noqa: PLC0415
+    from dicom_ai_node.phantom.truth import visible_share  # noqa: PLC0415
+
+    def least_seen(study: tuple[MrAcquisition, ...]) -> float:
+        shown = next(stack for stack in study if stack.series == "t2")
+        grid = Grid(shown.shape, shown.affine, torch.device("cpu"))
+        return min(
+            (visible_share(item, grid) for item in spine.vertebrae if item.level in fractures), default=1.0
+        )
+
+    best = sample_mr_study(seed, spine)
+    for k in range(1, _ATTEMPTS):
+        if least_seen(best) >= 1.0:
+            break
+        for region in ("lumbar", "thoracolumbar", "thoracic"):
+            best = max(best, sample_mr_study(seed + k * _SEED_STEP, spine, region=region), key=least_seen)
+    return best
