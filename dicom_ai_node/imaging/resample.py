@@ -356,6 +356,8 @@ def _average(part: torch.Tensor, pool: tuple[int, int, int], device: torch.devic
     slab = max(1, _POINTS_AT_ONCE // max(1, pool[0] * part.shape[1] * part.shape[2]))
     for first in range(0, shape[0], slab):
         planes = part[first * pool[0] : (first + slab) * pool[0]].to(device).to(torch.float32)
-        pooled = F.avg_pool3d(planes[None, None], pool, pool, ceil_mode=True, count_include_pad=False)
+        # torch refuses a window that is longer than the image, as the last slab may be short of one.
+        window = [min(step, length) for step, length in zip(pool, planes.shape, strict=True)]
+        pooled = F.avg_pool3d(planes[None, None], window, window, ceil_mode=True, count_include_pad=False)
         out[first : first + slab] = pooled[0, 0]
     return out

@@ -115,6 +115,19 @@ def test_an_average_equals_the_mean_of_its_blocks() -> None:
     np.testing.assert_allclose(affine[:3, 3], [1.5, 1.5, 1.5])
 
 
+@pytest.mark.parametrize("at_once", [1, 200, 1 << 21])
+def test_averages_of_a_slab_that_ends_early(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    voxels = random_voxels(5, (9, 8, 8))
+    fine, coarse = np.eye(4), np.diag([2.0, 2.0, 2.0, 1.0])
+    coarse[:3, 3] = 0.5
+    whole = resample_to_grid(voxels, fine, coarse, (4, 4, 4)).numpy()
+    monkeypatch.setattr("dicom_ai_node.imaging.resample._POINTS_AT_ONCE", at_once)
+    # Nine slices in windows of two: the last window has one.
+    np.testing.assert_allclose(resample_to_grid(voxels, fine, coarse, (4, 4, 4)).numpy(), whole, atol=1e-3)
+    beyond = resample_to_grid(voxels, fine, coarse, (5, 4, 4)).numpy()
+    np.testing.assert_allclose(beyond[:4], whole, atol=1e-3)
+
+
 def test_pieces_of_a_large_target_fit_together(monkeypatch: pytest.MonkeyPatch) -> None:
     voxels, affine = random_voxels(6, (40, 30, 35)), random_affine(6)
     whole, target = resample_isotropic(voxels, affine, 3.0)
