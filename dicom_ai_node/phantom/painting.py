@@ -61,6 +61,12 @@ def paint(spine: Spine, grid: Grid, palette: Palette) -> Painting:
         paint_solid(canvas, solid)
     for solid in spine.trunk.bones:
         paint_solid(canvas, solid)
+    return paint_column(spine, canvas)
+
+
+def paint_column(spine: Spine, canvas: Canvas) -> Painting:
+    """The discs, the canal and the vertebrae alone, over what the canvas holds already."""
+    grid, value = canvas.grid, canvas.value
     bodies = torch.zeros(grid.shape, dtype=torch.uint8, device=grid.device)
     whole = torch.zeros(grid.shape, dtype=torch.uint8, device=grid.device)
     for disc in spine.discs:
