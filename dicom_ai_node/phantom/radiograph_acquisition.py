@@ -147,7 +147,9 @@ def sample_radiograph_acquisition(
     # The central ray is aimed at the middle of the levels wanted, seldom quite.
     inside = [v.frame[:3, 3] for v in spine.vertebrae if bottom - 5.0 <= v.frame[2, 3] <= top + 5.0]
     front = np.ptp([point[1] for point in inside])
-    center = np.array([np.mean([p[0] for p in inside]), np.mean([p[1] for p in inside]), 0.5 * (top + bottom)])
+    center = np.array(
+        [np.mean([p[0] for p in inside]), np.mean([p[1] for p in inside]), 0.5 * (top + bottom)]
+    )
     center[1] += between(generator, -15.0, 10.0)
     center[2] += around(generator, 0.0, 10.0)
     wide = generator.random() < 0.5
@@ -194,7 +196,9 @@ def sample_radiograph_acquisition(
         marker=None if generator.random() < 0.4 else ("L" if toward == "left" else "R"),
         buckle=bool(generator.random() < 0.06),
         cable=bool(generator.random() < 0.08),
-        annotation=None if generator.random() < 0.8 else str(generator.choice(["LAT", "ERECT", "1/1", "L-SP"])),
+        annotation=None
+        if generator.random() < 0.8
+        else str(generator.choice(["LAT", "ERECT", "1/1", "L-SP"])),
         processing=sample_processing(stream(seed, "processing", view)),
         seed=int(generator.integers(2**31)),
     )

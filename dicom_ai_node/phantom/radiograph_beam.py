@@ -26,9 +26,7 @@ _HYDROGEN: Final = np.array([0.3695, 0.3570, 0.3458, 0.3355, 0.3260, 0.3091, 0.2
 _OXYGEN: Final = np.array([0.8651, 0.3779, 0.2585, 0.2132, 0.1907, 0.1678, 0.1551, 0.1361])
 _PHOSPHORUS: Final = np.array([5.385, 1.700, 0.8096, 0.4916, 0.3494, 0.2324, 0.1865, 0.1432])
 _CALCIUM: Final = np.array([13.06, 4.080, 1.830, 1.019, 0.6578, 0.3656, 0.2571, 0.1674])
-HYDROXYAPATITE_CM2_G: Final = (
-    0.0020 * _HYDROGEN + 0.4141 * _OXYGEN + 0.1850 * _PHOSPHORUS + 0.3989 * _CALCIUM
-)
+HYDROXYAPATITE_CM2_G: Final = 0.0020 * _HYDROGEN + 0.4141 * _OXYGEN + 0.1850 * _PHOSPHORUS + 0.3989 * _CALCIUM
 
 _BINS: Final = 7
 
@@ -79,9 +77,11 @@ def scattered(transmitted: Tensor, field: Tensor, water: Tensor, ratio: float, p
     sigma = 45.0 / (factor * pixel_mm)
     spread = smoothed(smoothed(coarse, 0, sigma), 1, sigma)
     reference = downsampled((transmitted * field), factor)
-    behind = float(reference[downsampled(water * field, factor) > 15.0].median()) if bool(
-        (water * field > 15.0).any()
-    ) else float(reference.mean())
+    behind = (
+        float(reference[downsampled(water * field, factor) > 15.0].median())
+        if bool((water * field > 15.0).any())
+        else float(reference.mean())
+    )
     level = float(spread.median()) + 1e-12
     return upsampled(spread * (ratio * behind / level), factor, shape)
 

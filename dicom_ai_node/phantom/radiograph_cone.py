@@ -179,14 +179,18 @@ class ConeGrid(Grid):
         _, rows, columns = self.shape
         y = (self.corner[0] + self.pitch * torch.arange(rows)) / self.cone.distance
         x = (self.corner[1] + self.pitch * torch.arange(columns)) / self.cone.distance
-        return self.step * torch.sqrt(1.0 + x[None, :] ** 2 + y[:, None] ** 2).to(torch.float32).to(self.device)
+        return self.step * torch.sqrt(1.0 + x[None, :] ** 2 + y[:, None] ** 2).to(torch.float32).to(
+            self.device
+        )
 
     def _dither(self, rows: slice, columns: slice) -> Tensor:
         if not self.dither:
             return torch.zeros((rows.stop - rows.start, columns.stop - columns.start), dtype=torch.float64)
         # Interleaved gradient noise (Jimenez 2014): neighbours differ, and few of them average to nothing.
         # Counted from the central ray, so that a ray is the same in whatever block it is asked for.
-        c = torch.arange(columns.start, columns.stop, dtype=torch.float64) + round(self.corner[1] / self.pitch)
+        c = torch.arange(columns.start, columns.stop, dtype=torch.float64) + round(
+            self.corner[1] / self.pitch
+        )
         r = torch.arange(rows.start, rows.stop, dtype=torch.float64) + round(self.corner[0] / self.pitch)
         mixed = 52.9829189 * ((0.06711056 * c[None, :] + 0.00583715 * r[:, None]) % 1.0)
         return self.step * (mixed % 1.0 - 0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -27,7 +28,9 @@ _STROKES: Final[dict[str, Sequence[Sequence[tuple[float, float]]]]] = {
 }  # fmt: skip
 
 
-def text_mask(shape: tuple[int, int], text: str, corner: tuple[float, float], height: float, *, turn: float = 0.0) -> Tensor:
+def text_mask(
+    shape: tuple[int, int], text: str, corner: tuple[float, float], height: float, *, turn: float = 0.0
+) -> Tensor:
     """Coverage 0..1 of a text's strokes, float32 of a shape (rows, columns).
 
     Args:
@@ -43,7 +46,7 @@ def text_mask(shape: tuple[int, int], text: str, corner: tuple[float, float], he
         for stroke in _STROKES.get(letter, []):
             points = np.array([[x * 0.7 + place * 0.85, y] for x, y in stroke]) * height
             turned = points @ np.array([[cosine, sine], [-sine, cosine]]) + np.array(corner)
-            for start, end in zip(turned, turned[1:], strict=False):
+            for start, end in pairwise(turned):
                 _line(mask, start, end, height / 18.0)
     return mask
 
@@ -66,7 +69,10 @@ def buckle_steel(shape: tuple[int, int], center: tuple[float, float], seed: int,
     mask = torch.zeros(shape)
     sides = [(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5), (-0.5, -0.5)]
     points = np.array([[column + x * width, row + y * height] for x, y in sides])
-    for start, end in [*zip(points, points[1:], strict=False), (points[0] * 0.5 + points[3] * 0.5, points[1] * 0.5 + points[2] * 0.5)]:
+    for start, end in [
+        *pairwise(points),
+        (points[0] * 0.5 + points[3] * 0.5, points[1] * 0.5 + points[2] * 0.5),
+    ]:
         _line(mask, start, end, 1.8 / pixel_mm)
     return mask * between(generator, 1.5, 4.0)
 
@@ -76,10 +82,14 @@ def cable_copper(shape: tuple[int, int], seed: int, pixel_mm: float) -> Tensor:
     generator = stream(seed, "cable")
     mask = torch.zeros(shape)
     rows = np.linspace(-0.05, between(generator, 0.5, 1.05), 40)
-    start, drift, swing = between(generator, 0.1, 0.9), between(generator, -0.4, 0.4), between(generator, 0.0, 0.12)
+    start, drift, swing = (
+        between(generator, 0.1, 0.9),
+        between(generator, -0.4, 0.4),
+        between(generator, 0.0, 0.12),
+    )
     columns = start + drift * rows + swing * np.sin(rows * between(generator, 4.0, 12.0))
     points = np.stack([columns * shape[1], rows * shape[0]], axis=1)
-    for first, last in zip(points, points[1:], strict=False):
+    for first, last in pairwise(points):
         _line(mask, first, last, between(generator, 0.5, 0.6) / pixel_mm)
     return mask * between(generator, 0.15, 0.5)
 

@@ -75,7 +75,7 @@ class WaterPalette:
         return max(-1000.0, mean + spread * matter.deviation + self.offsets.get(matter.tissue.value, 0.0))
 
     def bone(self, density: Tensor | float, marrow: Marrow) -> Tensor | float:
-        """Marrow and collagen, displaced in part by mineral: cortex holds 1.1 g mineral and 0.8 g of these."""
+        """Marrow and collagen, displaced in part by mineral: cortex holds 1.1 and 0.8 g/cm3."""
         fat = marrow.fat * (1.0 - marrow.oedema) * (1.0 - marrow.tumour)
         return 40.0 - 90.0 * fat - 0.2 * density + self.offsets.get(Tissue.BONE.value, 0.0)
 

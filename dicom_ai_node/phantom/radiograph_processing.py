@@ -143,8 +143,10 @@ def _enhanced(density: Tensor, field: Tensor, settings: Processing) -> Tensor:
         part = details[scale]
         # From the finest, which is mostly noise, over the middle ones to the base's own factor.
         weight = [0.75, 1.0, 1.0, 0.85, 0.6, 0.3][scale]
-        gain = 1.0 + (settings.detail - 1.0) * weight if scale < 4 else (
-            settings.base + (settings.detail - settings.base) * weight
+        gain = (
+            1.0 + (settings.detail - 1.0) * weight
+            if scale < 4
+            else (settings.base + (settings.detail - settings.base) * weight)
         )
         if settings.power != 1.0 and scale > 0:
             part = part.sign() * (part.abs() / 0.2 + 1e-6) ** settings.power * 0.2
@@ -170,5 +172,7 @@ def _odd_curve(shown: Tensor, seed: int) -> Tensor:
 def _mottled(shown: Tensor, settings: Processing) -> Tensor:
     generator = stream(settings.curve_seed or 0, "mottle", int(settings.mottle * 1e9))
     rows, columns = shown.shape
-    cells = torch.from_numpy(generator.standard_normal((rows // 40 + 2, columns // 40 + 2)).astype(np.float32))
+    cells = torch.from_numpy(
+        generator.standard_normal((rows // 40 + 2, columns // 40 + 2)).astype(np.float32)
+    )
     return (shown + settings.mottle * upsampled(cells.to(shown.device), 40, (rows, columns))).clamp(0.0, 1.0)

@@ -20,7 +20,7 @@ from dicom_ai_node.phantom.painting import paint, paint_column
 from dicom_ai_node.phantom.painting_solids import Canvas, paint_solid
 from dicom_ai_node.phantom.radiograph_cone import Cone, ConeGrid
 from dicom_ai_node.phantom.radiograph_palette import MINERAL_TISSUES, MineralPalette, WaterPalette
-from dicom_ai_node.phantom.radiograph_processing import downsampled, upsampled
+from dicom_ai_node.phantom.radiograph_processing import upsampled
 from dicom_ai_node.phantom.solids import Solid, Tube
 from dicom_ai_node.phantom.spine import Spine
 from dicom_ai_node.phantom.tissues import Tissue
@@ -33,7 +33,8 @@ _SKELETON_MM: Final = (0.9, 2.0)
 _SPINE_MM: Final = (0.42, 1.4)
 """(distance of the rays at the detector, of the samples in depth); rays are whole pixels apart."""
 
-_BAND_MM: Final = 60.0
+_BAND_MM: Final = {_NEAR_MM: 230.0, _SPINE_MM: 60.0}
+"""Height of a band at the detector: low ones hug the spine, high ones share the cost of the many organs."""
 
 
 class Thickness(NamedTuple):
@@ -51,11 +52,11 @@ def thickness(
     grid = _whole(cone, reach, _TORSO_MM, device)
     everything = paint(spine, grid, water).value
     soft = _fine(_water(everything, grid), grid, cone)
-    for band in _bands(spine, cone, _NEAR_MM, device, arches=True):
-        _refine(soft, everything, grid, band, spine, water)
+    for band in _bands(spine, cone, _NEAR_MM, device):
+        _refine(soft, everything, grid, band, spine=spine, palette=water)
     bones = _whole(cone, reach, _SKELETON_MM, device)
     hard = _fine(_skeleton(spine, bones, mineral), bones, cone)
-    for band in _bands(spine, cone, _SPINE_MM, device, arches=True):
+    for band in _bands(spine, cone, _SPINE_MM, device):
         canvas = Canvas(band.grid, torch.zeros(band.grid.shape, device=device), mineral)
         value = paint_column(replace(spine, discs=()), canvas).value
         _add(hard, value.sum(dim=0) * band.grid.lengths() * 1e-4, band)
@@ -90,20 +91,20 @@ def _binning(cone: Cone, pitch_mm: float) -> int:
     return max(1, round(pitch_mm / cone.pixel))
 
 
-def _whole(cone: Cone, depths: tuple[float, float], fineness: tuple[float, float], device: torch.device) -> ConeGrid:
+def _whole(
+    cone: Cone, depths: tuple[float, float], fineness: tuple[float, float], device: torch.device
+) -> ConeGrid:
     binning = _binning(cone, fineness[0])
     rows, columns = (-(-size // binning) for size in cone.matrix)
     return cone.rays((0, rows), (0, columns), depths, binning=binning, step=fineness[1], device=device)
 
 
-def _bands(
-    spine: Spine, cone: Cone, fineness: tuple[float, float], device: torch.device, *, arches: bool
-) -> Iterator[_Band]:
+def _bands(spine: Spine, cone: Cone, fineness: tuple[float, float], device: torch.device) -> Iterator[_Band]:
     """Grids that together hold the spine and little else, one below the other."""
     binning = _binning(cone, fineness[0])
-    boxes = np.array([_extent(cone, frame, *extent) for frame, extent in _boxes(spine, arches=arches)])
+    boxes = np.array([_extent(cone, frame, *extent) for frame, extent in _boxes(spine)])
     rows, columns = (-(-size // binning) for size in cone.matrix)
-    height = max(1, round(_BAND_MM / (cone.pixel * binning)))
+    height = max(1, round(_BAND_MM[fineness] / (cone.pixel * binning)))
     for first in range(0, rows, height):
         last = min(rows, first + height)
         touched = boxes[(boxes[:, 0, 1] < last * binning) & (boxes[:, 1, 1] > first * binning)]
@@ -125,11 +126,10 @@ def _bands(
         yield _Band(grid, (first, last), (left, right), binning)
 
 
-def _boxes(spine: Spine, *, arches: bool) -> Iterator[tuple[Array, tuple[Array, Array]]]:
+def _boxes(spine: Spine) -> Iterator[tuple[Array, tuple[Array, Array]]]:
     for vertebra in spine.vertebrae:
         yield vertebra.frame, vertebra.body.extent
-        if arches:
-            yield vertebra.frame, vertebra.arch.extent
+        yield vertebra.frame, vertebra.arch.extent
     for segment in spine.sacrum:
         yield segment.frame, segment.body.extent
 
@@ -150,7 +150,7 @@ def _fine(image: Tensor, grid: ConeGrid, cone: Cone) -> Tensor:
 
 
 def _refine(
-    soft: Tensor, everything: Tensor, grid: ConeGrid, band: _Band, spine: Spine, palette: WaterPalette
+    soft: Tensor, coarse_value: Tensor, grid: ConeGrid, band: _Band, *, spine: Spine, palette: WaterPalette
 ) -> None:
     """Add to the coarse water what a finer grid about the spine sees more of it, fading to its borders."""
     # The same depths in both: whole samples of the coarse grid.
@@ -166,7 +166,7 @@ def _refine(
     )
     seen = _water(paint(spine, fine, palette).value, fine)
     part = grid.slab(first, last - first)
-    coarse = _water(everything[first:last], part)
+    coarse = _water(coarse_value[first:last], part)
     # Both end at the same depth only if the steps say so: scale the finer one's path to the coarse one's.
     seen = seen * ((last - first) * grid.step / (fine.shape[0] * fine.step))
     factor = round(grid.pitch / grid.cone.pixel)
@@ -196,7 +196,9 @@ def painted(solids: Iterable[Solid], grid: ConeGrid, palette: MineralPalette) ->
     return canvas.value
 
 
-def shadow(solids: Sequence[Solid], cone: Cone, reach: tuple[float, float], device: torch.device) -> tuple[Tensor, int]:
+def shadow(
+    solids: Sequence[Solid], cone: Cone, reach: tuple[float, float], device: torch.device
+) -> tuple[Tensor, int]:
     """Where bones lie over the image: bool, of pixels binned by the number that comes with it."""
     binning = _binning(cone, 4.0)
     grid = _whole(cone, reach, (4.0, 4.0), device)
@@ -212,6 +214,3 @@ def _add(target: Tensor, image: Tensor, band: _Band) -> None:
     row, column = band.rows[0] * band.binning, band.columns[0] * band.binning
     part = target[row : row + big.shape[0], column : column + big.shape[1]]
     part.add_(big[: part.shape[0], : part.shape[1]])
-
-
-__all__ = ["Thickness", "downsampled", "painted", "shadow", "thickness", "torso_depths"]

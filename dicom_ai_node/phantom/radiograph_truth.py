@@ -122,7 +122,6 @@ def outline(vertebra: Vertebra, cone: Cone) -> Array:
     angles = np.linspace(0.0, 2.0 * np.pi, _ANGLES, endpoint=False)
     directions = np.stack([np.cos(angles) * half[0], np.sin(angles) * half[1]], axis=1)
     depths = np.arange(center[2] - half[2], center[2] + half[2], 0.8)
-    near, far = np.zeros(_ANGLES), np.full(_ANGLES, 1.5)
     # From outside in steps to the first hit, so that a hollow contour is followed at its rim.
     steps = np.linspace(1.5, 0.0, 46)
     hit = np.stack([_least(vertebra, cone, center[:2] + share * directions, depths) < 0 for share in steps])
@@ -158,7 +157,9 @@ def _projection(vertebra: Vertebra, cone: Cone) -> dict[str, Any]:
     polygon = outline(vertebra, cone)
     low, high = polygon.min(axis=0), polygon.max(axis=0)
     return {
-        "six_points_px": {n: _pair(p) for n, p in zip(SIX_POINT_NAMES, points, strict=True)} if complete else None,
+        "six_points_px": {name: _pair(point) for name, point in zip(SIX_POINT_NAMES, points, strict=True)}
+        if complete
+        else None,
         "center_px": _pair(center),
         "depth_mm": round(float(center[2]), 3),
         "magnification": round(magnification, 6),
@@ -216,8 +217,16 @@ def _shoulders(spine: Spine) -> list[Solid]:
     return [
         solid
         for solid in spine.trunk.bones
-        if (isinstance(solid, Ellipsoid) and solid.power > 2.0 and _height(solid) > spine[Level.T9].frame[2, 3])
-        or (isinstance(solid, Tube) and solid.matter.cortex > _CORTEX_OF_LIMBS_MM and _height(solid) > spine[Level.L3].frame[2, 3])
+        if (
+            isinstance(solid, Ellipsoid)
+            and solid.power > 2.0
+            and _height(solid) > spine[Level.T9].frame[2, 3]
+        )
+        or (
+            isinstance(solid, Tube)
+            and solid.matter.cortex > _CORTEX_OF_LIMBS_MM
+            and _height(solid) > spine[Level.L3].frame[2, 3]
+        )
     ]
 
 
@@ -262,7 +271,9 @@ def radiograph_truth_schema() -> dict[str, Any]:
             "view": {"enum": ["lateral", "frontal"]},
             "rows": {"type": "integer", "minimum": 1},
             "columns": {"type": "integer", "minimum": 1},
-            **dict.fromkeys(("pixel_mm", "source_detector_mm", "source_object_mm", "magnification"), positive),
+            **dict.fromkeys(
+                ("pixel_mm", "source_detector_mm", "source_object_mm", "magnification"), positive
+            ),
             "facing": {"enum": ["left", "right"]},
             "toward": {"enum": ["left", "right", "front", "back"]},
             **dict.fromkeys(("turn_deg", "lean_deg", "tilt_deg"), number),
