@@ -1,7 +1,8 @@
 """`dicom-ai-node phantom`: images of a digital spine as DICOM, with the truth about it.
 
-Each case is a folder: ``dicom/`` with the series, ``truth.json`` (see `phantom.truth`) and ``labels.nii.gz``
-(vertebral bodies, VerSe numbers, on the grid of the series). The same arguments write the same bytes.
+Each case is a folder: ``dicom/`` with the series, ``truth.json`` (see `phantom.truth`) and, for CT,
+``labels.nii.gz`` (vertebral bodies, VerSe numbers, on the grid of the series). The same arguments write the
+same bytes. Radiographs are the business of `phantom_radiograph`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from dicom_ai_node.anatomy import Level
+from dicom_ai_node.commands.phantom_radiograph import write_radiograph_case
 from dicom_ai_node.report import Deformity
 
 if TYPE_CHECKING:
@@ -41,7 +43,9 @@ class Kind(StrEnum):
 
 def command(
     *,
-    kind: Annotated[Kind, typer.Option(help="What kind of images to make; this version makes ct.")],
+    kind: Annotated[
+        Kind, typer.Option(help="What kind of images to make; this version makes ct and radiograph.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder to write to.", file_okay=False)],
     seed: Annotated[int, typer.Option(min=0, help="Which person; the same seed writes the same bytes.")] = 0,
     fracture: Annotated[
@@ -59,8 +63,10 @@ def command(
     count: Annotated[int, typer.Option(min=1, help="How many persons, with seeds from SEED on.")] = 1,
 ) -> None:
     """Write the images of a digital spine as DICOM, with the truth about it."""
-    if kind is not Kind.CT:
-        raise typer.BadParameter(f"this version makes no {kind} phantom; use --kind ct", param_hint="--kind")
+    if kind not in {Kind.CT, Kind.RADIOGRAPH}:
+        raise typer.BadParameter(
+            f"this version makes no {kind} phantom; use --kind ct or --kind radiograph", param_hint="--kind"
+        )
     fractures = parse_fractures([*(fracture or []), *(more or [])])
     folders = [out if count == 1 else out / f"case-{seed + k:04d}" for k in range(count)]
     taken = next((folder for folder in folders if _holds_files(folder / "dicom")), None)
@@ -72,7 +78,8 @@ def command(
         )
     with _progress(count) as step:
         for k, folder in enumerate(folders):
-            step(write_ct_case(folder, seed + k, fractures))
+            write = write_ct_case if kind is Kind.CT else write_radiograph_case
+            step(write(folder, seed + k, fractures))
 
 
 def parse_fractures(texts: Sequence[str]) -> Fractures | None:

@@ -180,7 +180,7 @@ def _dataset(about: RadiographHeader, seed: int, identity: str) -> Dataset:
 
 
 def _study(about: RadiographHeader, seed: int) -> Dataset:
-    """Patient (C.7.1.1), General Study and Series (C.7.2.1, C.7.3.1), Equipment (C.7.5.1), Image (C.7.6.1)."""
+    """Patient (C.7.1.1), Study (C.7.2.1), Series (C.7.3.1), Equipment (C.7.5.1), Image (C.7.6.1)."""
     day = f"{date(2020, 1, 1) + timedelta(days=seed % 1461):%Y%m%d}"
     one = Dataset()
     one.SpecificCharacterSet = about.character_set

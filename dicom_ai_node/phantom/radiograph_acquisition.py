@@ -193,7 +193,7 @@ def sample_radiograph_acquisition(
         scatter=between(generator, 0.25, 1.4),
         collimation=collimation,
         collimator_tilt=slant,
-        marker=None if generator.random() < 0.4 else ("L" if toward == "left" else "R"),
+        marker=None if generator.random() < 0.4 or not lateral else ("L" if toward == "left" else "R"),
         buckle=bool(generator.random() < 0.06),
         cable=bool(generator.random() < 0.08),
         annotation=None

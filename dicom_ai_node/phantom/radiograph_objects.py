@@ -7,20 +7,28 @@ from itertools import pairwise
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from dicom_ai_node.phantom.randomness import between, stream
 
+Array = npt.NDArray[np.float64]
+
 # Strokes of capital letters and digits on a unit square, (column, row) from the upper left corner.
 _STROKES: Final[dict[str, Sequence[Sequence[tuple[float, float]]]]] = {
     "L": [[(0.1, 0), (0.1, 1), (0.8, 1)]],
-    "R": [[(0.1, 1), (0.1, 0), (0.6, 0), (0.8, 0.15), (0.8, 0.35), (0.6, 0.5), (0.1, 0.5)], [(0.4, 0.5), (0.85, 1)]],
+    "R": [
+        [(0.1, 1), (0.1, 0), (0.6, 0), (0.8, 0.15), (0.8, 0.35), (0.6, 0.5), (0.1, 0.5)],
+        [(0.4, 0.5), (0.85, 1)],
+    ],
     "A": [[(0, 1), (0.45, 0), (0.9, 1)], [(0.18, 0.62), (0.72, 0.62)]],
     "T": [[(0, 0), (0.9, 0)], [(0.45, 0), (0.45, 1)]],
     "E": [[(0.8, 0), (0.1, 0), (0.1, 1), (0.8, 1)], [(0.1, 0.5), (0.65, 0.5)]],
     "C": [[(0.85, 0.15), (0.6, 0), (0.3, 0), (0.1, 0.25), (0.1, 0.75), (0.3, 1), (0.6, 1), (0.85, 0.85)]],
-    "S": [[(0.8, 0.12), (0.5, 0), (0.15, 0.15), (0.15, 0.4), (0.75, 0.6), (0.75, 0.88), (0.4, 1), (0.1, 0.88)]],
+    "S": [
+        [(0.8, 0.12), (0.5, 0), (0.15, 0.15), (0.15, 0.4), (0.75, 0.6), (0.75, 0.88), (0.4, 1), (0.1, 0.88)]
+    ],
     "P": [[(0.1, 1), (0.1, 0), (0.6, 0), (0.8, 0.15), (0.8, 0.4), (0.6, 0.55), (0.1, 0.55)]],
     "1": [[(0.25, 0.2), (0.5, 0), (0.5, 1)]],
     "/": [[(0.1, 1), (0.8, 0)]],
@@ -94,7 +102,7 @@ def cable_copper(shape: tuple[int, int], seed: int, pixel_mm: float) -> Tensor:
     return mask * between(generator, 0.15, 0.5)
 
 
-def _line(mask: Tensor, start: np.ndarray, end: np.ndarray, half_width: float) -> None:
+def _line(mask: Tensor, start: Array, end: Array, half_width: float) -> None:
     """Draw a round stroke between two (column, row) points, in place; only its own box is touched."""
     low = np.floor(np.minimum(start, end) - half_width - 1.0).astype(int)
     high = np.ceil(np.maximum(start, end) + half_width + 1.0).astype(int)

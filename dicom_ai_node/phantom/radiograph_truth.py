@@ -62,12 +62,12 @@ def radiograph_truth(spine: Spine, acquisition: RadiographAcquisition) -> dict[s
     }
     for vertebra, entry in zip(spine.vertebrae, told["vertebrae"], strict=True):
         lattice = cone.project(_lattice(vertebra))[:, :2]
-        inside = _in_field(lattice, acquisition)
-        entry["visible"] = round(float(inside.mean()), 3)
+        shown = float(_in_field(lattice, acquisition).mean())
+        entry["visible"] = round(shown, 3)
         entry["projection"] = _projection(vertebra, cone) | {
             "overlapped": {
                 **{name: _share_in(lattice, *shade) for name, shade in shadows.items()},
-                "collimation": round(1.0 - float(inside.mean()), 3),
+                "collimation": round(1.0 - shown, 3),
             }
         }
     top, bottom, left, right = acquisition.collimation
@@ -104,6 +104,12 @@ def projection_matrix(cone: Cone) -> Array:
         ]
     )
     return np.concatenate([turn, -(turn @ cone.source)[:, None]], axis=1)
+
+
+def shown_share(vertebra: Vertebra, acquisition: RadiographAcquisition) -> float:
+    """Share of a lattice of points in the body that falls into the exposed field."""
+    lattice = acquisition.cone.project(_lattice(vertebra))[:, :2]
+    return float(_in_field(lattice, acquisition).mean())
 
 
 def outline(vertebra: Vertebra, cone: Cone) -> Array:

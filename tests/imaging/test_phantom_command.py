@@ -112,7 +112,7 @@ def test_several_cases_have_folders_of_their_own_and_the_same_bytes_each_time(tm
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--kind", "mr"), "makes no mr phantom use --kind ct"),
+        (("--kind", "mr"), "makes no mr phantom use --kind ct or --kind radiograph"),
         (("--kind", "study"), "makes no study phantom"),
         (("--kind", "ct", "--fracture", "L9:wedge:2"), "'L9:wedge:2' is no fracture"),
         (("--kind", "ct", "--fracture", "L1:wedge"), "'L1:wedge' is no fracture"),
