@@ -29,7 +29,7 @@ def spine() -> Spine:
 
 
 def aimed(spine: Spine, level: Level, **values: object) -> RadiographAcquisition:
-    """A true lateral of one body: the central ray runs along its own left-right axis as far as turning goes."""
+    """A true lateral of one body: turned until the central ray runs along its left-right axis."""
     left = spine[level].frame[:3, 0]
     taken = RadiographAcquisition(
         "lateral",
@@ -94,11 +94,8 @@ def test_six_points_lie_in_the_silhouette_and_the_anterior_ones_on_it(spine: Spi
 
 
 def test_heights_are_true_where_the_view_is_and_shrink_where_it_leans(spine: Spine) -> None:
-    true = [
-        e["heights_mm"]
-        for e in radiograph_truth(spine, aimed(spine, Level.L2))["vertebrae"]
-        if e["level"] == "L2"
-    ][0]
+    entries = radiograph_truth(spine, aimed(spine, Level.L2))["vertebrae"]
+    true = next(e["heights_mm"] for e in entries if e["level"] == "L2")
     for lean, within in ((0.0, 0.012), (12.0, 0.08)):
         told = radiograph_truth(spine, aimed(spine, Level.L2, lean=lean))["vertebrae"]
         entry = next(e for e in told if e["level"] == "L2")["projection"]
