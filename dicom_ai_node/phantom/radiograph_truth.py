@@ -130,7 +130,9 @@ def outline(vertebra: Vertebra, cone: Cone) -> Array:
     depths = np.arange(center[2] - half[2], center[2] + half[2], 0.8)
     # From outside in steps to the first hit, so that a hollow contour is followed at its rim.
     steps = np.linspace(1.5, 0.0, 46)
-    hit = np.stack([_least(vertebra, cone, center[:2] + share * directions, depths) < 0 for share in steps])
+    hit = np.stack(
+        [_least(vertebra, cone, center[:2] + share * directions, depths[::3]) < 0 for share in steps]
+    )
     first = np.where(hit.any(axis=0), hit.argmax(axis=0), len(steps) - 1)
     near, far = steps[first], steps[np.maximum(first - 1, 0)]
     for _ in range(8):
