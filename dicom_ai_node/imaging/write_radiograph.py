@@ -163,8 +163,9 @@ def _dataset(about: RadiographHeader, seed: int, identity: str) -> Dataset:
         # Type 2 in CR Series (C.8.1.1): empty where the station does not know.
         one.BodyPartExamined = about.body_part_examined or ""
         one.ViewPosition = about.view or ""
-        if about.laterality in {"L", "R"}:
-            one.Laterality = about.laterality
+        if about.laterality in {"L", "R"} or about.body_part_examined is None:
+            # Type 2C in General Series: empty where the part might be a paired one.
+            one.Laterality = about.laterality if about.laterality in {"L", "R"} else ""
     if about.private:
         block = one.private_block(0x0019, "DICOM_AI_NODE PHANTOM", create=True)
         block.add_new(0x01, "LO", "SPINE")
