@@ -30,7 +30,14 @@ DRESSES: list[dict[str, Any]] = [
     },
     {"view": None, "body_part_examined": None},
     {"object_class": "CR", "view": None, "body_part_examined": None, "patient_orientation": ()},
-    {"object_class": "CR", "laterality": "L", "kvp": None, "mas": None, "patient_age": None},
+    {
+        "object_class": "CR",
+        "body_part_examined": "HIP",
+        "laterality": "L",
+        "kvp": None,
+        "mas": None,
+        "patient_age": None,
+    },
 ]
 
 
