@@ -143,7 +143,7 @@ def test_sampled_exposures_are_plausible_and_follow_the_seed() -> None:
     spine = sample_spine(2)
     for seed in range(30):
         for view in ("lateral", "frontal"):
-            taken = sample_radiograph_acquisition(seed, spine, view=view)  # type: ignore[arg-type]
+            taken = sample_radiograph_acquisition(seed, spine, view=view)
             assert 1.02 < taken.magnification < 1.5
             assert np.prod(taken.matrix) <= 2048 * 1024
             assert (taken.toward in {"left", "right"}) == (view == "lateral")
