@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as f
 from torch import Tensor
 
+from dicom_ai_node.phantom.ct_signal import smoothed
 from dicom_ai_node.phantom.painting import paint, paint_column
 from dicom_ai_node.phantom.painting_solids import Canvas, paint_solid
 from dicom_ai_node.phantom.radiograph_cone import Cone, ConeGrid
@@ -142,7 +143,12 @@ def _extent(cone: Cone, frame: Array, low: Array, high: Array) -> Array:
 
 def _water(value: Tensor, grid: ConeGrid) -> Tensor:
     """HU-like numbers to g/cm2."""
-    return (value.sum(dim=0) + 1000.0 * value.shape[0]) * grid.lengths() * 1e-4
+    return _even((value.sum(dim=0) + 1000.0 * value.shape[0]) * grid.lengths() * 1e-4)
+
+
+def _even(image: Tensor) -> Tensor:
+    """Take the dither's stripes out: it averages to nothing over three by three rays."""
+    return smoothed(smoothed(image, 0, 0.8), 1, 0.8)
 
 
 def _fine(image: Tensor, grid: ConeGrid, cone: Cone) -> Tensor:
@@ -185,7 +191,7 @@ def _skeleton(spine: Spine, grid: ConeGrid, palette: MineralPalette) -> Tensor:
         *(solid for solid in spine.trunk.behind if solid.matter.tissue.value in MINERAL_TISSUES),
         *spine.trunk.bones,
     ]
-    return painted(solids, grid, palette).sum(dim=0) * grid.lengths() * 1e-4
+    return _even(painted(solids, grid, palette).sum(dim=0) * grid.lengths() * 1e-4)
 
 
 def painted(solids: Iterable[Solid], grid: ConeGrid, palette: MineralPalette) -> Tensor:
