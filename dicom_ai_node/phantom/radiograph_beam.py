@@ -99,7 +99,8 @@ def noisy(exposure: Tensor, quanta: float, detector_blur_px: float, generator: n
     draws = generator.standard_normal((2, *exposure.shape), dtype=np.float32)
     quantum, electronic = torch.from_numpy(draws).to(exposure.device)
     counted = exposure + (exposure.clamp(min=0.0) / quanta).sqrt() * quantum
-    return (blurred(counted, detector_blur_px) + 0.004 * electronic).clamp(min=1e-3)
+    detected: Tensor = blurred(counted, detector_blur_px) + 0.004 * electronic
+    return detected.clamp(min=1e-3)
 
 
 def _at(energies: Array, table: Array) -> Array:

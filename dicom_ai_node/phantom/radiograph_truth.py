@@ -209,7 +209,8 @@ def field_distance(column: Array, row: Array, acquisition: RadiographAcquisition
     angle = np.radians(acquisition.collimator_tilt)
     x, y = column - middle[0], row - middle[1]
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
-    return np.maximum(np.abs(along) - 0.5 * (right - left), np.abs(across) - 0.5 * (bottom - top))
+    beyond: Array = np.maximum(np.abs(along) - 0.5 * (right - left), np.abs(across) - 0.5 * (bottom - top))
+    return beyond
 
 
 def _share_in(pixels: Array, shade: Tensor, binning: int) -> float:
