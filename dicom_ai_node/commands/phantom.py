@@ -2,7 +2,8 @@
 
 Each case is a folder: ``dicom/`` with the series, ``truth.json`` (see `phantom.truth`) and ``labels.nii.gz``
 (vertebral bodies, VerSe numbers, on the grid of the series); an MR study has one of each per series, see
-`phantom_mr`. The same arguments write the same bytes.
+`phantom_mr`; films have their truth in pixels, see `phantom_radiograph`. The same arguments write the same
+bytes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dicom_ai_node.anatomy import Level
 from dicom_ai_node.commands.phantom_mr import write_mr_case
+from dicom_ai_node.commands.phantom_radiograph import write_radiograph_case
 from dicom_ai_node.report import Deformity
 
 if TYPE_CHECKING:
@@ -43,7 +45,9 @@ class Kind(StrEnum):
 
 def command(
     *,
-    kind: Annotated[Kind, typer.Option(help="What kind of images to make; this version makes ct and mr.")],
+    kind: Annotated[
+        Kind, typer.Option(help="What kind of images to make; this version makes ct, mr and radiograph.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder to write to.", file_okay=False)],
     seed: Annotated[int, typer.Option(min=0, help="Which person; the same seed writes the same bytes.")] = 0,
     fracture: Annotated[
@@ -61,10 +65,10 @@ def command(
     count: Annotated[int, typer.Option(min=1, help="How many persons, with seeds from SEED on.")] = 1,
 ) -> None:
     """Write the images of a digital spine as DICOM, with the truth about it."""
-    writers = {Kind.CT: write_ct_case, Kind.MR: write_mr_case}
+    writers = {Kind.CT: write_ct_case, Kind.MR: write_mr_case, Kind.RADIOGRAPH: write_radiograph_case}
     if kind not in writers:
         raise typer.BadParameter(
-            f"this version makes no {kind} phantom; use --kind ct or mr", param_hint="--kind"
+            f"this version makes no {kind} phantom; use --kind ct, mr or radiograph", param_hint="--kind"
         )
     fractures = parse_fractures([*(fracture or []), *(more or [])])
     folders = [out if count == 1 else out / f"case-{seed + k:04d}" for k in range(count)]

@@ -121,10 +121,16 @@ def paint(spine: Spine, grid: Grid, palette: Palette, detail: Detail | None = No
         paint_solid(canvas, solid)
     for solid in spine.trunk.bones:
         paint_solid(canvas, solid)
-    empty = torch.zeros(grid.shape, dtype=torch.uint8, device=grid.device)
-    labels = Labels(empty, empty.clone(), empty.clone(), empty.clone(), [])
     if detail is not None:
         detail.around(canvas, spine)
+    return paint_column(spine, canvas, detail)
+
+
+def paint_column(spine: Spine, canvas: Canvas, detail: Detail | None = None) -> Painting:
+    """The discs, the canal and the vertebrae alone, over what the canvas holds already."""
+    grid, value = canvas.grid, canvas.value
+    empty = torch.zeros(grid.shape, dtype=torch.uint8, device=grid.device)
+    labels = Labels(empty, empty.clone(), empty.clone(), empty.clone(), [])
     # Blood lies beside discs and canal, a tumour grows into the canal.
     _paint_around(canvas, spine, LesionKind.HAEMATOMA, labels)
     for upper, disc in zip(spine.vertebrae, spine.discs, strict=False):

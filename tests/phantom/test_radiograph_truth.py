@@ -1,0 +1,139 @@
+"""The projected truth: of its schema, on the outline, and where the bone shows in the image."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import jsonschema
+import numpy as np
+import pytest
+import torch
+
+from dicom_ai_node.anatomy import Level
+from dicom_ai_node.phantom.body import body_field
+from dicom_ai_node.phantom.radiograph import (
+    RadiographAcquisition,
+    radiograph_truth,
+    radiograph_truth_schema,
+    sample_radiograph_acquisition,
+)
+from dicom_ai_node.phantom.radiograph_truth import field_distance, outline
+from dicom_ai_node.phantom.spine import Spine, sample_spine
+from dicom_ai_node.report import SIX_POINT_NAMES
+
+
+@pytest.fixture(scope="module")
+def spine() -> Spine:
+    return sample_spine(12, fractures={Level.L1: ("wedge", 2), Level.L3: ("biconcave", 2)})
+
+
+def aimed(spine: Spine, level: Level, **values: object) -> RadiographAcquisition:
+    """A true lateral of one body: turned until the central ray runs along its left-right axis."""
+    left = spine[level].frame[:3, 0]
+    taken = RadiographAcquisition(
+        "lateral",
+        spine[level].frame[:3, 3],
+        matrix=(400, 300),
+        pixel_mm=0.3,
+        collimation=(0, 400, 0, 300),
+        turn=float(np.degrees(np.arctan2(left[1], left[0]))),
+    )
+    return replace(taken, **values)  # type: ignore[arg-type]
+
+
+def test_truth_is_json_of_its_schema(spine: Spine) -> None:
+    schema = radiograph_truth_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    told = radiograph_truth(spine, sample_radiograph_acquisition(3, spine))
+    assert json.loads(json.dumps(told)) == told
+    jsonschema.validate(told, schema)
+    del told["vertebrae"][0]["projection"]["outline_px"]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(told, schema)
+
+
+def test_outline_is_the_silhouette_that_brute_force_finds(spine: Spine) -> None:
+    """Independent of the search: every pixel's ray is walked, and pixels inside counted."""
+    taken = aimed(spine, Level.L3, turn=9.0, lean=4.0)
+    cone, vertebra = taken.cone, spine[Level.L3]
+    polygon = outline(vertebra, cone)
+    rows, columns = np.mgrid[0:400, 0:300].astype(np.float64)
+    offset = np.stack([columns - cone.origin[0], rows - cone.origin[1]], -1) * cone.pixel / cone.distance
+    rays = cone.normal + offset[..., :1] * cone.across + offset[..., 1:] * cone.down
+    least = torch.full((400, 300), 99.0, dtype=torch.float64)
+    for depth in np.arange(860.0, 940.0, 1.0):
+        local = torch.from_numpy(
+            (cone.source + depth * rays - vertebra.frame[:3, 3]) @ vertebra.frame[:3, :3]
+        )
+        field = body_field(vertebra.body, local[..., 0], local[..., 1], local[..., 2])
+        least = torch.minimum(least, field.outside)
+    area = float((least < 0).sum())
+    x, y = polygon[:, 0], polygon[:, 1]
+    enclosed = 0.5 * abs(float((x * np.roll(y, -1) - y * np.roll(x, -1)).sum()))
+    assert enclosed == pytest.approx(area, rel=0.02)
+    on = least.numpy()[np.round(y).astype(int), np.round(x).astype(int)]
+    assert np.abs(on).max() < 1.0
+
+
+def test_six_points_lie_in_the_silhouette_and_the_anterior_ones_on_it(spine: Spine) -> None:
+    for level in (Level.L1, Level.L2, Level.L3):
+        entry = next(
+            e for e in radiograph_truth(spine, aimed(spine, level))["vertebrae"] if e["level"] == level
+        )
+        told = entry["projection"]
+        polygon = np.array(told["outline_px"])
+        points = np.array([told["six_points_px"][name] for name in SIX_POINT_NAMES])
+        low, high = polygon.min(axis=0), polygon.max(axis=0)
+        assert (points > low - 2.0).all()
+        assert (points < high + 2.0).all()
+        # The anterior rim is the foremost part of a body: its points end the silhouette there.
+        for point in points[:2]:
+            assert segment_distance(polygon, point) * 0.3 < 2.0, level
+        assert told["box_px"]["columns"] == pytest.approx([low[0], high[0]], abs=0.02)
+
+
+def test_heights_are_the_true_ones_less_what_leans_along_the_beam(spine: Spine) -> None:
+    for lean in (0.0, 12.0):
+        taken = aimed(spine, Level.L2, lean=lean)
+        entry = next(e for e in radiograph_truth(spine, taken)["vertebrae"] if e["level"] == "L2")
+        told, normal = entry["projection"], taken.cone.normal
+        points = np.array([told["six_points_px"][name] for name in SIX_POINT_NAMES])
+        places = np.array([entry["six_points"][name] for name in SIX_POINT_NAMES])
+        for k, name in enumerate(("anterior", "middle", "posterior")):
+            length = np.linalg.norm(points[2 * k] - points[2 * k + 1]) * 0.3 / told["magnification"]
+            assert length == pytest.approx(told["heights_mm"][name], abs=0.01)
+            true = places[2 * k] - places[2 * k + 1]
+            across = np.linalg.norm(true - normal * (true @ normal))
+            assert np.linalg.norm(true) == pytest.approx(entry["heights_mm"][name], abs=0.01)
+            # What the cone adds: the two ends lie at slightly different depths.
+            assert told["heights_mm"][name] == pytest.approx(across, rel=0.006)
+
+
+def test_visibility_follows_the_field(spine: Spine) -> None:
+    taken = aimed(spine, Level.L2)
+    open_field = {e["level"]: e for e in radiograph_truth(spine, taken)["vertebrae"]}
+    assert open_field["L2"]["visible"] == 1.0
+    assert open_field["T1"]["visible"] == 0.0
+    row = open_field["L2"]["projection"]["center_px"][1]
+    halved = replace(taken, collimation=(0, round(row), 0, 300))
+    entry = next(e for e in radiograph_truth(spine, halved)["vertebrae"] if e["level"] == "L2")
+    assert 0.25 < entry["visible"] < 0.75
+    assert entry["projection"]["overlapped"]["collimation"] == pytest.approx(
+        1.0 - entry["visible"], abs=0.002
+    )
+    low = radiograph_truth(spine, aimed(spine, Level.S1))["vertebrae"][-1]
+    assert low["projection"]["overlapped"]["pelvis"] > 0.5
+    assert low["projection"]["six_points_px"] is None
+    corner = field_distance(
+        np.array([0.0, 150.0]), np.array([0.0, 200.0]), replace(taken, collimator_tilt=5.0)
+    )
+    assert corner[0] > 0 > corner[1]
+
+
+def segment_distance(polygon: np.ndarray, point: np.ndarray) -> float:
+    """Least distance of a point to a closed polygon's border."""
+    start, end = polygon, np.roll(polygon, -1, axis=0)
+    along = end - start
+    share = (((point - start) * along).sum(axis=1) / (along**2).sum(axis=1)).clip(0.0, 1.0)
+    return float(np.linalg.norm(start + share[:, None] * along - point, axis=1).min())
