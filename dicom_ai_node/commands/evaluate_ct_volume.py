@@ -14,7 +14,6 @@ import torch
 from dicom_ai_node.anatomy import Level, verse_label
 from dicom_ai_node.errors import NotAnalysable
 from dicom_ai_node.imaging.volume import SliceRef, Volume
-from dicom_ai_node.inference.ct import levels
 from dicom_ai_node.phantom import CtPhantom, render_ct, sample_ct_acquisition, sample_spine
 from dicom_ai_node.pipelines.ct_volume import CtVolumePipeline
 from dicom_ai_node.report import Analysis, Vertebra
@@ -46,7 +45,7 @@ def evaluate_pipeline(
             rows.append({"not_analysable_case": [1.0]})
             say(f"phantom {seed}: not analysable: {refusal}")
             continue
-        row = _row(analysis, levels(pipeline.localise), phantom, volume, grades, types, heights)
+        row = _row(analysis, pipeline.levels, phantom, volume, grades, types, heights)
         rows.append({"not_analysable_case": [0.0], **row})
         say(f"phantom {seed}: {sum(row['identified']):.0f} of {len(row['identified'])} identified")
     tables = {

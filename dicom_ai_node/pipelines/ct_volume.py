@@ -108,6 +108,11 @@ class CtVolumePipeline:
         )
         return cls(localise, segment, points, settings)
 
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The levels that can be named; others that are in view are not reported."""
+        return ct.levels(self.localise)
+
     def analyse(self, volume: Volume, progress: Progress = lambda _stage, _share: None) -> Analysis:
         """What this pipeline says about one CT volume.
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from dicom_ai_node.anatomy import Level, verse_label
+from dicom_ai_node.anatomy import LEVELS, Level, verse_label
 from dicom_ai_node.cli import app
 from dicom_ai_node.commands import evaluate_ct_volume
 from dicom_ai_node.commands.evaluate import summary
@@ -125,6 +125,8 @@ def _vertebra(
 
 class _Pipeline:
     """Calls L1 broken, shifts L2 by 2 mm, misses L3 and sees a T9 where nothing is."""
+
+    levels = LEVELS
 
     def analyse(self, volume: Volume) -> Analysis:
         if not volume.voxels.any():
