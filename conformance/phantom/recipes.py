@@ -18,7 +18,8 @@ from dicom_ai_node.phantom import SpineOptions, render_training_case, sample_spi
 from dicom_ai_node.phantom.mr_training_cases import render_mr_training_case
 
 PLAIN: Final = SpineOptions()
-ILL: Final = SpineOptions(diseases="rich", degeneration="rich", sacralised=None, uncinate=True)
+ILL: Final = SpineOptions(diseases="realistic", degeneration="realistic", sacralised=None, uncinate=True)
+RICH: Final = SpineOptions(diseases="rich", degeneration="rich", sacralised=None, uncinate=True)
 
 
 @dataclass(frozen=True)
@@ -85,12 +86,12 @@ def mr_stack(seed: int, options: SpineOptions, *, training: bool) -> Stack:
 RECIPES: Final[dict[str, dict[str, Callable[[int], Stack]]]] = {
     "ct": {
         "healthy": lambda seed: ct_stack(seed, PLAIN, training=False),
-        "randomised": lambda seed: ct_stack(seed, PLAIN, training=True),
-        "full": lambda seed: ct_stack(seed, ILL, training=True),
+        "ill": lambda seed: ct_stack(seed, ILL, training=False),
+        "full": lambda seed: ct_stack(seed, RICH, training=True),
     },
     "mr": {
         "healthy": lambda seed: mr_stack(seed, PLAIN, training=False),
-        "randomised": lambda seed: mr_stack(seed, PLAIN, training=True),
-        "full": lambda seed: mr_stack(seed, ILL, training=True),
+        "ill": lambda seed: mr_stack(seed, ILL, training=False),
+        "full": lambda seed: mr_stack(seed, RICH, training=True),
     },
 }
