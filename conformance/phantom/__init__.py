@@ -49,7 +49,7 @@ class Draw(Protocol):
 
 
 class PartMissing(Exception):
-    """This part of the phantom has no pictures in this tree."""
+    """A part of the phantom that has no pictures in this tree."""
 
 
 def drawing(name: str) -> Draw:

@@ -1,7 +1,7 @@
 """Draw and measure: `python -m conformance.phantom --data DIR --out DIR [names]`.
 
-Exit codes: 0 all that was asked for is drawn, 1 something failed or is missing, 2 wrong use. Without names a part
-that is not there is passed over.
+Exit codes: 0 all that was asked for is drawn, 1 something failed or is missing, 2 wrong use. Without names
+a part that is not there is passed over.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked.out.mkdir(parents=True, exist_ok=True)
     failed = 0
     for count, name in enumerate(names, 1):
-        print(f"[{count}/{len(names)}] {name}: {MODULES[name]}", flush=True)
+        _say(f"[{count}/{len(names)}] {name}: {MODULES[name]}")
         begun = time.perf_counter()
         try:
             written = drawing(name)(asked.data, asked.out)
         except PartMissing as missing:
-            print(f"  skipped: {missing}", flush=True)
+            _say(f"  skipped: {missing}")
             failed += bool(asked.names)
             continue
         except FileNotFoundError as missing:
-            print(f"  skipped: no real data: {missing}", flush=True)
+            _say(f"  skipped: no real data: {missing}")
             failed += bool(asked.names)
             continue
         except Exception:  # One part that breaks does not keep the others from being drawn.
@@ -47,9 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             failed += 1
             continue
         for path in written:
-            print(f"  {path}", flush=True)
-        print(f"  {time.perf_counter() - begun:.0f} s", flush=True)
+            _say(f"  {path}")
+        _say(f"  {time.perf_counter() - begun:.0f} s")
     return 1 if failed else 0
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
