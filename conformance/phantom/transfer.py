@@ -181,10 +181,10 @@ def _resampled(image: Tensor, spacing: Sequence[float], wanted: Sequence[float])
     return functional.interpolate(image[None, None], size=size, mode="trilinear", align_corners=False)[0, 0]
 
 
-def judged(network: nn.Module, scan: RealScan) -> dict[str, float]:
+def judged(probability: Floats, scan: RealScan) -> dict[str, float]:
     """Dice over the whole scan and over its labelled part, and the share of bodies that are mostly drawn."""
     labels = scan.stack.labels.numpy()
-    drawn = segmented(network, scan.stack) > 0.5
+    drawn = probability > 0.5
     part = labelled_part(labels)
     bodies = [float(drawn[labels == n].mean()) for n in np.unique(labels) if n]
     return {
@@ -194,7 +194,7 @@ def judged(network: nn.Module, scan: RealScan) -> dict[str, float]:
     }
 
 
-def picture(network: nn.Module, scans: Sequence[RealScan], target: Path) -> None:
+def picture(drawn: Sequence[Floats], scans: Sequence[RealScan], target: Path) -> None:
     """The middle sagittal slice of every scan with what was drawn (red) and what is true (green)."""
     import matplotlib as mpl  # noqa: PLC0415
 
@@ -206,7 +206,7 @@ def picture(network: nn.Module, scans: Sequence[RealScan], target: Path) -> None
     figure, axes = plt.subplots(down, across, figsize=(3.2 * across, 3.4 * down), squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
-    for axis, scan in zip(axes.flat, scans, strict=False):
+    for axis, scan, probability in zip(axes.flat, scans, drawn, strict=False):
         labels = scan.stack.labels.numpy()
         middle = int(np.median(np.argwhere(labels > 0)[:, 0]))
         image = scan.stack.image[middle].numpy()
@@ -214,7 +214,7 @@ def picture(network: nn.Module, scans: Sequence[RealScan], target: Path) -> None
         # Row 0 is lowest: shown with the head up.
         axis.imshow(image, cmap="gray", vmin=low, vmax=high, origin="lower")
         axis.contour(labels[middle] > 0, [0.5], colors="lime", linewidths=0.8)
-        axis.contour(segmented(network, scan.stack)[middle], [0.5], colors="red", linewidths=0.8)
+        axis.contour(probability[middle], [0.5], colors="red", linewidths=0.8)
         axis.set_title(scan.name, fontsize=8)
     figure.tight_layout()
     figure.savefig(target, dpi=110)
@@ -233,7 +233,11 @@ def learn(
         options=LoopOptions(seed=seed, validate_every_s=600.0),
     )  # fmt: skip
     scans = list(real_scans(kind, data))
-    scores = {scan.name: judged(network, scan) for scan in scans}
+    drawn = []
+    for scan in scans:
+        drawn.append(segmented(network, scan.stack))
+        say(f"{scan.name} drawn")
+    scores = {scan.name: judged(one, scan) for one, scan in zip(drawn, scans, strict=True)}
     sets: dict[str, list[float]] = {}
     for name, score in scores.items():
         sets.setdefault(name.split("_")[0], []).append(score["dice"])
@@ -247,7 +251,7 @@ def learn(
         "scans": scores,
     }
     (out / "score.json").write_text(json.dumps(answer, indent=2) + "\n")
-    picture(network, scans, out / "overlay.png")
+    picture(drawn, scans, out / "overlay.png")
     return answer
 
 

@@ -34,7 +34,7 @@ def column(bodies: int = 4, spacing: tuple[float, float, float] = (3.0, 1.5, 1.5
 def test_a_network_that_draws_the_bodies_scores_one() -> None:
     stack = column()
     assert segmented(Threshold(), stack).shape == tuple(stack.image.shape)
-    score = judged(Threshold(), RealScan("column", stack))
+    score = judged(segmented(Threshold(), stack), RealScan("column", stack))
     assert score["dice"] > 0.97
     assert score["bodies_found"] == 1.0
 
@@ -43,7 +43,8 @@ def test_bodies_that_nobody_labelled_do_not_count() -> None:
     stack = column()
     labels = stack.labels.clone()
     labels[labels == 4] = 0
-    score = judged(Threshold(), RealScan("column", Stack(stack.image, labels, stack.spacing_mm, None)))
+    scan = RealScan("column", Stack(stack.image, labels, stack.spacing_mm, None))
+    score = judged(segmented(Threshold(), stack), scan)
     assert score["dice"] > 0.97
     assert score["dice_whole_scan"] < 0.92
     part = labelled_part(labels.numpy())
