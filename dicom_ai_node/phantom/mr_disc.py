@@ -96,4 +96,5 @@ def disc_value(
     dry = max(0.0, wear - 0.6) * 1.3
     inner = dull + dry * (black - dull)
     value = inner + nucleus * (bright - inner)
-    return value + fibres * (black - value)
+    shown: Tensor = value + fibres * (black - value)
+    return shown

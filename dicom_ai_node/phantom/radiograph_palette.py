@@ -150,7 +150,8 @@ class MaterialsPalette:
         return self.water.grain(matter)
 
     def _pair(self, water: Tensor | float, mineral: Tensor | float) -> Tensor:
-        both = (torch.as_tensor(part, dtype=torch.float32, device=self.device) for part in (water, mineral))
-        first, second = torch.broadcast_tensors(*both)
-        found = torch.stack([first, second])
+        first, second = (
+            torch.as_tensor(part, dtype=torch.float32, device=self.device) for part in (water, mineral)
+        )
+        found = torch.stack([first.expand_as(first + second), second.expand_as(first + second)])
         return found if found.ndim > 1 else found[:, None, None, None]
