@@ -99,15 +99,21 @@ _ANCHORS: Final = {
     "position": (0.0, 3.0, 8.0, 12.0, 14.0, 15.0, 17.0, 19.0),
     "pedicle_width": (5.5, 7.5, 5.5, 7.0, 8.0, 8.5, 10.0, 15.0),
     "pedicle_height": (6.5, 9.0, 11.0, 14.0, 16.0, 15.5, 14.5, 14.0),
-    "canal_depth": (14.0, 15.5, 15.5, 15.5, 17.0, 17.0, 17.0, 17.5),
-    "spinous_length": (16.0, 27.0, 28.0, 23.0, 22.0, 26.0, 29.0, 21.0),
+    "canal_depth": (14.0, 15.5, 15.5, 15.5, 16.0, 15.5, 15.0, 15.5),
+    "spinous_length": (16.0, 27.0, 28.0, 23.0, 22.0, 25.0, 27.0, 20.0),
     "spinous_fall": (0.35, 0.45, 1.05, 0.75, 0.30, 0.15, 0.10, 0.15),
-    "spinous_height": (4.0, 4.0, 4.2, 5.0, 7.0, 8.5, 9.5, 7.5),
-    "transverse_tip": (26.0, 37.0, 31.0, 27.0, 21.0, 37.0, 47.0, 46.0),
-    "transverse_back": (4.0, 17.0, 25.0, 25.0, 18.0, 16.0, 15.0, 13.0),
+    "spinous_height": (4.0, 4.0, 4.2, 5.0, 8.2, 10.4, 11.2, 8.5),
+    "spinous_place": (-0.25, -0.25, -0.25, -0.25, -0.2, -0.18, -0.18, -0.18),
+    "transverse_tip": (26.0, 37.0, 31.0, 27.0, 21.0, 34.0, 42.0, 42.0),
+    "transverse_back": (4.0, 17.0, 25.0, 25.0, 18.0, 15.5, 13.0, 7.0),
+    "transverse_root": (4.0, 5.5, 5.5, 5.0, 4.6, 4.4, 5.0, 10.0),
+    "transverse_start": (9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 8.0, 0.0),
     "transverse_rise": (0.0, 3.0, 4.0, 3.0, 0.0, 0.0, 0.0, 3.0),
     "transverse_radius": (3.5, 5.0, 5.0, 4.5, 4.0, 3.4, 3.6, 5.0),
     "facet_forward": (1.0, 1.0, 1.0, 0.9, 0.4, 0.0, 0.0, 0.2),
+    "facet_back": (13.0, 13.0, 13.0, 13.0, 14.0, 16.5, 17.5, 17.0),
+    "isthmus_back": (0.72, 0.72, 0.72, 0.72, 0.85, 0.95, 0.95, 0.9),
+    "pillar": (17.0, 17.0, 17.0, 17.0, 16.0, 15.5, 18.0, 23.5),
 }
 _POSITIONS: Final[dict[Level, float]] = {
     **{Level(f"C{n}"): n - 5.0 for n in range(3, 8)},
@@ -143,7 +149,7 @@ def sample_arch(level: Level, body: BodyShape, size: float, generator: np.random
     pr = pedicle_w / 2
     canal = at["canal_depth"] * size
     slide = at["facet_forward"]
-    up, down = 0.62 * height + 2.0, -0.72 * height - 1.0
+    up, down = 0.61 * height + 1.0, -0.72 * height - 1.0
     tip_u, tip_v, tip_w = (
         at["transverse_tip"] * size,
         back + at["transverse_back"],
@@ -151,23 +157,24 @@ def sample_arch(level: Level, body: BodyShape, size: float, generator: np.random
     )
     fall, length = at["spinous_fall"], at["spinous_length"] * size
     tilt = around(generator, 0.0, 1.5)
-    lamina = back + canal + 4.0
+    lamina = back + canal + 3.0
     spinous_h = at["spinous_height"] * size
-    narrow = min(half, 17.0 * size)
+    narrow = min(half, at["pillar"] * size)
+    spinous_w = at["spinous_place"] * height
     pieces = [
         Piece(
             (half - 0.6, back - 4.0, pz), (half, back + 9.0, pz), pr, pr, (1.0, 1.0, pedicle_h / pedicle_w)
         ),
         # Articular pillar: superior facet, isthmus, inferior facet.
         Piece(
-            (narrow + 4.0 * (1 - slide), back + 13.0 - 4.0 * slide, up),
-            (narrow, back + 0.72 * canal, 0.1 * height),
-            3.6 * size,
+            (narrow + 2.0 * (1 - slide), back + at["facet_back"] - 4.0 * slide, up),
+            (narrow, back + at["isthmus_back"] * canal, 0.1 * height),
+            3.8 * size,
             4.4 * size,
         ),
         Piece(
             (narrow - 1.0, back + 0.78 * canal, 0.1 * height),
-            (narrow - 5.0 * (1 - slide) - 1.0, back + canal + 2.0 * slide, down),
+            (narrow - 2.5 * (1 - slide) - 1.0, back + canal + 2.0 + 1.0 * (1 - slide), down),
             4.2 * size,
             3.6 * size,
         ),
@@ -179,17 +186,17 @@ def sample_arch(level: Level, body: BodyShape, size: float, generator: np.random
             (1.0, 1.0, 0.30 * height / 3.0),
         ),
         Piece(
-            (half + 1.0, back + 9.0, pz),
+            (half + 1.0, back + at["transverse_start"], pz),
             (tip_u, tip_v, tip_w),
-            at["transverse_radius"],
+            at["transverse_root"],
             0.85 * at["transverse_radius"],
             (1.0, 0.85, 1.25),
         ),
         Piece(
-            (0.0, lamina, -0.25 * height),
-            (tilt, lamina + length * float(np.cos(fall)), -0.25 * height - length * float(np.sin(fall))),
-            2.6,
-            3.0,
+            (0.0, lamina, spinous_w),
+            (tilt, lamina + length * float(np.cos(fall)), spinous_w - length * float(np.sin(fall))),
+            2.8,
+            2.7,
             (1.0, 1.0, max(1.0, spinous_h / 2.8 * float(np.cos(fall)))),
             mirrored=False,
         ),

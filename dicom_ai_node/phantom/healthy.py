@@ -61,7 +61,9 @@ def healthy_bodies(
                 dish_flatness=flatness,
                 waist_width=widths[0] * between(generator, 0.08, 0.18),
                 waist_front=depths[0] * between(generator, 0.04, 0.10),
-                waist_back=between(generator, 0.2, 1.0),
+                waist_back=between(generator, 1.0, 2.6)
+                if level.region == "L"
+                else between(generator, 0.5, 1.5),
                 wall_concavity=between(generator, 0.8, 2.2)
                 if level.region != "T"
                 else between(generator, 0.5, 1.8),
