@@ -1,4 +1,4 @@
-"""What written objects of every modality share: alphabets of fictional patients, private elements, encodings.
+"""What written objects of every modality share: fictional patients and their studies, alphabets, encodings.
 
 What makers of one modality put into a header is the business of `ct_habits` and `mr_habits`.
 """
@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from datetime import date, timedelta
+from typing import Final, Literal
 
 import numpy as np
 from pydicom import dcmwrite
@@ -68,6 +70,42 @@ ALPHABETS: Final[Mapping[str, Alphabet]] = {
 _LANGUAGE_SHARES: Final = (0.4, 0.12, 0.09, 0.09, 0.06, 0.04, 0.08, 0.08, 0.04)
 
 _ENCODERS: Final = {RLELossless: "pydicom", JPEGLSLossless: "pyjpegls", JPEG2000Lossless: "pylibjpeg"}
+
+
+_NAMESPACE: Final = uuid.UUID("2f6f0f5e-52a0-5c0b-9d5f-1f0c7a1f7b52")
+
+
+@dataclass(frozen=True)
+class Examination:
+    """A DICOM study: what its series share, whoever writes them.
+
+    Attributes:
+        study_instance_uid: (0020,000D).
+        frame_of_reference_uid: (0020,0052) of images that have one.
+        day, time: when it began.
+        accession_number: (0008,0050) of the order.
+    """
+
+    study_instance_uid: str
+    frame_of_reference_uid: str
+    day: date
+    time: str
+    accession_number: str
+
+
+def examination(seed: int, modality: Literal["radiograph", "ct", "mr"]) -> Examination:
+    """A person's examination by one modality.
+
+    Hospitals order each by itself, so each is a study with an accession number of its own: films in the
+    morning, CT in the afternoon, MR three days later.
+    """
+    first = date(2020, 1, 1) + timedelta(days=seed % 1461)
+    letter, hour, days = {"radiograph": ("R", 9, 0), "ct": ("C", 14, 0), "mr": ("M", 9, 3)}[modality]
+    study, place = (
+        UID(f"2.25.{uuid.uuid5(_NAMESPACE, f'{word}/{modality}/{seed}').int}") for word in ("study", "place")
+    )
+    day = first + timedelta(days=days)
+    return Examination(study, place, day, f"{hour:02d}0000", f"{letter}{seed % 10**8:08d}")
 
 
 def sample_language(seed: int) -> str:

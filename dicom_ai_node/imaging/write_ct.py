@@ -146,7 +146,8 @@ def write_enhanced_ct(
     one.SOPInstanceUID = _uid("image", identity, 0)
     one.InstanceNumber = 1
     _image_pixel(one, voxels, about)
-    enhanced_attributes(one, affine, about, (len(voxels), _tilt(affine, about)), _uid("dimensions", identity))
+    identifiers = _uid("dimensions", identity), _uid("irradiation", about.study_instance_uid or seed)
+    enhanced_attributes(one, affine, about, (len(voxels), _tilt(affine, about)), identifiers)
     one.PixelData = _stored(voxels, about).tobytes()
     for keyword in about.omit:
         if keyword in one:

@@ -17,7 +17,11 @@ Affine = npt.NDArray[np.float64]
 
 
 def enhanced_attributes(
-    one: Dataset, affine: Affine, about: CtHeader, stack: tuple[int, float], organization: str
+    one: Dataset,
+    affine: Affine,
+    about: CtHeader,
+    stack: tuple[int, float],
+    identifiers: tuple[str, str],
 ) -> None:
     """Add what Enhanced CT asks for: image, dimensions, functional groups.
 
@@ -26,7 +30,7 @@ def enhanced_attributes(
         affine: 4x4, (frame, row, column, 1) to LPS millimetres.
         about: the header.
         stack: number of frames, and gantry tilt in degrees.
-        organization: Dimension Organization UID.
+        identifiers: Dimension Organization UID, and Irradiation Event UID.
     """
     count, tilt = stack
     row_step, column_step = affine[:3, 1], affine[:3, 2]
@@ -43,7 +47,7 @@ def enhanced_attributes(
     started = f"{one.AcquisitionDate}{one.AcquisitionTime}"
     del one.AcquisitionDate, one.AcquisitionTime
     _image(one, started)
-    _dimensions(one, organization)
+    _dimensions(one, identifiers[0])
     shared = Dataset()
     shared.PixelMeasuresSequence = _item(
         PixelSpacing=[_short(v) for v in spacing],
@@ -65,6 +69,7 @@ def enhanced_attributes(
         WindowCenterWidthExplanation="BONE",
     )
     shared.CTImageFrameTypeSequence = _item(FrameType=kind, **_VOLUME)
+    shared.IrradiationEventIdentificationSequence = _item(IrradiationEventUID=identifiers[1])
     if origin == "ORIGINAL":
         _measured(shared, about, tilt, spacing)
     one.SharedFunctionalGroupsSequence = DicomSequence([shared])
@@ -148,6 +153,9 @@ def _measured(shared: Dataset, about: CtHeader, tilt: float, spacing: list[float
         ExposureInmAs=0.5 * about.tube_current_ma,
         ExposureModulationType="NONE",
         CTDIvol=9.5,
+        CTDIPhantomTypeCodeSequence=_item(
+            CodeValue="113691", CodingSchemeDesignator="DCM", CodeMeaning="IEC Body Dosimetry Phantom"
+        ),
     )
     shared.CTXRayDetailsSequence = _item(
         KVP=_short(about.kvp), FocalSpots=1.2, FilterType="FLAT", FilterMaterial="ALUMINUM"
