@@ -1,7 +1,8 @@
 """One projection image to DICOM, as a DX or CR station would have written it (PS3.3 A.26.3, A.2.3).
 
 For the phantom, and for tests that need odd radiographs. The same arguments give the same bytes: identifiers
-derive from the seed and the content, dates from the seed. The patient is fictional.
+derive from the seed and the content, dates from the seed; those of a study that holds more than films can be
+given in the header. The patient is fictional.
 """
 
 from __future__ import annotations
@@ -22,8 +23,13 @@ from pydicom.sequence import Sequence
 from pydicom.uid import (
     UID,
     ComputedRadiographyImageStorage,
+    DeflatedExplicitVRLittleEndian,
     DigitalXRayImageStorageForPresentation,
     ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
 )
 from pydicom.valuerep import DSfloat
 
@@ -44,6 +50,24 @@ _ANATOMY: Final = {
     "SPINE": ("421060004", "Spine"),
 }
 
+TransferSyntax = Literal["explicit", "implicit", "deflated", "rle", "jpeg-ls", "jpeg-2000"]
+
+_TRANSFER_SYNTAXES: Final[dict[TransferSyntax, UID]] = {
+    "explicit": ExplicitVRLittleEndian,
+    "implicit": ImplicitVRLittleEndian,
+    "deflated": DeflatedExplicitVRLittleEndian,
+    "rle": RLELossless,
+    "jpeg-ls": JPEGLSLossless,
+    "jpeg-2000": JPEG2000Lossless,
+}
+"""All of them lose nothing."""
+
+_ENCODERS: Final[dict[TransferSyntax, str]] = {
+    "rle": "pydicom",
+    "jpeg-ls": "pyjpegls",
+    "jpeg-2000": "pylibjpeg",
+}
+
 
 @dataclass(frozen=True)
 class RadiographHeader:
@@ -62,9 +86,19 @@ class RadiographHeader:
         patient_orientation: direction of the rows and of the columns, such as ("A", "F"); () is left empty,
             which CR allows and DX does not.
         laterality: of the image: U (unpaired) as a spine has; None leaves it out of CR.
-        body_part_examined: None leaves it empty or out.
+        body_part_examined: None leaves it empty or out; any code string, as odd as real ones.
+        patient_name: as the character set can write it, with its ideographic and phonetic parts after "=".
+        character_set: Specific Character Set, one or several values (PS3.3 C.12.1.1.2), such as "ISO_IR 192"
+            or ("", "ISO 2022 IR 87").
+        burned_in: whether there is text in the pixels.
         private: whether the station adds a block of private attributes.
+        transfer_syntax: how the data set and its pixels are encoded.
         omit: keywords of optional attributes to leave out, for headers as odd as real ones.
+        study_instance_uid, study_date, study_time, study_id, accession_number: those of a study that the film
+            shares with other images; None derives them from the seed.
+        series_instance_uid: None derives it from the seed, the class and the series number.
+        frame_of_reference_uid: of a DX image that tells one (a film's pixels have no place in it); None
+            leaves it out, as stations do.
     """
 
     object_class: Literal["DX", "CR"] = "DX"
@@ -91,9 +125,18 @@ class RadiographHeader:
     instance_number: int = 1
     manufacturer: str = "dicom-ai-node"
     model_name: str = "Spine phantom"
-    character_set: str = "ISO_IR 100"
+    character_set: str | tuple[str, ...] = "ISO_IR 100"
+    burned_in: bool = False
     private: bool = False
+    transfer_syntax: TransferSyntax = "explicit"
     omit: tuple[str, ...] = ()
+    study_instance_uid: str | None = None
+    study_date: date | None = None
+    study_time: str | None = None
+    study_id: str | None = None
+    accession_number: str | None = None
+    series_instance_uid: str | None = None
+    frame_of_reference_uid: str | None = None
 
 
 def write_radiograph(
@@ -103,13 +146,14 @@ def write_radiograph(
     header: RadiographHeader = RadiographHeader(),
     seed: int = 0,
 ) -> Path:
-    """Writes one file (explicit VR little endian).
+    """Writes one file.
 
     Args:
         pixels: shape (rows, columns), stored values.
         path: the file; its folder is made where it is missing.
         header: what it says.
-        seed: gives patient, study and dates their identity; content and header add that of the image.
+        seed: gives patient, study and dates their identity where the header names none; content and header
+            add that of the image.
 
     Raises:
         ValueError: the values are no image of `header.bits_stored` unsigned bits, or the header asks for a
@@ -133,6 +177,12 @@ def write_radiograph(
         if keyword in dataset:
             delattr(dataset, keyword)
     path.parent.mkdir(parents=True, exist_ok=True)
+    if header.transfer_syntax in _ENCODERS:
+        dataset.compress(
+            _TRANSFER_SYNTAXES[header.transfer_syntax],
+            encoding_plugin=_ENCODERS[header.transfer_syntax],
+            generate_instance_uid=False,
+        )
     buffer = io.BytesIO()
     dcmwrite(buffer, dataset, enforce_file_format=True)
     path.write_bytes(buffer.getvalue())
@@ -145,7 +195,9 @@ def _dataset(about: RadiographHeader, seed: int, identity: str) -> Dataset:
     one.SOPClassUID = DigitalXRayImageStorageForPresentation if digital else ComputedRadiographyImageStorage
     one.SOPInstanceUID = _uid("image", identity)
     # A station writes one series per view; the header tells the series apart, the pixels do not.
-    one.SeriesInstanceUID = _uid("series", seed, about.object_class, about.series_number)
+    one.SeriesInstanceUID = about.series_instance_uid or _uid(
+        "series", about.study_instance_uid or seed, about.object_class, about.series_number
+    )
     one.Modality = about.object_class
     _pixel_module(one, about)
     _spacing(one, about)
@@ -174,7 +226,11 @@ def _dataset(about: RadiographHeader, seed: int, identity: str) -> Dataset:
     one.file_meta = FileMetaDataset()
     one.file_meta.MediaStorageSOPClassUID = one.SOPClassUID
     one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID
-    one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    # Compression, where it is asked for, comes last and says so itself.
+    plain = about.transfer_syntax not in _ENCODERS
+    one.file_meta.TransferSyntaxUID = (
+        _TRANSFER_SYNTAXES[about.transfer_syntax] if plain else ExplicitVRLittleEndian
+    )
     one.file_meta.ImplementationClassUID = _uid("implementation")
     one.file_meta.ImplementationVersionName = "DICOM_AI_NODE"
     return one
@@ -182,22 +238,23 @@ def _dataset(about: RadiographHeader, seed: int, identity: str) -> Dataset:
 
 def _study(about: RadiographHeader, seed: int) -> Dataset:
     """Patient (C.7.1.1), Study (C.7.2.1), Series (C.7.3.1), Equipment (C.7.5.1), Image (C.7.6.1)."""
-    day = f"{date(2020, 1, 1) + timedelta(days=seed % 1461):%Y%m%d}"
+    day = f"{about.study_date or date(2020, 1, 1) + timedelta(days=seed % 1461):%Y%m%d}"
     one = Dataset()
-    one.SpecificCharacterSet = about.character_set
+    character_set = about.character_set
+    one.SpecificCharacterSet = character_set if isinstance(character_set, str) else list(character_set)
     one.PatientName = about.patient_name
     one.PatientID = about.patient_id or f"PHANTOM-{seed:06d}"
     one.PatientBirthDate = ""
     one.PatientSex = about.patient_sex
     if about.patient_age is not None:
         one.PatientAge = f"{about.patient_age:03d}Y"
-    one.StudyInstanceUID = _uid("study", seed)
+    one.StudyInstanceUID = about.study_instance_uid or _uid("study", seed)
     one.StudyDate = one.SeriesDate = one.AcquisitionDate = one.ContentDate = day
-    one.StudyTime, one.SeriesTime = "090000", "090300"
+    one.StudyTime, one.SeriesTime = about.study_time or "090000", "090300"
     one.AcquisitionTime = one.ContentTime = f"0903{10 + about.instance_number % 50:02d}"
     one.ReferringPhysicianName = ""
-    one.StudyID = str(seed % 10**8)
-    one.AccessionNumber = f"P{seed % 10**8:08d}"
+    one.StudyID = str(seed % 10**8) if about.study_id is None else about.study_id
+    one.AccessionNumber = f"P{seed % 10**8:08d}" if about.accession_number is None else about.accession_number
     one.StudyDescription = about.study_description
     one.SeriesNumber = about.series_number
     one.SeriesDescription = about.series_description
@@ -209,7 +266,7 @@ def _study(about: RadiographHeader, seed: int) -> Dataset:
     one.DeviceSerialNumber = "0"
     one.SoftwareVersions = dicom_ai_node.__version__
     one.ImageType = ["ORIGINAL", "PRIMARY"]
-    one.BurnedInAnnotation = "NO"
+    one.BurnedInAnnotation = "YES" if about.burned_in else "NO"
     one.LossyImageCompression = "00"
     return one
 
@@ -259,6 +316,9 @@ def _digital(one: Dataset, about: RadiographHeader) -> None:
     one.DetectorType = "SCINTILLATOR"
     one.AcquisitionContextSequence = Sequence([])
     one.PositionerType = "NONE"
+    if about.frame_of_reference_uid is not None:
+        one.FrameOfReferenceUID = about.frame_of_reference_uid
+        one.PositionReferenceIndicator = ""
     if about.view is not None:
         one.ViewCodeSequence = Sequence([_code(*_VIEWS[about.view])])
 

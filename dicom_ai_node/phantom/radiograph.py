@@ -11,7 +11,7 @@ workstation's processing. Not simulated: motion, grid lines, dead pixels, heel e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -74,7 +74,14 @@ def render_radiograph(
 ) -> RadiographPhantom:
     """The radiograph of a person; the same arguments give the same pixels on a CPU."""
     where = torch.device(device)
-    passed = thickness(spine, acquisition.cone, acquisition.water, acquisition.mineral, where)
+    passed = thickness(
+        spine,
+        acquisition.cone,
+        acquisition.water,
+        acquisition.mineral,
+        device=where,
+        arms=acquisition.arms,
+    )
     pixels = expose(spine, acquisition, passed).cpu().numpy().astype(np.uint16)
     return RadiographPhantom(
         pixels,
@@ -95,7 +102,8 @@ def expose(spine: Spine, acquisition: RadiographAcquisition, passed: Thickness) 
     ).to(water.device)
     field = distance < 0
     # Half-shadow of the blades: they are nearer to the focal spot than the patient is.
-    opening = (0.5 - distance * acquisition.pixel_mm / (2.0 * acquisition.focus_mm)).clamp(_LEAKAGE, 1.0)
+    blades = torch.from_numpy(_blade_distance(grid_columns[None], grid_rows, acquisition)).to(water.device)
+    opening = (0.5 - blades * acquisition.pixel_mm / (2.0 * acquisition.focus_mm)).clamp(_LEAKAGE, 1.0)
     direct = primary(water, mineral, acquisition.kvp, acquisition.filter_mm)
     spread = acquisition.focus_mm * (acquisition.magnification - 1.0) / acquisition.pixel_mm / 2.355
     direct = blurred(direct, spread)
@@ -110,6 +118,25 @@ def expose(spine: Spine, acquisition: RadiographAcquisition, passed: Thickness) 
         text = text_mask((rows, columns), acquisition.annotation, (0.03 * columns, 0.02 * rows), height)
         shown = torch.maximum(shown, text.to(shown.device))
     return stored(shown, acquisition.processing)
+
+
+def _blade_distance(
+    column: npt.NDArray[np.float64], row: npt.NDArray[np.float64], acquisition: RadiographAcquisition
+) -> npt.NDArray[np.float32]:
+    """Distance in pixels to the shadow of the nearest blade, negative in the field.
+
+    A field that ends with the detector has its blades somewhere beyond.
+    """
+    rows, columns = acquisition.matrix
+    top, bottom, left, right = acquisition.collimation
+    away = 0.2 * max(rows, columns)
+    beyond = (
+        round(top - away * (top <= 0)),
+        round(bottom + away * (bottom >= rows)),
+        round(left - away * (left <= 0)),
+        round(right + away * (right >= columns)),
+    )
+    return field_distance(column, row, replace(acquisition, collimation=beyond)).astype(np.float32)
 
 
 def _things(spine: Spine, acquisition: RadiographAcquisition) -> Tensor:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from dicom_ai_node.anatomy import Level
 from dicom_ai_node.phantom.column import rotation
+from dicom_ai_node.phantom.radiograph_arms import Arms
 from dicom_ai_node.phantom.radiograph_cone import Cone
 from dicom_ai_node.phantom.radiograph_palette import MineralPalette, WaterPalette
 from dicom_ai_node.phantom.radiograph_processing import Processing, sample_processing
@@ -53,6 +54,7 @@ class RadiographAcquisition:
         scatter: scattered over primary radiation behind the thickest part, after the grid.
         collimation: (top, bottom, left, right) of the exposed field in pixels.
         collimator_tilt: degrees of the field against the detector.
+        arms: where they are: hanging beside the torso, held forward, or out of the beam.
         marker: letter of lead on the detector, or None.
         buckle, cable: whether there is one.
         annotation: text burnt into the image by the workstation, or None.
@@ -82,6 +84,7 @@ class RadiographAcquisition:
     scatter: float = 0.6
     collimation: tuple[int, int, int, int] = (0, 2048, 0, 1024)
     collimator_tilt: float = 0.0
+    arms: Arms = "away"
     marker: Literal["L", "R"] | None = None
     buckle: bool = False
     cable: bool = False
@@ -187,12 +190,13 @@ def sample_radiograph_acquisition(
         kvp=float(generator.choice([73, 77, 81, 85, 90, 96])),
         mas=round(between(generator, 15.0, 120.0), 1),
         filter_mm=between(generator, 2.5, 4.5),
-        quanta=float(np.exp(between(generator, np.log(250.0), np.log(4000.0)))),
+        quanta=float(np.exp(between(generator, np.log(300.0), np.log(2500.0)))),
         focus_mm=float(generator.choice([0.6, 1.0, 1.2])),
-        detector_blur_px=between(generator, 0.4, 1.0),
+        detector_blur_px=between(generator, 0.25, 0.65),
         scatter=between(generator, 0.25, 1.4),
         collimation=collimation,
         collimator_tilt=slant,
+        arms=("forward" if generator.random() < 0.75 else "away") if lateral else "hanging",
         marker=None if generator.random() < 0.4 or not lateral else ("L" if toward == "left" else "R"),
         buckle=bool(generator.random() < 0.06),
         cable=bool(generator.random() < 0.08),

@@ -68,7 +68,6 @@ class Cone:
         binning: int,
         step: float,
         device: torch.device,
-        dither: bool = True,
     ) -> ConeGrid:
         """A grid along the rays of binned pixels.
 
@@ -78,8 +77,6 @@ class Cone:
             binning: how many detector pixels (along an edge) share a ray.
             step: distance of the samples in depth, in mm.
             device: where the samples live.
-            dither: each ray's samples begin at a depth of their own, so that a smooth surface across the
-                rays shows no terraces.
         """
         count = max(1, int(np.ceil((depths[1] - depths[0]) / step)))
         shape = (count, rows[1] - rows[0], columns[1] - columns[0])
@@ -98,7 +95,7 @@ class Cone:
             self.source + center * self.normal + scale * (x * self.across + y * self.down)
             - 0.5 * count * step * self.normal
         )  # fmt: skip
-        return ConeGrid(shape, affine, device, self, (y, x), pitch, first, step, dither)
+        return ConeGrid(shape, affine, device, self, (y, x), pitch, first, step)
 
 
 @dataclass(frozen=True)
@@ -113,7 +110,6 @@ class ConeGrid(Grid):
         corner: (y, x) in mm on the detector of the first ray, from where the central ray meets it.
         pitch: distance of the rays on the detector.
         first, step: depth of the first sample, and the samples' distance.
-        dither: whether every ray is sampled at depths of its own, up to half a step away.
     """
 
     cone: Cone
@@ -121,7 +117,6 @@ class ConeGrid(Grid):
     pitch: float
     first: float
     step: float
-    dither: bool = True
 
     def slab(self, first: int, count: int) -> Self:
         """The samples first..first+count-1 of all rays."""
@@ -133,6 +128,13 @@ class ConeGrid(Grid):
             affine=affine,
             first=self.first + first * self.step,
         )
+
+    def strip(self, first: int, count: int) -> Self:
+        """The rays of the rows first..first+count-1."""
+        affine = self.affine.copy()
+        affine[:3, 3] = self.affine[:3, 3] + first * self.affine[:3, 1]
+        corner = (self.corner[0] + first * self.pitch, self.corner[1])
+        return replace(self, shape=(self.shape[0], count, self.shape[2]), affine=affine, corner=corner)
 
     def misses(self, center: Array, radius: float) -> bool:
         """Whether a ball (LPS mm) surely lies off the grid."""
@@ -165,11 +167,10 @@ class ConeGrid(Grid):
         # Coordinates are small differences of long ways from the source: the offset is taken at the middle.
         middle = float(t.mean())
         t = (t - middle).to(torch.float32).to(self.device)[:, None, None]
-        shift = self._dither(rows, columns)
         out = []
         for k in range(3):
             ray = (along[k] + across[k] * x[None, :] + down[k] * y[:, None]).to(torch.float64)
-            base = start[k] + (middle + shift) * ray
+            base = start[k] + middle * ray
             ray, base = ray.to(torch.float32).to(self.device), base.to(torch.float32).to(self.device)
             out.append(torch.addcmul(base[None], t, ray[None]))
         return out[0], out[1], out[2]
@@ -182,18 +183,6 @@ class ConeGrid(Grid):
         return self.step * torch.sqrt(1.0 + x[None, :] ** 2 + y[:, None] ** 2).to(torch.float32).to(
             self.device
         )
-
-    def _dither(self, rows: slice, columns: slice) -> Tensor:
-        if not self.dither:
-            return torch.zeros((rows.stop - rows.start, columns.stop - columns.start), dtype=torch.float64)
-        # Interleaved gradient noise (Jimenez 2014): neighbours differ, and few of them average to nothing.
-        # Counted from the central ray, so that a ray is the same in whatever block it is asked for.
-        c = torch.arange(columns.start, columns.stop, dtype=torch.float64) + round(
-            self.corner[1] / self.pitch
-        )
-        r = torch.arange(rows.start, rows.stop, dtype=torch.float64) + round(self.corner[0] / self.pitch)
-        mixed = 52.9829189 * ((0.06711056 * c[None, :] + 0.00583715 * r[:, None]) % 1.0)
-        return self.step * (mixed % 1.0 - 0.5)
 
     def _index(self, points: Array) -> Array:
         """(sample, row, column) of points, shape (n, 3)."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from dicom_ai_node.phantom.randomness import around
@@ -82,7 +83,8 @@ class WaterPalette:
     def grain(self, matter: Matter) -> float:
         """Amplitude of the texture of soft matter."""
         if matter.tissue is Tissue.LUNG:
-            return 300.0
+            # Its vessels are drawn one by one.
+            return 0.0
         if matter.tissue is Tissue.FAECES:
             return 60.0
         return 12.0 * matter.grain
@@ -118,3 +120,37 @@ class MineralPalette:
         """Soft matter has no mineral texture."""
         del matter
         return 0.0
+
+
+@dataclass(frozen=True)
+class MaterialsPalette:
+    """Water and mineral at once, as two channels: of bones in soft matter, which is told of elsewhere.
+
+    Attributes:
+        water, mineral: of the two channels.
+        around: HU-like number of what the bones displace; the water is told relative to it.
+        device: where the numbers live.
+    """
+
+    water: WaterPalette
+    mineral: MineralPalette
+    around: float
+    device: torch.device
+
+    def tissue(self, matter: Matter) -> Tensor:
+        """Shape (2, 1, 1, 1): soft matter."""
+        return self._pair(self.water.tissue(matter) - self.around, self.mineral.tissue(matter))
+
+    def bone(self, density: Tensor | float, marrow: Marrow) -> Tensor:
+        """Shape (2, ...): bone of a density in mg/cm3."""
+        return self._pair(self.water.bone(density, marrow) - self.around, self.mineral.bone(density, marrow))
+
+    def grain(self, matter: Matter) -> float:
+        """Amplitude of the texture of matter, the same in both channels."""
+        return self.water.grain(matter)
+
+    def _pair(self, water: Tensor | float, mineral: Tensor | float) -> Tensor:
+        both = (torch.as_tensor(part, dtype=torch.float32, device=self.device) for part in (water, mineral))
+        first, second = torch.broadcast_tensors(*both)
+        found = torch.stack([first, second])
+        return found if found.ndim > 1 else found[:, None, None, None]

@@ -17,6 +17,7 @@ from torch import Tensor
 from dicom_ai_node.phantom.randomness import around, between, stream
 
 _SCALES = 6
+_SPINE_GREY = 0.46
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Processing:
         power: exponent on the details' amplitude; under 1 lifts faint ones.
         gain: steepness of the contrast curve.
         shift: over- (positive, darker) or underexposure that the normalisation left, of the range 0..1.
-        latitude: share of the histogram left out at the dark and at the bright end.
+        latitude: shares of the histogram below black, and below the middle grey of the spine.
         masked: whether the collimator's shadow is blacked out.
         curve_seed: of a contrast curve beyond realism (training), None for film's.
         mottle: amplitude of blotches beyond realism (training).
@@ -44,7 +45,7 @@ class Processing:
     power: float = 0.92
     gain: float = 4.0
     shift: float = 0.0
-    latitude: tuple[float, float] = (0.04, 0.002)
+    latitude: tuple[float, float] = (0.04, 0.65)
     masked: bool = True
     curve_seed: int | None = None
     mottle: float = 0.0
@@ -56,11 +57,11 @@ def sample_processing(generator: np.random.Generator, *, training: bool = False)
         inverted=bool(generator.random() < 0.4),
         bits=int(generator.choice([10, 12, 12, 12, 14])),
         base=between(generator, 0.55, 1.0),
-        detail=between(generator, 1.0, 2.0),
+        detail=between(generator, 0.9, 1.6),
         power=between(generator, 0.82, 1.0),
-        gain=between(generator, 2.5, 5.0),
+        gain=between(generator, 2.5, 4.5),
         shift=around(generator, 0.0, 0.07),
-        latitude=(between(generator, 0.01, 0.15), between(generator, 0.0005, 0.01)),
+        latitude=(between(generator, 0.01, 0.1), between(generator, 0.55, 0.75)),
         masked=bool(generator.random() < 0.7),
     )
     if not training:
@@ -95,8 +96,9 @@ def process(exposure: Tensor, field: Tensor, settings: Processing) -> Tensor:
     patient = density[field & (exposure < 12.0)]
     if patient.numel() < 64:
         patient = density.reshape(-1)
-    low, high = _quantiles(patient, settings.latitude[0], 1.0 - settings.latitude[1])
-    share = (density - low) / max(high - low, 0.2) - settings.shift
+    # What a workstation is set up for, the spine, becomes middle grey; what is denser may well be white.
+    low, middle = _quantiles(patient, settings.latitude[0], settings.latitude[1])
+    share = _SPINE_GREY + (density - middle) * (0.5 / max(middle - low, 0.3)) - settings.shift
     curve = 1.0 / (1.0 + torch.exp(-settings.gain * (share - 0.5)))
     ends = [1.0 / (1.0 + float(np.exp(settings.gain * (0.5 - x)))) for x in (-0.06, 1.06)]
     shown = ((curve - ends[0]) / (ends[1] - ends[0])).clamp(0.0, 1.0)

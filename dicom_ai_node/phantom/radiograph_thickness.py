@@ -1,41 +1,58 @@
 """Line integrals of a person along the rays: water and bone mineral in g/cm2 per detector pixel.
 
-Three grids on the same rays, each as fine as what it holds: the whole person as water, coarse; water about
-the spine again, finer; the ribs and the pelvis, and finest the vertebrae, as mineral alone.
+Three passes, each as fine as what it holds: the soft person as water, coarse; ribs, pelvis and calcium as
+mineral; the vertebrae (`radiograph_column`) as both. Samples are deep: `radiograph_canvas` says why they may.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as f
 from torch import Tensor
 
-from dicom_ai_node.phantom.ct_signal import smoothed
-from dicom_ai_node.phantom.painting import paint, paint_column
-from dicom_ai_node.phantom.painting_solids import Canvas, paint_solid
+from dicom_ai_node.phantom.painting_solids import paint_solid
+from dicom_ai_node.phantom.painting_torso import paint_torso
+from dicom_ai_node.phantom.radiograph_arms import Arms, with_arms
+from dicom_ai_node.phantom.radiograph_beam import blurred
+from dicom_ai_node.phantom.radiograph_canvas import RayCanvas, painted
+from dicom_ai_node.phantom.radiograph_column import add, bands, binned, project_column
 from dicom_ai_node.phantom.radiograph_cone import Cone, ConeGrid
-from dicom_ai_node.phantom.radiograph_palette import MINERAL_TISSUES, MineralPalette, WaterPalette
+from dicom_ai_node.phantom.radiograph_lungs import lung_vessels
+from dicom_ai_node.phantom.radiograph_palette import (
+    MINERAL_TISSUES,
+    MaterialsPalette,
+    MineralPalette,
+    WaterPalette,
+)
 from dicom_ai_node.phantom.radiograph_processing import upsampled
-from dicom_ai_node.phantom.solids import Solid, Tube
+from dicom_ai_node.phantom.solids import Ellipsoid, Solid, Tube
 from dicom_ai_node.phantom.spine import Spine
-from dicom_ai_node.phantom.tissues import Tissue
+from dicom_ai_node.phantom.tissues import Matter, Tissue
 
 Array = npt.NDArray[np.float64]
 
-_TORSO_MM: Final = (3.0, 5.0)
-_NEAR_MM: Final = (1.5, 3.0)
-_SKELETON_MM: Final = (0.9, 2.0)
-_SPINE_MM: Final = (0.42, 1.4)
+_SOFT_MM: Final = (1.6, 7.0)
+_SKELETON_MM: Final = (0.8, 3.5)
+_CRUMB_MM: Final = (0.3, 1.0)
+_BLADE_MM: Final = (0.8, 1.2)
 """(distance of the rays at the detector, of the samples in depth); rays are whole pixels apart."""
 
-_BAND_MM: Final = {_NEAR_MM: 230.0, _SPINE_MM: 60.0}
-"""Height of a band at the detector: low ones hug the spine, high ones share the cost of the many organs."""
+_THIN_MM: Final = 4.0
+"""Half thickness under which an ellipsoid needs closer samples, ..."""
+
+_LARGE_MM: Final = 15.0
+"""... and half length from which coarser rays will do."""
+
+_SAMPLES: Final = 250_000
+"""Samples evaluated at once: they stay in a processor's cache."""
+
+_DISPLACED: Final = 0.25
+"""Water that a gram of mineral in ribs and pelvis displaces: the marrow beside it is fatty."""
 
 
 class Thickness(NamedTuple):
@@ -46,22 +63,29 @@ class Thickness(NamedTuple):
 
 
 def thickness(
-    spine: Spine, cone: Cone, water: WaterPalette, mineral: MineralPalette, device: torch.device
+    spine: Spine,
+    cone: Cone,
+    water: WaterPalette,
+    mineral: MineralPalette,
+    *,
+    device: torch.device,
+    arms: Arms,
 ) -> Thickness:
     """What the rays to every pixel pass through."""
+    spine = replace(spine, trunk=with_arms(spine.trunk, arms))
     reach = torso_depths(spine, cone)
-    grid = _whole(cone, reach, _TORSO_MM, device)
-    everything = paint(spine, grid, water).value
-    soft = _fine(_water(everything, grid), grid, cone)
-    for band in _bands(spine, cone, _NEAR_MM, device):
-        _refine(soft, everything, grid, band, spine=spine, palette=water)
+    grid = _whole(cone, reach, _SOFT_MM, device)
+    soft = _fine(_soft(spine, grid, water), grid, cone)
     bones = _whole(cone, reach, _SKELETON_MM, device)
-    hard = _fine(_skeleton(spine, bones, mineral), bones, cone)
-    for band in _bands(spine, cone, _SPINE_MM, device):
-        canvas = Canvas(band.grid, torch.zeros(band.grid.shape, device=device), mineral)
-        value = paint_column(replace(spine, discs=()), canvas).value
-        _add(hard, value.sum(dim=0) * band.grid.lengths() * 1e-4, band)
-    return Thickness(soft.clamp_(min=0.0), hard.clamp_(min=0.0))
+    hard = torch.zeros((1, *cone.matrix), device=device)
+    _skeleton(spine, bones, mineral, hard)
+    soft.sub_(hard[0], alpha=_DISPLACED * 1e-4)
+    around = water.tissue(Matter(Tissue.MUSCLE, spine.trunk.muscle.deviation - 0.5))
+    column = torch.zeros((2, *cone.matrix), device=device)
+    project_column(spine, cone, MaterialsPalette(water, mineral, around, device), column)
+    soft.add_(column[0], alpha=1e-4)
+    total = hard[0].add_(column[1]).mul_(1e-4)
+    return Thickness(soft.clamp_(min=0.0), total.clamp_(min=0.0))
 
 
 def torso_depths(spine: Spine, cone: Cone) -> tuple[float, float]:
@@ -81,142 +105,64 @@ def torso_depths(spine: Spine, cone: Cone) -> tuple[float, float]:
     return max(low, 50.0), min(high, cone.distance)
 
 
-class _Band(NamedTuple):
-    grid: ConeGrid
-    rows: tuple[int, int]
-    columns: tuple[int, int]
-    binning: int
-
-
-def _binning(cone: Cone, pitch_mm: float) -> int:
-    return max(1, round(pitch_mm / cone.pixel))
+def shadow(
+    solids: Sequence[Solid], cone: Cone, reach: tuple[float, float], device: torch.device
+) -> tuple[Tensor, int]:
+    """Where bones lie over the image: bool, of pixels binned by the number that comes with it."""
+    grid = _whole(cone, reach, (4.0, 8.0), device)
+    mineral = painted(solids, grid, MineralPalette()).sum(dim=0) * grid.step * 1e-4
+    return mineral > 0.15, binned(cone, 4.0)
 
 
 def _whole(
     cone: Cone, depths: tuple[float, float], fineness: tuple[float, float], device: torch.device
 ) -> ConeGrid:
-    binning = _binning(cone, fineness[0])
+    binning = binned(cone, fineness[0])
     rows, columns = (-(-size // binning) for size in cone.matrix)
     return cone.rays((0, rows), (0, columns), depths, binning=binning, step=fineness[1], device=device)
-
-
-def _bands(spine: Spine, cone: Cone, fineness: tuple[float, float], device: torch.device) -> Iterator[_Band]:
-    """Grids that together hold the spine and little else, one below the other."""
-    binning = _binning(cone, fineness[0])
-    boxes = np.array([_extent(cone, frame, *extent) for frame, extent in _boxes(spine)])
-    rows, columns = (-(-size // binning) for size in cone.matrix)
-    height = max(1, round(_BAND_MM[fineness] / (cone.pixel * binning)))
-    for first in range(0, rows, height):
-        last = min(rows, first + height)
-        touched = boxes[(boxes[:, 0, 1] < last * binning) & (boxes[:, 1, 1] > first * binning)]
-        if len(touched) == 0:
-            continue
-        low, high = touched[:, 0].min(axis=0), touched[:, 1].max(axis=0)
-        left = int(np.clip(np.floor(low[0] / binning) - 1, 0, columns))
-        right = int(np.clip(np.ceil(high[0] / binning) + 2, 0, columns))
-        if right <= left:
-            continue
-        grid = cone.rays(
-            (first, last),
-            (left, right),
-            (low[2] - 2.0, high[2] + 2.0),
-            binning=binning,
-            step=fineness[1],
-            device=device,
-        )
-        yield _Band(grid, (first, last), (left, right), binning)
-
-
-def _boxes(spine: Spine) -> Iterator[tuple[Array, tuple[Array, Array]]]:
-    for vertebra in spine.vertebrae:
-        yield vertebra.frame, vertebra.body.extent
-        yield vertebra.frame, vertebra.arch.extent
-    for segment in spine.sacrum:
-        yield segment.frame, segment.body.extent
-
-
-def _extent(cone: Cone, frame: Array, low: Array, high: Array) -> Array:
-    sides = np.array(np.meshgrid(*zip(low, high, strict=True), indexing="ij")).reshape(3, 8).T
-    found = cone.project(sides @ frame[:3, :3].T + frame[:3, 3])
-    return np.stack([found.min(axis=0), found.max(axis=0)])
-
-
-def _water(value: Tensor, grid: ConeGrid) -> Tensor:
-    """HU-like numbers to g/cm2."""
-    return _even((value.sum(dim=0) + 1000.0 * value.shape[0]) * grid.lengths() * 1e-4)
-
-
-def _even(image: Tensor) -> Tensor:
-    """Take the dither's stripes out: it averages to nothing over three by three rays."""
-    return smoothed(smoothed(image, 0, 0.8), 1, 0.8)
 
 
 def _fine(image: Tensor, grid: ConeGrid, cone: Cone) -> Tensor:
     return upsampled(image, round(grid.pitch / cone.pixel), cone.matrix).clone()
 
 
-def _refine(
-    soft: Tensor, coarse_value: Tensor, grid: ConeGrid, band: _Band, *, spine: Spine, palette: WaterPalette
-) -> None:
-    """Add to the coarse water what a finer grid about the spine sees more of it, fading to its borders."""
-    # The same depths in both: whole samples of the coarse grid.
-    first = max(0, int((band.grid.first - grid.first) / grid.step))
-    count = int(np.ceil(band.grid.shape[0] * band.grid.step / grid.step)) + 1
-    last = min(grid.shape[0], first + count)
-    depths = (
-        grid.first + (first - 0.5) * grid.step,
-        grid.first + (last - 0.5) * grid.step,
-    )
-    fine = grid.cone.rays(
-        band.rows, band.columns, depths, binning=band.binning, step=band.grid.step, device=grid.device
-    )
-    seen = _water(paint(spine, fine, palette).value, fine)
-    part = grid.slab(first, last - first)
-    coarse = _water(coarse_value[first:last], part)
-    # Both end at the same depth only if the steps say so: scale the finer one's path to the coarse one's.
-    seen = seen * ((last - first) * grid.step / (fine.shape[0] * fine.step))
-    factor = round(grid.pitch / grid.cone.pixel)
-    rows = slice(band.rows[0] * band.binning, min(band.rows[1] * band.binning, soft.shape[0]))
-    columns = slice(band.columns[0] * band.binning, min(band.columns[1] * band.binning, soft.shape[1]))
-    before = upsampled(coarse, factor, (soft.shape[0], soft.shape[1]))[rows, columns]
-    after = upsampled(seen, band.binning, (before.shape[0], before.shape[1]))
-    ramp = max(1.0, 8.0 / grid.cone.pixel)
-    place = torch.arange(before.shape[1], device=soft.device)
-    fade = (torch.minimum(place + 1, before.shape[1] - place) / ramp).clamp(max=1.0)
-    soft[rows, columns] += (after - before) * fade
+def _soft(spine: Spine, grid: ConeGrid, palette: WaterPalette) -> Tensor:
+    """Everything but bones, in g/cm2; where bones are there is muscle."""
+    height = max(4, _SAMPLES // (grid.shape[0] * grid.shape[2]))
+    strips = [grid.strip(row, min(height, grid.shape[1] - row)) for row in range(0, grid.shape[1], height)]
+    whole = torch.cat([_soft_strip(spine, strip, palette) for strip in strips])
+    # Bowel, heart and vessels move during the exposure; bubbles and faeces are less regular than their cells.
+    return blurred(whole, 0.6)
 
 
-def _skeleton(spine: Spine, grid: ConeGrid, palette: MineralPalette) -> Tensor:
-    solids = [
-        *(solid for solid in spine.trunk.behind if solid.matter.tissue.value in MINERAL_TISSUES),
-        *spine.trunk.bones,
-    ]
-    return _even(painted(solids, grid, palette).sum(dim=0) * grid.lengths() * 1e-4)
-
-
-def painted(solids: Iterable[Solid], grid: ConeGrid, palette: MineralPalette) -> Tensor:
-    """Solids alone, in mg/cm3, of the grid's shape."""
-    canvas = Canvas(grid, torch.zeros(grid.shape, device=grid.device), palette)
-    for solid in solids:
+def _soft_strip(spine: Spine, grid: ConeGrid, palette: WaterPalette) -> Tensor:
+    trunk = spine.trunk
+    value = torch.full(grid.shape, -1000.0, device=grid.device)
+    canvas = RayCanvas(grid, value, palette)
+    paint_torso(trunk, canvas)
+    for solid in (*lung_vessels(trunk), *trunk.behind):
         paint_solid(canvas, solid)
-    return canvas.value
+    for vertebra in spine.vertebrae:
+        for lesion in vertebra.findings.lesions:
+            if lesion.where == "around":
+                for solid in lesion.solids:
+                    paint_solid(canvas, solid)
+    value += 1000.0
+    return canvas.integral() * 1e-4
 
 
-def shadow(
-    solids: Sequence[Solid], cone: Cone, reach: tuple[float, float], device: torch.device
-) -> tuple[Tensor, int]:
-    """Where bones lie over the image: bool, of pixels binned by the number that comes with it."""
-    binning = _binning(cone, 4.0)
-    grid = _whole(cone, reach, (4.0, 4.0), device)
-    mineral = painted(solids, grid, MineralPalette()).sum(dim=0) * 4e-4
-    return mineral > 0.15, binning
-
-
-def _add(target: Tensor, image: Tensor, band: _Band) -> None:
-    # A margin of repeated rays keeps the enlargement from pulling in what lies beyond the band.
-    padded = f.pad(image[None, None], (1, 1, 1, 1), mode="replicate")
-    big = f.interpolate(padded, scale_factor=band.binning, mode="bilinear", align_corners=False)[0, 0]
-    big = big[band.binning : -band.binning, band.binning : -band.binning]
-    row, column = band.rows[0] * band.binning, band.columns[0] * band.binning
-    part = target[row : row + big.shape[0], column : column + big.shape[1]]
-    part.add_(big[: part.shape[0], : part.shape[1]])
+def _skeleton(spine: Spine, grid: ConeGrid, palette: MineralPalette, into: Tensor) -> None:
+    """Add ribs, pelvis, limbs and calcium, in mg/cm3 times mm, to `into` (1, rows, columns)."""
+    calcified = [solid for solid in spine.trunk.behind if solid.matter.tissue.value in MINERAL_TISSUES]
+    thick: list[Solid] = []
+    for solid in (*calcified, *spine.trunk.bones):
+        if isinstance(solid, Ellipsoid) and min(solid.radii) < _THIN_MM:
+            # Between two deep samples a thin plate or a crumb would be missed.
+            reach = np.array(solid.radii) * (1.0 + 1.5 * solid.unevenness) + 1.0
+            fineness = _CRUMB_MM if max(solid.radii) < _LARGE_MM else _BLADE_MM
+            for band in bands(grid.cone, [(solid.frame, -reach, reach)], fineness, into.device):
+                add(into, (painted([solid], band.grid, palette).sum(dim=0) * band.grid.lengths())[None], band)
+        else:
+            thick.append(solid)
+    rest = painted(thick, grid, palette).sum(dim=0) * grid.lengths()
+    into[0] += upsampled(rest, round(grid.pitch / grid.cone.pixel), grid.cone.matrix)

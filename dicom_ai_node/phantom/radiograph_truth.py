@@ -1,15 +1,16 @@
 """What is true about a radiograph of a person: the entries of `truth`, and where they fall on the detector.
 
-``{"schema": "dicom-ai-node/radiograph-truth/1", "seed", "age", "image": {...}, "vertebrae": [...]}``. Pixels
-are (column, row) with integers at pixel centres, the first pixel is (0, 0).
+``{"schema": "dicom-ai-node/radiograph-truth/2", "seed", "age", "image": {...}, "vertebrae": [...]}``. A film
+has no frame of reference: its points are [row, column] pixels as in a report, integers at pixel centres, the
+first pixel is [0, 0].
 
 `image`: `view`; `rows`, `columns`; `pixel_mm` on the detector; `source_detector_mm`, `source_object_mm`,
 `magnification` of the point aimed at; `facing`, `toward`; `turn_deg`, `lean_deg`, `tilt_deg` off the true
 view; `field` (the exposed rectangle: `rows` and `columns`, first and last + 1); `projection`: 3x4 matrix P,
-P (x, y, z, 1) = w (column, row, 1) for patient LPS millimetres.
+P (x, y, z, 1) = w (row, column, 1) for patient LPS millimetres.
 
 Each of `vertebrae` has the keys of `truth` (`visible` is the share of the body that falls into the exposed
-field) and `projection`:
+field), `acuity` (see `acuity`) and `projection`:
 
 - `six_points_px`: the six points, projected by the image's own cone. They are points of the body's own
   mid-sagittal plane: where the body is turned, the two sides of an endplate part into two contours, and
@@ -17,8 +18,9 @@ field) and `projection`:
   theirs (Hurxthal 1968; Genant 1993). Null for S1.
 - `center_px`: the body's centre; `depth_mm`: its distance from the source along the central ray;
   `magnification`: on the detector over true size there.
-- `heights_mm`: anterior, middle and posterior distances of the projected points, divided by the body's
-  magnification: what an observer who knows the magnification measures. Null for S1.
+- `heights_mm`: anterior, middle and posterior distances of the projected points in the plane of the object,
+  divided by the body's magnification: what an observer who knows the magnification measures. Null for S1.
+- `heights_detector_mm`: the same distances on the detector: what one measures with the detector's spacing.
 - `outline_px`: polygon about the body's silhouette without osteophytes, clockwise on the screen or
   counter-clockwise by view, from the right of the centre on; also where it leaves the image.
 - `box_px`: `rows` and `columns` [first, last] of the silhouette, not cut at the image's border.
@@ -28,6 +30,7 @@ field) and `projection`:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -37,7 +40,9 @@ from torch import Tensor
 
 from dicom_ai_node.anatomy import Level
 from dicom_ai_node.phantom.body import body_field, six_points
+from dicom_ai_node.phantom.disease import Disease
 from dicom_ai_node.phantom.radiograph_acquisition import RadiographAcquisition
+from dicom_ai_node.phantom.radiograph_arms import with_arms
 from dicom_ai_node.phantom.radiograph_cone import Cone
 from dicom_ai_node.phantom.radiograph_thickness import shadow, torso_depths
 from dicom_ai_node.phantom.solids import Ellipsoid, Solid, Tube
@@ -47,7 +52,7 @@ from dicom_ai_node.report import SIX_POINT_NAMES
 
 Array = npt.NDArray[np.float64]
 
-SCHEMA: Final = "dicom-ai-node/radiograph-truth/1"
+SCHEMA: Final = "dicom-ai-node/radiograph-truth/2"
 _ANGLES: Final = 96
 _CORTEX_OF_LIMBS_MM: Final = 2.2
 
@@ -56,6 +61,8 @@ def radiograph_truth(spine: Spine, acquisition: RadiographAcquisition) -> dict[s
     """The truth as plain JSON types."""
     cone = acquisition.cone
     told = truth(spine)
+    # Arms forward or hanging may hide the upper thoracic vertebrae.
+    spine = replace(spine, trunk=with_arms(spine.trunk, acquisition.arms))
     shadows = {
         name: shadow(solids, cone, torso_depths(spine, cone), torch.device("cpu"))
         for name, solids in (("shoulders", _shoulders(spine)), ("pelvis", _pelvis(spine)))
@@ -64,6 +71,7 @@ def radiograph_truth(spine: Spine, acquisition: RadiographAcquisition) -> dict[s
         lattice = cone.project(_lattice(vertebra))[:, :2]
         shown = float(_in_field(lattice, acquisition).mean())
         entry["visible"] = round(shown, 3)
+        entry["acuity"] = acuity(vertebra)
         entry["projection"] = _projection(vertebra, cone) | {
             "overlapped": {
                 **{name: _share_in(lattice, *shade) for name, shade in shadows.items()},
@@ -93,13 +101,31 @@ def radiograph_truth(spine: Spine, acquisition: RadiographAcquisition) -> dict[s
     }
 
 
+def acuity(vertebra: Vertebra) -> str | None:
+    """P1's class of a vertebra: "acute", "chronic", "pathologic", or None where nothing is broken or eaten.
+
+    A metastasis is pathologic whatever else there is. Of the benign fractures P1 calls acute those whose
+    marrow shows oedema on MR, and chronic the others: so OVCF is acute and OF chronic, and Kuemmell's disease
+    is the one or the other by its marrow (its cleft alone says only that it did not heal).
+    """
+    diseases = vertebra.diseases
+    if Disease.MALIGNANT in diseases:
+        return "pathologic"
+    if Disease.OVCF in diseases:
+        return "acute"
+    if Disease.KD in diseases and Disease.OF not in diseases:
+        quiet = vertebra.features is not None and vertebra.features.homogeneous_marrow
+        return "chronic" if quiet else "acute"
+    return "chronic" if Disease.OF in diseases else None
+
+
 def projection_matrix(cone: Cone) -> Array:
-    """3x4: (x, y, z, 1) in patient LPS millimetres to (column, row, 1) times the depth in mm."""
+    """3x4: (x, y, z, 1) in patient LPS millimetres to (row, column, 1) times the depth in mm."""
     focal = cone.distance / cone.pixel
     turn = np.stack(
         [
-            focal * cone.across + cone.origin[0] * cone.normal,
             focal * cone.down + cone.origin[1] * cone.normal,
+            focal * cone.across + cone.origin[0] * cone.normal,
             cone.normal,
         ]
     )
@@ -113,7 +139,7 @@ def shown_share(vertebra: Vertebra, acquisition: RadiographAcquisition) -> float
 
 
 def outline(vertebra: Vertebra, cone: Cone) -> Array:
-    """Polygon of a body's silhouette, shape (96, 2), (column, row).
+    """Polygon of a body's silhouette, shape (96, 2), (column, row) as `Cone.project` has it.
 
     The silhouette is where the least signed distance along a ray is 0. It is searched outwards from the
     centre in even directions of the body's own shape, so that low bodies are followed as closely as high
@@ -127,15 +153,14 @@ def outline(vertebra: Vertebra, cone: Cone) -> Array:
     half = np.abs(cone.project(to_patient(vertebra.frame, corners)) - center).max(axis=0)
     angles = np.linspace(0.0, 2.0 * np.pi, _ANGLES, endpoint=False)
     directions = np.stack([np.cos(angles) * half[0], np.sin(angles) * half[1]], axis=1)
-    depths = np.arange(center[2] - half[2], center[2] + half[2], 0.8)
+    depths = np.arange(center[2] - half[2], center[2] + half[2], 1.2)
     # From outside in steps to the first hit, so that a hollow contour is followed at its rim.
-    steps = np.linspace(1.5, 0.0, 46)
-    hit = np.stack(
-        [_least(vertebra, cone, center[:2] + share * directions, depths[::3]) < 0 for share in steps]
-    )
+    steps = np.linspace(1.45, 0.0, 30)
+    places = (center[:2] + steps[:, None, None] * directions).reshape(-1, 2)
+    hit = (_least(vertebra, cone, places, depths[::3]) < 0).reshape(len(steps), -1)
     first = np.where(hit.any(axis=0), hit.argmax(axis=0), len(steps) - 1)
     near, far = steps[first], steps[np.maximum(first - 1, 0)]
-    for _ in range(8):
+    for _ in range(6):
         share = 0.5 * (near + far)
         inside = _least(vertebra, cone, center[:2] + share[:, None] * directions, depths) < 0
         near, far = np.where(inside, share, near), np.where(inside, far, share)
@@ -149,7 +174,8 @@ def _least(vertebra: Vertebra, cone: Cone, pixels: Array, depths: Array) -> Arra
     rays = cone.normal + offset[:, :1] * cone.across + offset[:, 1:] * cone.down
     points = cone.source + depths[:, None, None] * rays
     turn = vertebra.frame[:3, :3]
-    local = torch.from_numpy((points - vertebra.frame[:3, 3]) @ turn)
+    # Single precision is good for micrometres here.
+    local = torch.from_numpy(((points - vertebra.frame[:3, 3]) @ turn).astype(np.float32))
     outside = body_field(vertebra.body, local[..., 0], local[..., 1], local[..., 2]).outside
     least: Array = outside.min(dim=0).values.numpy()
     return least
@@ -161,7 +187,7 @@ def _projection(vertebra: Vertebra, cone: Cone) -> dict[str, Any]:
     center = cone.project(own.mean(axis=0)[None])[0]
     magnification = cone.distance / float(center[2])
     complete = vertebra.level is not Level.S1
-    lengths = np.linalg.norm(points[0::2, :2] - points[1::2, :2], axis=1) * cone.pixel / magnification
+    shadows = np.linalg.norm(points[0::2, :2] - points[1::2, :2], axis=1) * cone.pixel
     polygon = outline(vertebra, cone)
     low, high = polygon.min(axis=0), polygon.max(axis=0)
     return {
@@ -171,19 +197,22 @@ def _projection(vertebra: Vertebra, cone: Cone) -> dict[str, Any]:
         "center_px": _pair(center),
         "depth_mm": round(float(center[2]), 3),
         "magnification": round(magnification, 6),
-        "heights_mm": dict(
-            zip(("anterior", "middle", "posterior"), (round(float(x), 4) for x in lengths), strict=True)
-        )
-        if complete
-        else None,
+        "heights_mm": _heights(shadows / magnification) if complete else None,
+        "heights_detector_mm": _heights(shadows) if complete else None,
         "outline_px": [_pair(point) for point in polygon],
         "box_px": {"rows": [round(float(low[1]), 2), round(float(high[1]), 2)],
                    "columns": [round(float(low[0]), 2), round(float(high[0]), 2)]},
     }  # fmt: skip
 
 
+def _heights(lengths: Array) -> dict[str, float]:
+    told = (round(float(length), 4) for length in lengths)
+    return dict(zip(("anterior", "middle", "posterior"), told, strict=True))
+
+
 def _pair(point: Array) -> list[float]:
-    return [round(float(point[0]), 3), round(float(point[1]), 3)]
+    """A projected point (column, row, ...) as [row, column]."""
+    return [round(float(point[1]), 3), round(float(point[0]), 3)]
 
 
 def _lattice(vertebra: Vertebra) -> Array:
@@ -303,11 +332,15 @@ def radiograph_truth_schema() -> dict[str, Any]:
             "center_px": pair,
             "depth_mm": positive,
             "magnification": positive,
-            "heights_mm": maybe(record(dict.fromkeys(("anterior", "middle", "posterior"), positive))),
+            **dict.fromkeys(
+                ("heights_mm", "heights_detector_mm"),
+                maybe(record(dict.fromkeys(("anterior", "middle", "posterior"), positive))),
+            ),
             "outline_px": {"type": "array", "items": pair, "minItems": 3},
             "box_px": record({"rows": pair, "columns": pair}),
             "overlapped": record(dict.fromkeys(("shoulders", "pelvis", "collimation"), share)),
         }
     )
-    vertebra["required"] = [*vertebra["required"], "projection"]
+    vertebra["properties"]["acuity"] = {"enum": ["acute", "chronic", "pathologic", None]}
+    vertebra["required"] = [*vertebra["required"], "acuity", "projection"]
     return schema

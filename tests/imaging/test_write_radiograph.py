@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pydicom
 import pytest
 
-from dicom_ai_node.imaging.write_radiograph import RadiographHeader, write_radiograph
+from dicom_ai_node.imaging.write_radiograph import RadiographHeader, TransferSyntax, write_radiograph
 
-PIXELS = np.arange(600, dtype=np.uint16).reshape(20, 30)
+# A size that every encoder takes.
+PIXELS = (np.arange(64 * 72, dtype=np.uint16) % 997).reshape(64, 72)
 
 DRESSES: list[dict[str, Any]] = [
     {},
@@ -37,6 +39,19 @@ DRESSES: list[dict[str, Any]] = [
         "kvp": None,
         "mas": None,
         "patient_age": None,
+    },
+    {"transfer_syntax": "implicit", "character_set": "ISO_IR 192", "patient_name": "Phantom^Röntgen^Süß"},
+    {
+        "transfer_syntax": "explicit",
+        "body_part_examined": "BREAST",
+        "omit": ("SoftwareVersions", "PatientAge"),
+    },
+    {"transfer_syntax": "rle", "photometric": "MONOCHROME1", "frame_of_reference_uid": "2.25.77"},
+    {"transfer_syntax": "jpeg-ls", "object_class": "CR", "bits_stored": 14, "burned_in": True},
+    {
+        "transfer_syntax": "jpeg-2000",
+        "character_set": ("", "ISO 2022 IR 87"),
+        "patient_name": "Mokei^Sekitsui=模型^脊椎=もけい^せきつい",
     },
 ]
 
@@ -63,6 +78,66 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert read.private_block(0x0019, "DICOM_AI_NODE PHANTOM")[0x01].value == "SPINE"
     assert "StudyID" not in read
     assert "Phantom" in str(read.PatientName)
+
+
+@pytest.mark.parametrize("transfer_syntax", get_args(TransferSyntax))
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_every_transfer_syntax_keeps_the_pixels(
+    tmp_path: Path, transfer_syntax: TransferSyntax, photometric: Literal["MONOCHROME1", "MONOCHROME2"]
+) -> None:
+    header = RadiographHeader(transfer_syntax=transfer_syntax, photometric=photometric)
+    first = write_radiograph(PIXELS, tmp_path / "a.dcm", header=header)
+    read = pydicom.dcmread(first)
+    np.testing.assert_array_equal(read.pixel_array, PIXELS)
+    assert read.file_meta.TransferSyntaxUID.is_compressed == (
+        transfer_syntax in {"rle", "jpeg-ls", "jpeg-2000"}
+    )
+    assert first.read_bytes() == write_radiograph(PIXELS, tmp_path / "b.dcm", header=header).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("character_set", "name"),
+    [
+        ("ISO_IR 100", "Phantom^Röntgen"),
+        ("ISO_IR 192", "Φάντασμα^Ράχη"),
+        (("", "ISO 2022 IR 87"), "Mokei^Sekitsui=模型^脊椎=もけい^せきつい"),
+    ],
+)
+def test_names_come_back_in_every_character_set(
+    tmp_path: Path, character_set: str | tuple[str, ...], name: str
+) -> None:
+    header = RadiographHeader(character_set=character_set, patient_name=name)
+    read = pydicom.dcmread(write_radiograph(PIXELS, tmp_path / "one.dcm", header=header))
+    assert read.PatientName == name
+
+
+def test_a_film_joins_a_study_that_is_given(tmp_path: Path) -> None:
+    study: dict[str, Any] = {
+        "study_instance_uid": "2.25.123",
+        "study_date": date(2021, 3, 4),
+        "study_time": "101112",
+        "study_id": "S7",
+        "accession_number": "A7",
+        "patient_id": "PHANTOM-7",
+    }
+    one, two = (
+        pydicom.dcmread(
+            write_radiograph(
+                PIXELS,
+                tmp_path / f"{seed}.dcm",
+                header=RadiographHeader(**study, series_number=seed),
+                seed=seed,
+            )
+        )
+        for seed in (1, 2)
+    )
+    for read in (one, two):
+        assert (read.StudyInstanceUID, read.StudyDate, read.StudyTime) == ("2.25.123", "20210304", "101112")
+        assert (read.StudyID, read.AccessionNumber, read.PatientID) == ("S7", "A7", "PHANTOM-7")
+    assert one.SeriesInstanceUID != two.SeriesInstanceUID
+    named = RadiographHeader(series_instance_uid="2.25.9", frame_of_reference_uid="2.25.10")
+    read = pydicom.dcmread(write_radiograph(PIXELS, tmp_path / "named.dcm", header=named))
+    assert (read.SeriesInstanceUID, read.FrameOfReferenceUID) == ("2.25.9", "2.25.10")
 
 
 def test_same_arguments_same_bytes_and_one_study_for_both_views(tmp_path: Path) -> None:

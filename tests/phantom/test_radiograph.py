@@ -15,9 +15,9 @@ from dicom_ai_node.phantom.radiograph import (
     sample_radiograph_acquisition,
 )
 from dicom_ai_node.phantom.radiograph_beam import HYDROXYAPATITE_CM2_G, primary, spectrum
+from dicom_ai_node.phantom.radiograph_canvas import painted
 from dicom_ai_node.phantom.radiograph_palette import MineralPalette, WaterPalette
 from dicom_ai_node.phantom.radiograph_processing import Processing, downsampled, process, stored, upsampled
-from dicom_ai_node.phantom.radiograph_thickness import painted
 from dicom_ai_node.phantom.radiograph_truth import projection_matrix
 from dicom_ai_node.phantom.solids import Ellipsoid
 from dicom_ai_node.phantom.spine import Spine, sample_spine
@@ -56,7 +56,7 @@ def test_every_tissue_has_its_water_and_its_mineral() -> None:
 
 def test_rays_meet_the_points_that_project_onto_their_pixels(spine: Spine) -> None:
     cone = small(spine, turn=7.0, lean=-3.0, tilt=4.0, offset_mm=(6.0, -9.0)).cone
-    grid = cone.rays((10, 20), (5, 25), (700.0, 1100.0), binning=3, step=25.0, device=CPU, dither=False)
+    grid = cone.rays((10, 20), (5, 25), (700.0, 1100.0), binning=3, step=25.0, device=CPU)
     x, y, z = grid.coordinates(np.eye(4))
     points = torch.stack([x, y, z], -1).reshape(-1, 3).numpy().astype(np.float64)
     found = cone.project(points).reshape(*grid.shape, 3)
@@ -67,7 +67,7 @@ def test_rays_meet_the_points_that_project_onto_their_pixels(spine: Spine) -> No
     np.testing.assert_allclose(found[..., 1], rows, atol=1e-3)
     np.testing.assert_allclose(found[:, 0, 0, 2], 700.0 + 12.5 + 25.0 * np.arange(16), atol=1e-2)
     lifted = np.concatenate([points, np.ones((len(points), 1))], axis=1) @ projection_matrix(cone).T
-    np.testing.assert_allclose(lifted[:, :2] / lifted[:, 2:], found.reshape(-1, 3)[:, :2], atol=1e-6)
+    np.testing.assert_allclose(lifted[:, 1::-1] / lifted[:, 2:], found.reshape(-1, 3)[:, :2], atol=1e-6)
     # A part of the grid, and a slab of it, hold the same rays.
     part = grid.coordinates(np.eye(4), (slice(3, 6), slice(2, 5), slice(7, 9)))
     np.testing.assert_allclose(part[0], x[3:6, 2:5, 7:9], atol=1e-3)
@@ -115,7 +115,7 @@ def test_processing_keeps_the_order_of_exposures_and_inverts_for_monochrome1() -
     plain = Processing(base=1.0, detail=1.0, power=1.0, bits=12)
     shown = process(exposure, field, plain)
     assert (shown.reshape(-1).diff() <= 1e-6).all()
-    assert shown.max() > 0.9
+    assert shown.max() > 0.75
     assert shown.min() < 0.1
     straight, turned = stored(shown, plain), stored(shown, replace(plain, inverted=True))
     assert (straight + turned - 4095).abs().max() <= 1

@@ -58,13 +58,14 @@ def test_outline_is_the_silhouette_that_brute_force_finds(spine: Spine) -> None:
     taken = aimed(spine, Level.L3, turn=9.0, lean=4.0)
     cone, vertebra = taken.cone, spine[Level.L3]
     polygon = outline(vertebra, cone)
-    rows, columns = np.mgrid[0:400, 0:300].astype(np.float64)
+    (left, top), (right, bottom) = polygon.min(axis=0) - 6.0, polygon.max(axis=0) + 6.0
+    rows, columns = np.mgrid[int(top) : int(bottom), int(left) : int(right)].astype(np.float64)
     offset = np.stack([columns - cone.origin[0], rows - cone.origin[1]], -1) * cone.pixel / cone.distance
     rays = cone.normal + offset[..., :1] * cone.across + offset[..., 1:] * cone.down
-    least = torch.full((400, 300), 99.0, dtype=torch.float64)
-    for depth in np.arange(860.0, 940.0, 1.0):
+    least = torch.full(rows.shape, 99.0)
+    for depth in np.arange(864.0, 936.0, 1.5):
         local = torch.from_numpy(
-            (cone.source + depth * rays - vertebra.frame[:3, 3]) @ vertebra.frame[:3, :3]
+            ((cone.source + depth * rays - vertebra.frame[:3, 3]) @ vertebra.frame[:3, :3]).astype(np.float32)
         )
         field = body_field(vertebra.body, local[..., 0], local[..., 1], local[..., 2])
         least = torch.minimum(least, field.outside)
@@ -72,7 +73,7 @@ def test_outline_is_the_silhouette_that_brute_force_finds(spine: Spine) -> None:
     x, y = polygon[:, 0], polygon[:, 1]
     enclosed = 0.5 * abs(float((x * np.roll(y, -1) - y * np.roll(x, -1)).sum()))
     assert enclosed == pytest.approx(area, rel=0.02)
-    on = least.numpy()[np.round(y).astype(int), np.round(x).astype(int)]
+    on = least.numpy()[np.round(y).astype(int) - int(top), np.round(x).astype(int) - int(left)]
     assert np.abs(on).max() < 1.0
 
 
@@ -82,8 +83,8 @@ def test_six_points_lie_in_the_silhouette_and_the_anterior_ones_on_it(spine: Spi
             e for e in radiograph_truth(spine, aimed(spine, level))["vertebrae"] if e["level"] == level
         )
         told = entry["projection"]
-        polygon = np.array(told["outline_px"])
-        points = np.array([told["six_points_px"][name] for name in SIX_POINT_NAMES])
+        polygon = np.array(told["outline_px"])[:, ::-1]
+        points = np.array([told["six_points_px"][name] for name in SIX_POINT_NAMES])[:, ::-1]
         low, high = polygon.min(axis=0), polygon.max(axis=0)
         assert (points > low - 2.0).all()
         assert (points < high + 2.0).all()
@@ -103,6 +104,9 @@ def test_heights_are_the_true_ones_less_what_leans_along_the_beam(spine: Spine) 
         for k, name in enumerate(("anterior", "middle", "posterior")):
             length = np.linalg.norm(points[2 * k] - points[2 * k + 1]) * 0.3 / told["magnification"]
             assert length == pytest.approx(told["heights_mm"][name], abs=0.01)
+            assert told["heights_detector_mm"][name] == pytest.approx(
+                told["heights_mm"][name] * told["magnification"], abs=1e-3
+            )
             true = places[2 * k] - places[2 * k + 1]
             across = np.linalg.norm(true - normal * (true @ normal))
             assert np.linalg.norm(true) == pytest.approx(entry["heights_mm"][name], abs=0.01)
@@ -115,7 +119,7 @@ def test_visibility_follows_the_field(spine: Spine) -> None:
     open_field = {e["level"]: e for e in radiograph_truth(spine, taken)["vertebrae"]}
     assert open_field["L2"]["visible"] == 1.0
     assert open_field["T1"]["visible"] == 0.0
-    row = open_field["L2"]["projection"]["center_px"][1]
+    row = open_field["L2"]["projection"]["center_px"][0]
     halved = replace(taken, collimation=(0, round(row), 0, 300))
     entry = next(e for e in radiograph_truth(spine, halved)["vertebrae"] if e["level"] == "L2")
     assert 0.25 < entry["visible"] < 0.75
