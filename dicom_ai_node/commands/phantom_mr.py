@@ -1,7 +1,8 @@
 """`dicom-ai-node phantom --kind mr`: one person's MR study as DICOM, with the truth about it.
 
-A case is a folder: ``dicom/<series>/`` for every series, ``labels/<series>.nii.gz`` on its grid (a localizer
-has one label map per plane), one ``truth.json`` for how the patient lay in the sagittal T2 series, and
+A case is a folder: ``dicom/<series>/`` for every series; on its grid ``labels/<series>.nii.gz`` (bodies),
+``whole/``, ``structures/`` (discs and canal) and ``lesions/`` (a localizer has one map per plane); for every
+series ``truth/<series>.json``, how the patient lay in it, and ``truth.json``, that of the sagittal T2; and
 ``series.json``, which says of every series what it is and how the patient had moved since (4x4, LPS mm).
 """
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 _ATTEMPTS: Final = 8
 _SEED_STEP: Final = 1_000_003
 
+_MAPS: Final = {"labels": "labels", "whole": "whole_labels", "structures": "structures", "lesions": "lesions"}
+"""Folders of label maps, and where a rendered stack holds them."""
+
 
 def write_mr_case(folder: Path, seed: int, wish: PersonWish) -> str:
     """One person's MR study: series, truth and label maps.
@@ -40,7 +44,8 @@ def write_mr_case(folder: Path, seed: int, wish: PersonWish) -> str:
 
     spine = person(seed, wish)
     site = _in_the_persons_language(sample_site(seed), seed)
-    (folder / "labels").mkdir(parents=True, exist_ok=True)
+    for name in (*_MAPS, "truth"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
     about: list[dict[str, Any]] = []
     truth: dict[str, Any] = {}
     for number, stacks in enumerate(_by_series(_showing(spine, seed, wish.shown)), start=1):
@@ -108,17 +113,20 @@ def _write_series(
         files = write_mr_series(
             [(one.pixels, one.affine) for one in rendered], target, seed=seed, header=header
         )
-    maps = []
+    maps: dict[str, list[str]] = {kind: [] for kind in _MAPS}
     for stack, one in zip(stacks, rendered, strict=True):
-        path = Path("labels") / f"{name}{f'-{stack.plane}' if len(stacks) > 1 else ''}.nii.gz"
-        write_label_map(folder / path, one.labels, one.affine)
-        maps.append(path.as_posix())
+        for kind, attribute in _MAPS.items():
+            path = Path(kind) / f"{name}{f'-{stack.plane}' if len(stacks) > 1 else ''}.nii.gz"
+            write_label_map(folder / path, getattr(one, attribute), one.affine)
+            maps[kind].append(path.as_posix())
+    (folder / "truth" / f"{name}.json").write_text(json.dumps(rendered[0].truth, indent=2) + "\n")
     return {
         "kind": first.series,
         "description": header.series_description,
         "folder": f"dicom/{name}",
         "files": len(files),
-        "labels": maps,
+        **maps,
+        "truth": f"truth/{name}.json",
         "motion": [[round(float(v), 6) for v in row] for row in first.motion],
     }
 

@@ -44,11 +44,12 @@ def write_study_case(folder: Path, seed: int, wish: PersonWish) -> str:
         series.append(_within("radiograph", entry))
     write_mr_case(folder / "mr", seed, wish)
     for item in json.loads((folder / "mr" / "series.json").read_text())["series"]:
-        kind, place, files, labels = (item[key] for key in ("kind", "folder", "files", "labels"))
+        kind, place, files, truth = (item[key] for key in ("kind", "folder", "files", "truth"))
+        maps = [path for name in ("labels", "whole", "structures", "lesions") for path in item[name]]
         planes = kind == "localizer"
         why = "planes that cross: a localizer" if planes else f"sagittal MR; {_NO_PIPELINE}"
         route = None if planes else "mr"
-        entry = SeriesEntry(kind, "", place, files, route, None, why, "truth.json", tuple(labels))
+        entry = SeriesEntry(kind, "", place, files, route, None, why, truth, tuple(maps))
         series.append(_within("mr", entry))
     listed = [asdict(_identified(folder, entry)) for entry in series]
     text = json.dumps({"schema": SCHEMA, "seed": seed, "series": listed}, indent=2)

@@ -52,6 +52,7 @@ class MrAcquisition:
         wrap: share of the field of view, on both sides along the phase axis, from which tissue folds in.
         transmit: strength of the uneven transmit field.
         fat_return: how far fat saturation fails where the field is uneven.
+        belly_blur_mm: standard deviation of what breathing blurs in front of the spine.
         motion: 4x4, where the patient has moved since the first series (LPS mm -> LPS mm).
         white: stored value of the brightest tissue.
         texture: relative strength of the texture of all tissue.
@@ -72,6 +73,7 @@ class MrAcquisition:
     wrap: float = 0.0
     transmit: float = 0.0
     fat_return: float = 0.0
+    belly_blur_mm: float = 0.0
     motion: Array = field(default_factory=lambda: np.eye(4))
     white: int = 1500
     texture: float = 0.03
@@ -95,6 +97,9 @@ class MrPhantom:
         affine: float64 4x4, (slice, row, column, 1) -> patient LPS millimetres.
         labels: uint8, vertebral bodies as VerSe numbers (S1 is 26), where the patient lay in this series.
         whole_labels: uint8, whole vertebrae (bodies and arches; 26 is the whole sacrum).
+        structures: uint8, `painting.CANAL_LABEL` and `painting.DISC_LABEL` plus the VerSe number of the
+            vertebra above.
+        lesions: uint8, numbers of `lesion.LesionKind`.
         truth: see `truth`; points where the patient lay in this series.
     """
 
@@ -102,6 +107,8 @@ class MrPhantom:
     affine: Array
     labels: npt.NDArray[np.uint8]
     whole_labels: npt.NDArray[np.uint8]
+    structures: npt.NDArray[np.uint8]
+    lesions: npt.NDArray[np.uint8]
     truth: dict[str, Any]
 
 
@@ -129,8 +136,8 @@ def render_mr(spine: Spine, acquisition: MrAcquisition, *, device: str | torch.d
     detail = MrDetail(spine, acquisition.palette)
     slices = grid.shape[0]
     image = torch.empty(grid.shape, dtype=torch.float32, device=where)
-    bodies = np.empty(grid.shape, dtype=np.uint8)
-    whole = np.empty(grid.shape, dtype=np.uint8)
+    # Bodies, whole vertebrae, structures, lesions.
+    maps = np.empty((4, *grid.shape), dtype=np.uint8)
     per_step, averaged = _subslices(acquisition)
     apart = averaged * 3 < per_step * 2
     area = wide.shape[1] * wide.shape[2]
@@ -138,11 +145,8 @@ def render_mr(spine: Spine, acquisition: MrAcquisition, *, device: str | torch.d
     for first in range(0, slices, per_slab):
         part = slice(first, min(slices, first + per_slab))
         slab = wide.slab(first, part.stop - first)
-        value, body_part, whole_part = _painted(
-            spine, acquisition.palette, slab, detail, (per_step, averaged)
-        )
-        bodies[part] = body_part[:, core[0], core[1]].cpu().numpy()
-        whole[part] = whole_part[:, core[0], core[1]].cpu().numpy()
+        value, labels = _painted(spine, acquisition.palette, slab, detail, (per_step, averaged))
+        maps[:, part] = labels[:, :, core[0], core[1]].cpu().numpy()
         plane = _received(spine, acquisition, slab, value, (loops * fading, center))
         plane = _folded(plane, margin, grid.shape)
         image[part] = read_out(plane, acquisition.readout, noise)
@@ -150,9 +154,9 @@ def render_mr(spine: Spine, acquisition: MrAcquisition, *, device: str | torch.d
         image /= loops[:, core[0], core[1]].clamp(min=0.05) ** acquisition.coil.evened
     image = _randomised(image, acquisition, grid)
     pixels = _stored(image, acquisition.white)
-    return MrPhantom(
-        pixels, np.asarray(acquisition.affine), bodies, whole, moved(truth(spine, grid), acquisition.motion)
-    )
+    bodies, whole, structures, lesions = maps
+    about = moved(truth(spine, grid), acquisition.motion)
+    return MrPhantom(pixels, np.asarray(acquisition.affine), bodies, whole, structures, lesions, about)
 
 
 def moved(about: dict[str, Any], motion: Array) -> dict[str, Any]:
@@ -218,8 +222,8 @@ def _fading(grid: Grid, margin: tuple[int, int]) -> Tensor:
 
 def _painted(
     spine: Spine, palette: MrPalette, grid: Grid, detail: MrDetail, subslices: tuple[int, int]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(value (2, slices, rows, columns), bodies, whole) of slices with their thickness."""
+) -> tuple[Tensor, Tensor]:
+    """(value (2, slices, rows, columns), four label maps) of slices with their thickness."""
     per_step, averaged = subslices
     count = grid.shape[0]
     affine = grid.affine.copy()
@@ -233,8 +237,8 @@ def _painted(
         value += painting.value[:, k : k + last : per_step]
     value /= averaged
     middle = (averaged - 1) // 2
-    labels = slice(middle, middle + last, per_step)
-    return value, painting.bodies[labels], painting.whole[labels]
+    labels = torch.stack([painting.bodies, painting.whole, painting.structures, painting.lesions])
+    return value, labels[:, middle : middle + last : per_step]
 
 
 def _received(
@@ -257,17 +261,16 @@ def _received(
     if acquisition.texture:
         points = grid.coordinates(spine.trunk.frame)
         fine = 1.0 + acquisition.texture * grain(spine.trunk.seed, points, grid.device, cell_mm=1.3)
-        # Vessels and folds of mesentery and bowel in front of the column.
-        _, y, _ = grid.coordinates(np.eye(4))
-        ahead = torch.sigmoid((float(center[1]) - 40.0 - y) / 6.0)
-        coarse = grain(spine.trunk.seed + 1, points, grid.device, cell_mm=4.5).clamp(-2.4, 2.0)
-        for axis, pixel in zip((1, 2), acquisition.spacing_mm[1:], strict=True):
-            coarse = smoothed(coarse, axis, 2.4 / pixel)
-        factor = factor * fine * (1.0 + 0.4 * ahead * coarse)
+        factor = factor * fine
     fat = value[1] * factor
     if acquisition.palette.sequence.fat == "saturated" and acquisition.fat_return:
         fat = fat * fat_returning(grid, center, acquisition.fat_return, phase)
     water = value[0] * factor
+    if acquisition.belly_blur_mm > 0:
+        # The belly moves all the time while k-space is read: it is seen where it mostly is, and blurred.
+        _, y, _ = grid.coordinates(np.eye(4))
+        ahead = torch.sigmoid((float(center[1]) - 45.0 - y) / 8.0)
+        water, fat = (_blurred(part, ahead, acquisition) for part in (water, fat))
     breathing = pulsing = None
     if acquisition.readout.breathing > 0:
         _, y, _ = grid.coordinates(np.eye(4))
@@ -279,6 +282,13 @@ def _received(
             # Blood that is seen as a void still sends on its way through the slice.
             pulsing = share * factor * (0.25 * SCALE * _blood(acquisition) + water.abs())
     return Plane(water, fat, breathing, pulsing)
+
+
+def _blurred(part: Tensor, ahead: Tensor, acquisition: MrAcquisition) -> Tensor:
+    smooth = part
+    for axis, pixel in zip((1, 2), acquisition.spacing_mm[1:], strict=True):
+        smooth = smoothed(smooth, axis, acquisition.belly_blur_mm / pixel)
+    return part + ahead * (smooth - part)
 
 
 def _blood(acquisition: MrAcquisition) -> float:

@@ -232,8 +232,10 @@ def _sequence(kind: SeriesKind, field_t: float, generator: np.random.Generator) 
             magnetisation_transfer=saturating,
         )  # fmt: skip
     return MrSequence(
-        kind, "GR", round(between(generator, 5.5, 9.0), 2), round(between(generator, 2.2, 4.8), 2),
-        flip_deg=between(generator, 3.0, 12.0), fat=show[kind], bandwidth_hz=3.0 * wide,
+        kind, "GR", round(float(np.exp(between(generator, np.log(5.5), np.log(20.0)))), 2),
+        round(between(generator, 2.2, 4.8), 2),
+        flip_deg=float(np.exp(between(generator, np.log(2.0), np.log(12.0)))), fat=show[kind],
+        bandwidth_hz=3.0 * wide,
     )  # fmt: skip
 
 
@@ -261,6 +263,7 @@ def _series(scan: _Scan, kind: SeriesKind, generator: np.random.Generator) -> Mr
     frequency = int(matrix * between(generator, 0.8, 1.0))
     lines = int(frequency * between(generator, 0.6, 0.95))
     clean = generator.random() < 0.5
+    blur = 0.3 * abs(around(generator, 0.0, 3.0)) if clean else between(generator, 0.8, 3.0)
     noise = scan.noise * {"stir": 0.8, "t2-fs": 0.8}.get(kind, 1.0)
     readout = Readout(
         matrix=(lines, frequency) if by_rows else (frequency, lines),
@@ -290,6 +293,7 @@ def _series(scan: _Scan, kind: SeriesKind, generator: np.random.Generator) -> Mr
         if scan.palette.field_t > 2
         else between(generator, 0.0, 0.05),
         fat_return=between(generator, 0.0, 1.2),
+        belly_blur_mm=0.4 + blur,
         white=int(generator.choice([255, 700, 1200, 1800, 3000])),
         texture=between(generator, 0.015, 0.05),
         seed=int(generator.integers(2**31)),

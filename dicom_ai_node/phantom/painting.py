@@ -65,6 +65,9 @@ class Palette(Protocol):
 class Detail(Protocol):
     """Finer anatomy about the column that one modality sees; without it discs and canal are of one matter."""
 
+    def cavity(self, canvas: Canvas, spine: Spine) -> None:
+        """Paint what fills the body cavity under the organs."""
+
     def around(self, canvas: Canvas, spine: Spine) -> None:
         """Paint what lies between the torso and the column."""
 
@@ -117,6 +120,8 @@ def paint(spine: Spine, grid: Grid, palette: Palette, detail: Detail | None = No
     value = air.expand((*air.shape[:-3], *grid.shape)).clone()
     canvas = Canvas(grid, value, palette)
     canvas = paint_torso(spine.trunk, canvas)
+    if detail is not None:
+        detail.cavity(canvas, spine)
     for solid in spine.trunk.behind:
         paint_solid(canvas, solid)
     for solid in spine.trunk.bones:
