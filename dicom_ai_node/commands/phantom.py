@@ -45,7 +45,9 @@ def command(
     *,
     kind: Annotated[Kind, typer.Option(help="What kind of images to make; study makes all three.")],
     out: Annotated[Path, typer.Option(help="Folder to write to.", file_okay=False)],
-    seed: Annotated[int, typer.Option(min=0, help="Which person; the same seed writes the same bytes.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Which person; the same seed and options write the same bytes.")
+    ] = 0,
     fracture: Annotated[
         list[str] | None,
         typer.Option(
@@ -67,10 +69,14 @@ def command(
         ),
     ] = None,
     diseases: Annotated[
-        Amount, typer.Option(help="How many diseases chance gives, where --disease names none.")
+        Amount,
+        typer.Option(
+            help="Diseases by chance, where --disease names none: none, as frequent as in "
+            "patients, or many of all kinds. By the seed alone: the same every time."
+        ),
     ] = Amount.REALISTIC,
     degeneration: Annotated[
-        Amount, typer.Option(help="Wear of discs, endplates and joints.")
+        Amount, typer.Option(help="Wear of discs, endplates and joints, by the seed too.")
     ] = Amount.REALISTIC,
     count: Annotated[int, typer.Option(min=1, help="How many persons, with seeds from SEED on.")] = 1,
 ) -> None:

@@ -29,10 +29,8 @@ _MAPS: Final = {"labels": "labels", "whole": "whole_labels", "structures": "stru
 """Folders of label maps, and where a rendered stack holds them."""
 
 
-def write_mr_case(folder: Path, seed: int, wish: PersonWish, *, patient_name: str | None = None) -> str:
+def write_mr_case(folder: Path, seed: int, wish: PersonWish) -> str:
     """One person's MR study: series, truth and label maps.
-
-    `patient_name` replaces the one that the site would have given.
 
     Returns:
         One line about what was written.
@@ -45,9 +43,7 @@ def write_mr_case(folder: Path, seed: int, wish: PersonWish, *, patient_name: st
     from dicom_ai_node.phantom.mr import render_mr  # noqa: PLC0415
 
     spine = person(seed, wish)
-    site = sample_site(seed)
-    if patient_name is not None:
-        site = replace(site, patient_name=patient_name)
+    site = _in_the_persons_language(sample_site(seed), seed)
     for name in (*_MAPS, "truth"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     about: list[dict[str, Any]] = []
@@ -65,6 +61,21 @@ def write_mr_case(folder: Path, seed: int, wish: PersonWish, *, patient_name: st
     return f"{folder}: {series}; {where}, {in_words(seen)}"
 
 
+def _in_the_persons_language(site: Site, seed: int) -> Site:
+    """The same scanner in the hospital where the person's other examinations are made."""
+    from dicom_ai_node.imaging.habits import ALPHABETS, sample_language  # noqa: PLC0415
+
+    language = sample_language(seed)
+    alphabet = ALPHABETS[language]
+    return replace(
+        site,
+        language=language,
+        patient_name=alphabet.patient_name,
+        character_set=alphabet.character_set,
+        study_description=site.study_description if site.language == language else "MR SPINE",
+    )
+
+
 def _by_series(study: Sequence[MrAcquisition]) -> list[list[MrAcquisition]]:
     groups: dict[str, list[MrAcquisition]] = {}
     for stack in study:
@@ -80,15 +91,20 @@ def _write_series(
     whose: tuple[Site, int, int],
 ) -> dict[str, Any]:
     """Write one series and its label maps; what `series.json` says of it. `whose`: site, seed, age."""
+    from dicom_ai_node.imaging.habits import examination  # noqa: PLC0415
     from dicom_ai_node.imaging.mr_habits import mr_header  # noqa: PLC0415
     from dicom_ai_node.imaging.nifti import write_label_map  # noqa: PLC0415
-    from dicom_ai_node.imaging.write_mr import write_enhanced_mr, write_mr_series  # noqa: PLC0415
+    from dicom_ai_node.imaging.write_mr import StudyIdentity, write_enhanced_mr, write_mr_series  # noqa: PLC0415
 
     site, seed, age = whose
     first = stacks[0]
     highest = max(int(one.pixels.max()) for one in rendered)
     header = mr_header(seed, site, _settings(first), number=number, highest=highest)
-    header = replace(header, patient_age=age)
+    visit = examination(seed, "mr")
+    study = StudyIdentity(
+        visit.study_instance_uid, f"{visit.day:%Y%m%d}", frame_of_reference_uid=visit.frame_of_reference_uid
+    )
+    header = replace(header, patient_age=age, study=study)
     name = f"{number:02d}-{first.series}"
     target = folder / "dicom" / name
     if site.enhanced and len(stacks) == 1:

@@ -55,18 +55,28 @@ class SeriesEntry:
     Attributes:
         kind: what it shows.
         modality: "CT", "DX", "CR" or "MR".
-        folder: of its files, relative to the file that names it.
+        folder: of its files, relative to the file that names it, as all paths are.
         files: how many.
-        pipeline: the one that the node routes it to; None where it is refused.
+        route: the kind of series that a node analyses it as: "ct", "radiograph" or "mr"; None where no
+            node should.
+        pipeline: what this version of the node runs on it; None where it is refused.
         why: in words.
+        truth: file of the truth.
+        labels: files of the label maps on its grid.
+        study_instance_uid, series_instance_uid: as its files say.
     """
 
     kind: str
     modality: str
     folder: str
     files: int
+    route: str | None
     pipeline: str | None
     why: str
+    truth: str
+    labels: tuple[str, ...] = ()
+    study_instance_uid: str = ""
+    series_instance_uid: str = ""
 
 
 def person(seed: int, wish: PersonWish) -> Spine:
@@ -89,11 +99,6 @@ def person(seed: int, wish: PersonWish) -> Spine:
         return sample_spine(seed, fractures=wish.fractures, options=options)
     except ValueError as error:
         raise typer.BadParameter(f"seed {seed}: {error}", param_hint="--fracture, --disease") from error
-
-
-def patient_name(seed: int) -> str:
-    """A name that nobody bears."""
-    return f"Phantom^Seed {seed}"
 
 
 def parse_fractures(texts: Sequence[str]) -> Fractures | None:

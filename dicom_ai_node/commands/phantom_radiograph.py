@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from dicom_ai_node.anatomy import Level
-from dicom_ai_node.commands.phantom_person import PersonWish, in_words, patient_name, person
+from dicom_ai_node.commands.phantom_person import PersonWish, in_words, person
 
 if TYPE_CHECKING:
     from dicom_ai_node.imaging.write_radiograph import RadiographHeader
@@ -79,9 +79,12 @@ def _showing(
 
 def _header(case: RadiographPhantom, spine: Spine, seed: int, number: int) -> RadiographHeader:
     """One maker's habits by the seed: which class, which spacing, which optional tags."""
+    from dicom_ai_node.imaging.habits import ALPHABETS, examination, sample_language  # noqa: PLC0415
     from dicom_ai_node.imaging.write_radiograph import RadiographHeader  # noqa: PLC0415
     from dicom_ai_node.phantom.randomness import stream  # noqa: PLC0415
 
+    alphabet = ALPHABETS[sample_language(seed)]
+    visit = examination(seed, "radiograph")
     generator = stream(seed, "station")
     taken = case.acquisition
     lateral = taken.view == "lateral"
@@ -105,10 +108,15 @@ def _header(case: RadiographPhantom, spine: Spine, seed: int, number: int) -> Ra
         ),
         kvp=taken.kvp,
         mas=taken.mas,
-        patient_name=patient_name(seed),
+        patient_name=alphabet.patient_name,
+        character_set=alphabet.character_set or "ISO_IR 100",
         patient_age=round(spine.age),
         series_description=f"Spine {taken.view}",
         series_number=number,
         private=bool(generator.random() < 0.5),
         omit=("SoftwareVersions", "AcquisitionTime") if generator.random() < 0.2 else (),
+        study_instance_uid=visit.study_instance_uid,
+        study_date=visit.day,
+        study_time=visit.time,
+        accession_number=visit.accession_number,
     )

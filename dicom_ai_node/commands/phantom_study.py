@@ -1,9 +1,11 @@
 """`dicom-ai-node phantom --kind study`: one person as a PACS holds them, seen by all three modalities.
 
 A case is a folder with a folder per examination, ``ct/``, ``radiograph/`` and ``mr/``, each as its own kind
-writes it; an examination is a DICOM study with its own UID, the patient is the same in all three, as in a
-hospital. ``study.json`` lists every series: folder, kind, modality, number of files, the pipeline that the
-node routes it to (null where it refuses it), and why.
+writes it. As in a hospital each examination is ordered by itself: a DICOM study with its own UID, accession
+number and day (films and CT, MR three days later), all of one patient. ``study.json`` lists every series:
+what it shows, its folder, truth and label maps, the kind of series that it is analysed as (``route``, null
+where no node should), the ``pipeline`` that this version runs on it, and ``why``; see
+`phantom_person.SeriesEntry`.
 """
 
 from __future__ import annotations
@@ -11,13 +13,16 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Final
 
 from dicom_ai_node.commands.phantom_ct import write_ct_study
 from dicom_ai_node.commands.phantom_mr import write_mr_case
-from dicom_ai_node.commands.phantom_person import PersonWish, SeriesEntry, patient_name
+from dicom_ai_node.commands.phantom_person import PersonWish, SeriesEntry
 from dicom_ai_node.commands.phantom_radiograph import write_radiograph_case
 
-_NO_PIPELINE = "no pipeline in this version"
+SCHEMA: Final = "dicom-ai-node/study/1"
+
+_NO_PIPELINE: Final = "this version has no pipeline for it"
 
 
 def write_study_case(folder: Path, seed: int, wish: PersonWish) -> str:
@@ -31,21 +36,45 @@ def write_study_case(folder: Path, seed: int, wish: PersonWish) -> str:
     """
     series = [_within("ct", entry) for entry in write_ct_study(folder / "ct", seed, wish)]
     line = write_radiograph_case(folder / "radiograph", seed, wish)
-    series += [
-        SeriesEntry(f"{view} radiograph", "DX", f"radiograph/dicom/{view}", 1, None, _NO_PIPELINE)
-        for view in ("lateral", "frontal")
-    ]
-    write_mr_case(folder / "mr", seed, wish, patient_name=patient_name(seed))
-    about = json.loads((folder / "mr" / "series.json").read_text())["series"]
-    series += [
-        SeriesEntry(item["kind"], "MR", f"mr/{item['folder']}", item["files"], None, _NO_PIPELINE)
-        for item in about
-    ]
-    text = json.dumps({"seed": seed, "series": [asdict(entry) for entry in series]}, indent=2)
+    films = (("lateral", "radiograph", "truth.json"), ("frontal", None, "truth-frontal.json"))
+    for view, route, truth in films:
+        why = f"a {view} radiograph; " + (_NO_PIPELINE if route else "heights are read off lateral ones")
+        place = f"dicom/{view}"
+        entry = SeriesEntry(f"{view} radiograph", "", place, 1, route, None, why, truth)
+        series.append(_within("radiograph", entry))
+    write_mr_case(folder / "mr", seed, wish)
+    for item in json.loads((folder / "mr" / "series.json").read_text())["series"]:
+        kind, place, files, truth = (item[key] for key in ("kind", "folder", "files", "truth"))
+        maps = [path for name in ("labels", "whole", "structures", "lesions") for path in item[name]]
+        planes = kind == "localizer"
+        why = "planes that cross: a localizer" if planes else f"sagittal MR; {_NO_PIPELINE}"
+        route = None if planes else "mr"
+        entry = SeriesEntry(kind, "", place, files, route, None, why, truth, tuple(maps))
+        series.append(_within("mr", entry))
+    listed = [asdict(_identified(folder, entry)) for entry in series]
+    text = json.dumps({"schema": SCHEMA, "seed": seed, "series": listed}, indent=2)
     (folder / "study.json").write_text(text + "\n")
     findings = line.rsplit(": ", 1)[-1]
     return f"{folder}: {len(series)} series of CT, radiograph and MR; {findings}"
 
 
 def _within(part: str, entry: SeriesEntry) -> SeriesEntry:
-    return replace(entry, folder=f"{part}/{entry.folder}")
+    return replace(
+        entry,
+        folder=f"{part}/{entry.folder}",
+        truth=f"{part}/{entry.truth}",
+        labels=tuple(f"{part}/{path}" for path in entry.labels),
+    )
+
+
+def _identified(folder: Path, entry: SeriesEntry) -> SeriesEntry:
+    """With what its files say of themselves."""
+    from pydicom import dcmread  # noqa: PLC0415
+
+    header = dcmread(min((folder / entry.folder).iterdir()), stop_before_pixels=True)
+    return replace(
+        entry,
+        modality=str(header.Modality),
+        study_instance_uid=str(header.StudyInstanceUID),
+        series_instance_uid=str(header.SeriesInstanceUID),
+    )

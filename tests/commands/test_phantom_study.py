@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK
 from typer.testing import CliRunner
 
 from dicom_ai_node.cli import app
@@ -21,6 +22,7 @@ from dicom_ai_node.intake.router import route_files
 from dicom_ai_node.phantom import ct, mr_study, radiograph
 from dicom_ai_node.phantom.ct import CtAcquisition
 
+SITK: Any = SimpleITK
 real_ct, real_mr, real_film = (
     ct.sample_ct_acquisition,
     mr_study.sample_mr_study,
@@ -76,6 +78,17 @@ def test_the_list_names_every_file(study: Path) -> None:
     assert not files
 
 
+def test_every_series_has_its_truth_and_label_maps_on_its_grid(study: Path) -> None:
+    for entry in listed(study):
+        assert json.loads((study / entry["truth"]).read_text())["vertebrae"], entry["kind"]
+        volumes = entry["modality"] in {"CT", "MR"} and "scout" not in entry["kind"]
+        assert len(entry["labels"]) == (0 if not volumes else 12 if entry["kind"] == "localizer" else 4)
+        if entry["modality"] == "CT" and entry["labels"]:
+            voxels = load_volume(sorted((study / entry["folder"]).iterdir())).voxels
+            for path in entry["labels"]:
+                assert SITK.ReadImage(str(study / path)).GetSize() == voxels.shape[::-1]
+
+
 def test_every_series_is_routed_as_the_list_says(study: Path) -> None:
     routes = route_files([study], Settings())
     folders = {(study / entry["folder"]): entry for entry in listed(study)}
@@ -86,6 +99,7 @@ def test_every_series_is_routed_as_the_list_says(study: Path) -> None:
     assert set(decided) == set(folders)
     for folder, decision in decided.items():
         assert decision.pipeline == folders[folder]["pipeline"], (folder, decision.reasons)
+        assert (decision.pipeline is not None) == (folders[folder]["route"] == "ct")
         assert decision.reasons
     reasons = {folders[f]["kind"]: " ".join(d.reasons) for f, d in decided.items()}
     assert "LOCALIZER" in reasons["frontal scout"]
@@ -108,6 +122,13 @@ def test_it_is_one_patient_in_three_examinations(study: Path) -> None:
     assert all(len(uids) == 1 for uids in by_part.values())
     assert len(set.union(*by_part.values())) == 3
     assert len({str(header.SeriesInstanceUID) for header in headers}) == len(headers)
+    for entry, header in zip(listed(study), headers, strict=True):
+        assert entry["series_instance_uid"] == header.SeriesInstanceUID
+        assert entry["study_instance_uid"] == header.StudyInstanceUID
+        assert entry["modality"] == header.Modality
+    ct = [header for header in headers if header.Modality == "CT"]
+    assert len({str(header.FrameOfReferenceUID) for header in ct}) == 1
+    assert {str(h.StudyDate) for h in ct} < {str(h.StudyDate) for h in headers}
 
 
 def test_the_fracture_is_in_the_truth_of_every_modality(study: Path) -> None:

@@ -134,7 +134,7 @@ def test_heights_measured_on_half_millimetre_labels_are_the_truth(
 ) -> None:
     seed = 31 + len(name)
     spine = without_spurs(person(seed, diseases, fractures), L.L1)
-    phantom = scan(spine, L.L1, 0.5, (54.0, 54.0, 20.0), askew=0.12)
+    phantom = scan(spine, L.L1, 0.5, (54.0, 54.0, 16.0), askew=0.12)
     entry = next(item for item in phantom.truth["vertebrae"] if item["level"] == "L1")
     points = np.array([entry["six_points"][key] for key in SIX_POINT_NAMES])
     told = [entry["heights_mm"][key] for key in NAMES]
@@ -170,7 +170,7 @@ def test_volumes_of_labels_are_those_of_the_implicit_shape(
 @cache
 def surgical() -> tuple[Spine, CtPhantom]:
     spine = person(20, {L.L3: (D.PS,), L.L4: (D.PS,), L.L1: (D.OF, D.PS)}, {L.L1: ("wedge", 1)})
-    return spine, scan(spine, L.L3, 1.25, (130.0, 110.0, 90.0))
+    return spine, scan(spine, L.L3, 1.5, (130.0, 110.0, 90.0))
 
 
 def kinds(phantom: CtPhantom) -> set[LesionKind]:
@@ -190,7 +190,7 @@ def test_implants_are_as_dense_as_they_are_and_change_no_label() -> None:
     metal = phantom.lesions == K.METAL
     for level in (L.L3, L.L4):
         held = metal & (phantom.labels == verse_label(level))
-        assert held.sum() * 1.25**3 > 150, level
+        assert held.sum() * 1.5**3 > 150, level
     # Two screws of one vertebra, as long and thick as their tubes say.
     shafts = [
         lesion.solids[0]
@@ -247,11 +247,9 @@ def test_a_schmorls_node_is_disc_in_a_hard_bowl() -> None:
 def test_lytic_tumour_is_soft_and_blastic_is_hard_and_masses_lie_beside_the_bone() -> None:
     found: dict[LesionKind, float] = {}
     outside = 0
-    for seed in range(40):
+    # Persons with a lytic, a blastic and a mixed tumour, the first and the last with a mass beside it.
+    for seed in (0, 8, 4):
         spine = person(seed, {L.L2: (D.MALIGNANT,)}, {})
-        wanted = {lesion.kind for lesion in spine[L.L2].findings.lesions}
-        if wanted <= found.keys() or found.keys() >= {K.LYTIC, K.BLASTIC, K.MIXED, K.SOFT_MASS}:
-            continue
         phantom = scan(spine, L.L2, 2.0, (48.0, 66.0, 90.0))
         for kind in kinds(phantom) & {K.LYTIC, K.BLASTIC, K.MIXED, K.SOFT_MASS}:
             found[kind] = float(np.median(hu_of(phantom, kind)))
@@ -299,11 +297,8 @@ def test_discs_and_canal_have_labels_of_their_own() -> None:
 
 
 def test_gas_in_a_worn_disc_stays_in_the_disc() -> None:
-    for seed in range(20):
-        spine = person(seed, "none", {}, wear="rich")
-        worn = [v.level for v, state in zip(spine.vertebrae, spine.wear, strict=False) if state.vacuum]
-        if worn and worn[-1].region == "L":
-            break
+    spine = person(2, "none", {}, wear="rich")
+    worn = [v.level for v, state in zip(spine.vertebrae, spine.wear, strict=False) if state.vacuum]
     phantom = scan(spine, worn[-1], 0.8, (70.0, 50.0, 60.0))
     gas = phantom.lesions == K.VACUUM
     assert gas.sum() > 5
