@@ -87,7 +87,7 @@ def totalsegmentator(folder: Path) -> tuple[Image, npt.NDArray[np.uint8], npt.ND
     arrays = []
     for name in ("example_ct", "totalseg", "totalseg_vertebrae_body"):
         image = nibabel.load(str(folder / f"{name}.nii.gz"))
-        image = nibabel.as_closest_canonical(image)
+        image = nibabel.funcs.as_closest_canonical(image)  # type: ignore[no-untyped-call]
         # Right-anterior-superior, (x, y, z) -> slices down, rows to posterior, columns to the left.
         arrays.append(np.transpose(np.asanyarray(image.dataobj), (2, 1, 0))[::-1, ::-1, ::-1])
         spacing = float(image.header.get_zooms()[0])

@@ -3,8 +3,8 @@
 Both sides are seen alike: body centres only, turned about the long axis so that left is left (the phantom
 by its frames, a real spine by its pedicle points), spines lying as they lay in the scanner. Compared are the
 distances of neighbouring centres per level, lordosis (T12-L1 against L4-L5), kyphosis (T4-T5 against
-T11-T12), the largest sideways bend, and how many have an L6. `curves.json` holds quantiles and, for each, the two-sample
-Kolmogorov-Smirnov distance and the Wasserstein distance.
+T11-T12), the largest sideways bend, and how many have an L6. `curves.json` holds quantiles and, for each, the
+two-sample Kolmogorov-Smirnov distance and the Wasserstein distance.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def real_centers(path: Path) -> list[Centers]:
 
 def phantom_centers(seeds: Sequence[int]) -> list[Centers]:
     """Body centres per level of healthy phantoms, turned as the real ones are."""
-    found = []
+    found: list[Centers] = []
     for seed in seeds:
         spine = sample_spine(seed, fractures={}, options=SpineOptions(fractured_fraction=0.0))
         left = np.mean([vertebra.frame[:3, 0] for vertebra in spine.vertebrae], axis=0)
@@ -77,19 +77,24 @@ def _spacing(upper: str, lower: str) -> Callable[[Centers], float | None]:
     return distance
 
 
-def _sideways(spine: Centers) -> float | None:
-    """Largest less smallest coronal angle of all steps between T4 and L5, in degrees."""
-    chain = CHAIN[CHAIN.index("T4") :]
-    angles = [_step(spine, a, b, 0) for a, b in itertools.pairwise(chain)]
-    seen = [angle for angle in angles if angle is not None]
-    return max(seen) - min(seen) if len(seen) == len(angles) else None
+def _sideways(first: str) -> Callable[[Centers], float | None]:
+    """Largest less smallest coronal angle of all steps between a level and L5, in degrees."""
+    chain = CHAIN[CHAIN.index(first) :]
+
+    def bend(spine: Centers) -> float | None:
+        angles = [_step(spine, a, b, 0) for a, b in itertools.pairwise(chain)]
+        seen = [angle for angle in angles if angle is not None]
+        return max(seen) - min(seen) if len(seen) == len(angles) else None
+
+    return bend
 
 
 MEASURES: Final[dict[str, Callable[[Centers], float | None]]] = {
     "lordosis, degrees": _between(("T12", "L1"), ("L4", "L5")),
     "kyphosis, degrees": _between(("T11", "T12"), ("T4", "T5")),
     "lordosis upper half, degrees": _between(("T12", "L1"), ("L2", "L3")),
-    "sideways bend T4-L5, degrees": _sideways,
+    "sideways bend T11-L5, degrees": _sideways("T11"),
+    "sideways bend T4-L5, degrees": _sideways("T4"),
 }
 SPACINGS: Final = {f"{a}-{b}": _spacing(a, b) for a, b in itertools.pairwise(CHAIN)}
 

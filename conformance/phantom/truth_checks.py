@@ -71,7 +71,8 @@ class Measured:
     @property
     def height_errors(self) -> Array:
         """Shape (3,), measured less told, in mm."""
-        return np.array(self.heights_mm) - np.array(self.told_mm)
+        errors: Array = np.array(self.heights_mm) - np.array(self.told_mm)
+        return errors
 
 
 def measure(

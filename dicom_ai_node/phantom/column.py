@@ -73,7 +73,7 @@ def sample_steps(levels: Sequence[Level], generator: np.random.Generator, scolio
     """
     mean, root = _mean_and_root()
     # Tails are cut: the covariance is a sum over people, scanners and errors of marking.
-    draw = 0.88 * np.clip(generator.standard_normal(len(mean)), -2.2, 2.2)
+    draw = 0.96 * np.clip(generator.standard_normal(len(mean)), -2.4, 2.4)
     features = (mean + root @ draw).reshape(-1, 3)
     chain = [Level(name) for name in spine_statistics()["chain"]]
     usual = {pair: features[k] for k, pair in enumerate(itertools.pairwise(chain))}

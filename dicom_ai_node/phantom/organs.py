@@ -203,7 +203,7 @@ def _bowel(ground: Ground, generator: np.random.Generator) -> list[Solid]:
     wall = _matter(Tissue.BOWEL, generator)
     opaque = generator.random() < 0.15
     top, bottom = ground.height(Level.L1), ground.places[Level.S1][2] - 70.0 * g
-    for _ in range(int(generator.integers(30, 60))):
+    for _ in range(int(generator.integers(55, 100))):
         z = between(generator, bottom, top)
         here = ground.at(z)
         front = here["center_y"] - (here["half_depth"] - here["fat"] - here["wall"] - 16.0)
@@ -231,6 +231,7 @@ def _bowel(ground: Ground, generator: np.random.Generator) -> list[Solid]:
             out.append(
                 Ellipsoid(loop.frame, inner, content, within="cavity", unevenness=0.12, phase=loop.phase)
             )
+    out += _mesentery(ground, generator)
     # The colon runs up on the right, across, and down on the left; its content is mottled.
     ascending = [(-0.66, -10.0, Level.L5), (-0.68, -12.0, Level.L3), (-0.62, -30.0, Level.L1)]
     across = [(-0.40, -95.0, Level.L2), (0.0, -105.0, Level.L3), (0.40, -95.0, Level.L1)]
@@ -269,6 +270,23 @@ def _bowel(ground: Ground, generator: np.random.Generator) -> list[Solid]:
     path = ground.to_patient(np.array(rectum))
     out.append(Tube(path, np.array([16.0, 20.0, 14.0]), wall))
     out.append(Tube(path, np.array([12.0, 15.0, 8.0]), _content(generator)))
+    return out
+
+
+def _mesentery(ground: Ground, generator: np.random.Generator) -> list[Solid]:
+    """Vessels that fan out from before the spine to the loops of the bowel."""
+    out: list[Solid] = []
+    blood = _matter(Tissue.VEIN, generator)
+    for _ in range(int(generator.integers(14, 26))):
+        root_z = between(generator, ground.height(Level.L4), ground.height(Level.L1))
+        root = ground.beside_spine(around(generator, 0.0, 8.0), -45.0 * ground.size, root_z)
+        z = root_z - between(generator, -15.0, 70.0)
+        here = ground.at(z)
+        front = here["center_y"] - 0.6 * (here["half_depth"] - here["fat"] - here["wall"])
+        tip = np.array([here["center_x"] + between(generator, -0.5, 0.5) * here["half_width"], front, z])
+        bend = 0.5 * (root + tip) + generator.normal(0.0, 7.0, 3)
+        radii = np.array([2.6, 2.2, 1.4]) * between(generator, 0.8, 1.3)
+        out.append(Tube(ground.to_patient(np.array([root, bend, tip])), radii, blood, within="cavity"))
     return out
 
 
@@ -340,72 +358,6 @@ def muscles(ground: Ground, muscle: Matter, generator: np.random.Generator) -> l
         out.append(_blob(ground, iliac, (20 * g, 44 * g, 52 * g), muscle, generator, turn=0.15))
         seat = ground.places[Level.S1] + np.array([side * 92.0, 40.0, -62.0])
         out.append(_blob(ground, seat, (62 * g, 36 * g, 72 * g), muscle, generator, turn=0.2, within="skin"))
-    return out
-
-
-def vessels(ground: Ground, age: float, generator: np.random.Generator) -> list[Solid]:
-    """Aorta with its calcified wall, vena cava, iliac vessels."""
-    g = ground.size
-    out: list[Solid] = []
-    artery, vein = _matter(Tissue.ARTERY, generator), _matter(Tissue.VEIN, generator)
-    wide = around(generator, 1.0 + 0.004 * (age - 50.0), 0.1) * g
-    course = []
-    for level, x, gap in (
-        (Level.T4, 20, 8), (Level.T6, 20, 6), (Level.T9, 16, 10), (Level.T11, 9, 13), (Level.L1, 6, 14),
-        (Level.L3, 6, 13), (Level.L4, 4, 12),
-    ):  # fmt: skip
-        depth = -ground.bodies[level].front_lower if level in ground.bodies else 16.0
-        y = -depth - gap if level.region == "L" or level is Level.T11 else -0.55 * depth - gap
-        course.append(ground.beside_spine(x * g + around(generator, 0.0, 2.0), y, ground.height(level)))
-    path = np.array(course)
-    radii = np.array([12.5, 12.0, 11.5, 10.8, 9.8, 9.0, 8.6]) * wide
-    out.append(Tube(ground.to_patient(path), radii, artery))
-    arch = [
-        course[0],
-        course[0] + [-4, -22, 22],
-        course[0] + [-18, -46, 22],
-        course[0] + [-30, -62, -8],
-        course[0] + [-26, -64, -40],
-    ]
-    out.append(Tube(ground.to_patient(np.array(arch)), np.array([12.5, 13, 14, 15, 15.5]) * wide, artery))
-    cava = [ground.beside_spine(x * g, y, ground.height(level)) for level, x, y in (
-        (Level.L5, -17, -24), (Level.L3, -21, -24), (Level.L1, -23, -32), (Level.T10, -26, -52))]  # fmt: skip
-    out.append(
-        Tube(
-            ground.to_patient(np.array(cava)),
-            np.array([10.0, 11.0, 11.5, 12.0]) * g,
-            vein,
-            flat=1.3,
-            upright=_axis(ground, 0),
-        )
-    )
-    fork = course[-1]
-    for side in (1.0, -1.0):
-        ends = [
-            fork + np.array([side * 4, 2, -4]),
-            ground.beside_spine(side * 27, -26, ground.height(Level.L5)),
-            ground.places[Level.S1] + [side * 52, -44, -36],
-            ground.places[Level.S1] + [side * 76, -84, -90],
-        ]
-        out.append(Tube(ground.to_patient(np.array(ends)), np.array([6.0, 5.6, 5.0, 5.0]) * wide, artery))
-        veins = [np.array(end) + np.array([side * -3.0, 12.0, 0.0]) for end in ends[1:]]
-        out.append(Tube(ground.to_patient(np.array(veins)), np.full(3, 6.5) * g, vein))
-    plaques = generator.poisson(max(0.0, (age - 45.0) / 4.0)) if generator.random() < 0.8 else 0
-    for _ in range(int(plaques)):
-        t = between(generator, 2.0, len(path) - 1.001)
-        k = int(t)
-        centre = path[k] + (t - k) * (path[k + 1] - path[k])
-        radius = float(radii[k] + (t - k) * (radii[k + 1] - radii[k]))
-        angle = between(generator, 0.0, 2 * np.pi)
-        spot = centre + radius * 0.95 * np.array([np.cos(angle), np.sin(angle), 0.0])
-        turn = rotation(0.0, 0.0, angle)
-        out.append(
-            Ellipsoid(
-                ground.frame_at(spot, turn),
-                (between(generator, 0.7, 1.5), between(generator, 1.0, 4.5), between(generator, 1.0, 5.0)),
-                Matter(Tissue.CALCIUM, around(generator, 0.0, 1.0)),
-            )
-        )
     return out
 
 

@@ -90,12 +90,14 @@ class Canvas:
         )
 
     def canal(self, start: Array, end: Array, *, with_cord: bool, mark: Mark | None = None) -> None:
-        """The spinal canal between two points (LPS mm): fluid, and the cord or roots in it."""
-        radius = 8.0
-        whole = Tube(np.stack([start, end]), np.array([radius, radius]), Matter(Tissue.CANAL))
-        paint_solid(self, whole, mark)
+        """The canal between two points (LPS mm): fluid and the cord, or fat about the dural sac."""
+        path = np.stack([start, end])
+        filling = Matter(Tissue.CANAL if with_cord else Tissue.VISCERAL_FAT)
+        paint_solid(self, Tube(path, np.array([8.0, 8.0]), filling), mark)
         if with_cord:
-            paint_solid(self, Tube(np.stack([start, end]), np.array([4.5, 4.5]), Matter(Tissue.CORD)))
+            paint_solid(self, Tube(path, np.array([4.5, 4.5]), Matter(Tissue.CORD)))
+        else:
+            paint_solid(self, Tube(path, np.array([6.6, 6.6]), Matter(Tissue.CANAL)))
 
 
 def paint_solid(canvas: Canvas, solid: Solid, mark: Mark | None = None) -> tuple[Block, Tensor] | None:

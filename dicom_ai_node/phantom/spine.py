@@ -193,7 +193,7 @@ def sample_spine(
     scoliosis = options.scoliosis
     if scoliosis is None:
         scoliosis = (
-            around(generator, 0.0, 0.12) if generator.random() < 0.25 else around(generator, 0.0, 0.02)
+            around(generator, 0.0, 0.14) if generator.random() < 0.35 else around(generator, 0.0, 0.02)
         )
     steps = sample_steps(levels, stream(seed, "steps"), scoliosis)
     healthy = healthy_bodies(levels, steps, age, stream(seed, "bodies"))
@@ -336,8 +336,8 @@ def _vertebrae(
         arch_matter = Matter(
             Tissue.BONE,
             0.0,
-            0.65 * own if level is Level.S1 else 1.7 * own + 110.0,
-            1.5 * cortex + 0.5,
+            0.65 * own if level is Level.S1 else 1.15 * own + 40.0,
+            1.1 * cortex + 0.4,
             hard,
             grain,
             Marrow(min(0.9, float(marrow.fat) + 0.1)),

@@ -270,7 +270,8 @@ def seen(raw: npt.NDArray[np.int16], variation: Variation, generator: np.random.
     index = raw.astype(np.intp)
     index -= low
     # What lies outside the window gets the value of its end.
-    return table.take(index, mode="clip")
+    curved: Image = table.take(index, mode="clip")
+    return curved
 
 
 def _noise_bank(generator: np.random.Generator) -> Image:

@@ -14,11 +14,12 @@ import numpy.typing as npt
 from dicom_ai_node.anatomy import Level
 from dicom_ai_node.phantom.body import BodyShape
 from dicom_ai_node.phantom.ground import Ground, torso_profile
-from dicom_ai_node.phantom.organs import abdomen, chest, muscles, vessels
+from dicom_ai_node.phantom.organs import abdomen, chest, muscles
 from dicom_ai_node.phantom.randomness import around, between, stream
 from dicom_ai_node.phantom.skeleton import arms, pelvis, ribs, sternum
 from dicom_ai_node.phantom.solids import Solid
 from dicom_ai_node.phantom.tissues import Matter, Tissue
+from dicom_ai_node.phantom.vessels import vessels
 
 Array = npt.NDArray[np.float64]
 
