@@ -24,6 +24,20 @@ if TYPE_CHECKING:
 _ATTEMPTS: Final = 40
 _SEED_STEP: Final = 1_000_003
 
+_BODY_PARTS: Final = {
+    "LSPINE": 0.42, "SPINE": 0.25, "TSPINE": 0.1, "ABDOMEN": 0.08, "WS LATERAL": 0.05, "HIP": 0.04, "": 0.06,
+}  # fmt: skip
+"""What stations write under Body Part Examined: right, old, of their own language, wrong, or nothing."""
+
+_SYNTAXES: Final = {"explicit": 0.64, "implicit": 0.12, "jpeg-ls": 0.08, "jpeg-2000": 0.08, "rle": 0.08}
+
+_NAMES: Final[tuple[tuple[str | tuple[str, ...], str], ...]] = (
+    ("ISO_IR 100", "Phantom^Seed {seed}"),
+    ("ISO_IR 192", "Phantom^Wirbelsäule {seed}"),
+    (("", "ISO 2022 IR 87"), "Mokei^Sekitsui=模型^脊椎=もけい^せきつい"),
+)
+"""Character sets, and fictional patients that need them."""
+
 
 def write_radiograph_case(
     folder: Path, seed: int, fractures: Mapping[Level, tuple[Deformity, int]] | None
@@ -49,8 +63,8 @@ def write_radiograph_case(
     seen: list[str] = []
     broken: list[str] = []
     for number, view in enumerate(views, start=1):
-        case = render_radiograph(spine, _showing(spine, seed, view, fractures or {}))
-        header = _header(case, spine, seed, number)
+        case = render_radiograph(spine, showing(spine, seed, view, fractures or {}))
+        header = film_header(case, spine, seed, number)
         write_radiograph(case.pixels, folder / "dicom" / f"{view}.dcm", header=header, seed=seed)
         name = "truth.json" if view == "lateral" else f"truth-{view}.json"
         (folder / name).write_text(json.dumps(case.truth, indent=2) + "\n")
@@ -66,7 +80,7 @@ def write_radiograph_case(
     return f"{folder}: lateral and frontal radiograph, {levels}"
 
 
-def _showing(
+def showing(
     spine: Spine,
     seed: int,
     view: Literal["lateral", "frontal"],
@@ -92,8 +106,11 @@ def _showing(
     return best
 
 
-def _header(case: RadiographPhantom, spine: Spine, seed: int, number: int) -> RadiographHeader:
-    """One maker's habits by the seed: which class, which spacing, which optional tags."""
+def film_header(case: RadiographPhantom, spine: Spine, seed: int, number: int) -> RadiographHeader:
+    """One maker's habits by the seed: which class, spacing and encoding, which optional tags.
+
+    A study that holds more than films replaces `study_instance_uid` and its like in what this returns.
+    """
     from dicom_ai_node.imaging.write_radiograph import RadiographHeader  # noqa: PLC0415
     from dicom_ai_node.phantom.randomness import stream  # noqa: PLC0415
 
@@ -104,8 +121,14 @@ def _header(case: RadiographPhantom, spine: Spine, seed: int, number: int) -> Ra
     spacing = str(generator.choice(["imager", "detector", "calibrated"], p=[0.5, 0.3, 0.2]))
     positions = {"left": "LL", "right": "RL", "back": "AP", "front": "PA"}
     across = {"left": "P", "right": "A"} if lateral else {"right": "L", "left": "R"}
+    object_class = "DX" if generator.random() < 0.6 else "CR"
+    part = str(generator.choice(list(_BODY_PARTS), p=list(_BODY_PARTS.values())))
+    private = bool(generator.random() < 0.5)
+    omit = ("SoftwareVersions", "AcquisitionTime") if generator.random() < 0.2 else ()
+    syntax = str(generator.choice(list(_SYNTAXES), p=list(_SYNTAXES.values())))
+    character_set, name = _NAMES[int(generator.choice(3, p=[0.8, 0.14, 0.06]))]
     return RadiographHeader(
-        object_class="DX" if generator.random() < 0.6 else "CR",
+        object_class=object_class,  # type: ignore[arg-type]
         photometric=case.photometric,
         bits_stored=case.bits,
         imager_pixel_mm=taken.pixel_mm,
@@ -115,15 +138,16 @@ def _header(case: RadiographPhantom, spine: Spine, seed: int, number: int) -> Ra
         source_patient_mm=taken.source_object_mm if tells else None,
         view=positions[taken.toward],  # type: ignore[arg-type]
         patient_orientation=(across[taken.facing], "F"),
-        body_part_examined=str(
-            generator.choice(["LSPINE", "SPINE", "TSPINE", "ABDOMEN"], p=[0.5, 0.3, 0.1, 0.1])
-        ),
+        body_part_examined=part or None,
         kvp=taken.kvp,
         mas=taken.mas,
-        patient_name=f"Phantom^Seed {seed}",
+        patient_name=name.format(seed=seed),
         patient_age=round(spine.age),
         series_description=f"Spine {taken.view}",
         series_number=number,
-        private=bool(generator.random() < 0.5),
-        omit=("SoftwareVersions", "AcquisitionTime") if generator.random() < 0.2 else (),
+        character_set=character_set,
+        burned_in=taken.annotation is not None,
+        private=private,
+        transfer_syntax=syntax,  # type: ignore[arg-type]
+        omit=omit,
     )
