@@ -72,7 +72,7 @@ def whole_films() -> list[tuple[str, Grey]]:
     films = []
     for seed in range(_FILMS):
         spine = sample_spine(seed, options=SpineOptions(diseases="realistic", degeneration="realistic"))
-        taken = sample_radiograph_acquisition(seed, spine, max_pixels=700_000)
+        taken = sample_radiograph_acquisition(seed, spine, max_pixels=300_000)
         shown = render_radiograph(spine, taken).shown
         films.append((f"{seed}: {spine.age:.0f} y, {taken.kvp:.0f} kV", shown))
     return films

@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 _ATTEMPTS: Final = 40
 _SEED_STEP: Final = 1_000_003
 
+_BODY_PARTS: Final = {
+    "LSPINE": 0.42, "SPINE": 0.25, "TSPINE": 0.1, "ABDOMEN": 0.08, "WS LATERAL": 0.05, "HIP": 0.04, "": 0.06,
+}  # fmt: skip
+"""What stations write under Body Part Examined: right, old, of their own language, wrong, or nothing."""
+
+_SYNTAXES: Final = {"explicit": 0.64, "implicit": 0.12, "jpeg-ls": 0.08, "jpeg-2000": 0.08, "rle": 0.08}
+
 
 def write_radiograph_case(folder: Path, seed: int, wish: PersonWish) -> str:
     """One person's radiographs with their truth.
@@ -39,8 +46,8 @@ def write_radiograph_case(folder: Path, seed: int, wish: PersonWish) -> str:
     views: tuple[Literal["lateral", "frontal"], ...] = ("lateral", "frontal")
     line = "no whole vertebra"
     for number, view in enumerate(views, start=1):
-        case = render_radiograph(spine, _showing(spine, seed, view, wish.shown))
-        header = _header(case, spine, seed, number)
+        case = render_radiograph(spine, showing(spine, seed, view, wish.shown))
+        header = film_header(case, spine, seed, number)
         write_radiograph(case.pixels, folder / "dicom" / view / f"{view}.dcm", header=header, seed=seed)
         name = "truth.json" if view == "lateral" else f"truth-{view}.json"
         (folder / name).write_text(json.dumps(case.truth, indent=2) + "\n")
@@ -51,7 +58,7 @@ def write_radiograph_case(folder: Path, seed: int, wish: PersonWish) -> str:
     return f"{folder}: lateral and frontal radiograph: {line}"
 
 
-def _showing(
+def showing(
     spine: Spine,
     seed: int,
     view: Literal["lateral", "frontal"],
@@ -77,8 +84,8 @@ def _showing(
     return best
 
 
-def _header(case: RadiographPhantom, spine: Spine, seed: int, number: int) -> RadiographHeader:
-    """One maker's habits by the seed: which class, which spacing, which optional tags."""
+def film_header(case: RadiographPhantom, spine: Spine, seed: int, number: int) -> RadiographHeader:
+    """One maker's habits by the seed: which class, spacing and encoding, which optional tags."""
     from dicom_ai_node.imaging.habits import ALPHABETS, examination, sample_language  # noqa: PLC0415
     from dicom_ai_node.imaging.write_radiograph import RadiographHeader  # noqa: PLC0415
     from dicom_ai_node.phantom.randomness import stream  # noqa: PLC0415
@@ -92,8 +99,13 @@ def _header(case: RadiographPhantom, spine: Spine, seed: int, number: int) -> Ra
     spacing = str(generator.choice(["imager", "detector", "calibrated"], p=[0.5, 0.3, 0.2]))
     positions = {"left": "LL", "right": "RL", "back": "AP", "front": "PA"}
     across = {"left": "P", "right": "A"} if lateral else {"right": "L", "left": "R"}
+    object_class = "DX" if generator.random() < 0.6 else "CR"
+    part = str(generator.choice(list(_BODY_PARTS), p=list(_BODY_PARTS.values())))
+    private = bool(generator.random() < 0.5)
+    omit = ("SoftwareVersions", "AcquisitionTime") if generator.random() < 0.2 else ()
+    syntax = str(generator.choice(list(_SYNTAXES), p=list(_SYNTAXES.values())))
     return RadiographHeader(
-        object_class="DX" if generator.random() < 0.6 else "CR",
+        object_class=object_class,  # type: ignore[arg-type]
         photometric=case.photometric,
         bits_stored=case.bits,
         imager_pixel_mm=taken.pixel_mm,
@@ -103,9 +115,7 @@ def _header(case: RadiographPhantom, spine: Spine, seed: int, number: int) -> Ra
         source_patient_mm=taken.source_object_mm if tells else None,
         view=positions[taken.toward],  # type: ignore[arg-type]
         patient_orientation=(across[taken.facing], "F"),
-        body_part_examined=str(
-            generator.choice(["LSPINE", "SPINE", "TSPINE", "ABDOMEN"], p=[0.5, 0.3, 0.1, 0.1])
-        ),
+        body_part_examined=part or None,
         kvp=taken.kvp,
         mas=taken.mas,
         patient_name=alphabet.patient_name,
@@ -113,8 +123,10 @@ def _header(case: RadiographPhantom, spine: Spine, seed: int, number: int) -> Ra
         patient_age=round(spine.age),
         series_description=f"Spine {taken.view}",
         series_number=number,
-        private=bool(generator.random() < 0.5),
-        omit=("SoftwareVersions", "AcquisitionTime") if generator.random() < 0.2 else (),
+        burned_in=taken.annotation is not None,
+        private=private,
+        transfer_syntax=syntax,  # type: ignore[arg-type]
+        omit=omit,
         study_instance_uid=visit.study_instance_uid,
         study_date=visit.day,
         study_time=visit.time,

@@ -39,10 +39,10 @@ _NAMESPACE: Final = uuid.UUID("4e0d3b0a-31f7-5a0e-9d0b-7b8e2f6a9c31")
 
 # Context groups 4009/4010 (views) and 4030/4031 (anatomy) of PS3.16, SNOMED CT.
 _VIEWS: Final = {
-    "LL": ("399198007", "left lateral"),
-    "RL": ("399173006", "right lateral"),
+    "LL": ("399173006", "left lateral"),
+    "RL": ("399198007", "right lateral"),
     "AP": ("399348003", "antero-posterior"),
-    "PA": ("399255003", "postero-anterior"),
+    "PA": ("272479007", "postero-anterior"),
 }
 _ANATOMY: Final = {
     "LSPINE": ("122496007", "Lumbar spine"),

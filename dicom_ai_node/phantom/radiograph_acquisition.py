@@ -190,7 +190,7 @@ def sample_radiograph_acquisition(
         kvp=float(generator.choice([73, 77, 81, 85, 90, 96])),
         mas=round(between(generator, 15.0, 120.0), 1),
         filter_mm=between(generator, 2.5, 4.5),
-        quanta=float(np.exp(between(generator, np.log(300.0), np.log(2500.0)))),
+        quanta=float(np.exp(between(generator, np.log(450.0), np.log(3000.0)))),
         focus_mm=float(generator.choice([0.6, 1.0, 1.2])),
         detector_blur_px=between(generator, 0.25, 0.65),
         scatter=between(generator, 0.25, 1.4),

@@ -29,18 +29,26 @@ class RayCanvas(Canvas):
         self._limit = 1.05 * grid.step
 
     def coverage(self, distance: Tensor) -> Tensor:
-        """Share of a sample's piece of ray inside a surface, of the shape of `distance` (mm)."""
-        return (0.5 - distance / self._width(distance)).clamp_(0.0, 1.0)
+        """Share of a sample's piece of ray inside a surface, of the shape of `distance` (mm).
 
-    def _width(self, distance: Tensor) -> Tensor | float:
-        """Over how much of the distance a sample reaches, in mm."""
+        The distance runs straight from sample to sample: each half of a piece is inside as far as that line
+        is below zero. Where it hardly changes the ray grazes the surface, and the width of the ray decides.
+        """
         if distance.shape[-3] == 1:
-            return max(self._across, 0.6 * self.rays.step)
-        steps = torch.diff(distance, dim=-3).abs_().clamp_(max=self._limit)
-        width = torch.empty_like(distance)
-        width[0], width[-1] = steps[0], steps[-1]
-        torch.add(steps[1:], steps[:-1], out=width[1:-1]).mul_(0.5)
-        return width.clamp_(min=self._across)
+            return (0.5 - distance / max(self._across, 0.6 * self.rays.step)).clamp_(0.0, 1.0)
+        half = torch.diff(distance, dim=-3).clamp_(-self._limit, self._limit).mul_(0.5)
+        scale = half.abs().clamp_(min=self._across).reciprocal_()
+        bend = half.mul_(scale).mul_(0.5)
+        # Beyond the first and the last sample the line runs on as it came.
+        share = torch.empty_like(distance)
+        share[0] = (0.5 + bend[0] - distance[0] * scale[0]).clamp_(0.0, 1.0)
+        share[-1] = (0.5 - bend[-1] - distance[-1] * scale[-1]).clamp_(0.0, 1.0)
+        after = bend.add(distance[:-1] * scale).neg_().add_(0.5).clamp_(0.0, 1.0)
+        before = bend.addcmul_(distance[1:], scale, value=-1.0).add_(0.5).clamp_(0.0, 1.0)
+        share[0] += after[0]
+        share[-1] += before[-1]
+        torch.add(after[1:], before[:-1], out=share[1:-1])
+        return share.mul_(0.5)
 
     def integral(self) -> Tensor:
         """Path integrals of the value per ray, in its unit times mm: (..., rows, columns)."""

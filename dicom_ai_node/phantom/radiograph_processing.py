@@ -18,6 +18,8 @@ from dicom_ai_node.phantom.randomness import around, between, stream
 
 _SCALES = 6
 _SPINE_GREY = 0.46
+_LEAST_RANGE = 0.9
+"""Logarithm of exposure between black and the spine's grey: no workstation stretches less to that."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def process(exposure: Tensor, field: Tensor, settings: Processing) -> Tensor:
         patient = density.reshape(-1)
     # What a workstation is set up for, the spine, becomes middle grey; what is denser may well be white.
     low, middle = _quantiles(patient, settings.latitude[0], settings.latitude[1])
-    share = _SPINE_GREY + (density - middle) * (0.5 / max(middle - low, 0.3)) - settings.shift
+    share = _SPINE_GREY + (density - middle) * (0.5 / max(middle - low, _LEAST_RANGE)) - settings.shift
     curve = 1.0 / (1.0 + torch.exp(-settings.gain * (share - 0.5)))
     ends = [1.0 / (1.0 + float(np.exp(settings.gain * (0.5 - x)))) for x in (-0.06, 1.06)]
     shown = ((curve - ends[0]) / (ends[1] - ends[0])).clamp(0.0, 1.0)

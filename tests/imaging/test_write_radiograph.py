@@ -12,7 +12,10 @@ import numpy as np
 import pydicom
 import pytest
 
+from dicom_ai_node.commands.phantom_radiograph import film_header
 from dicom_ai_node.imaging.write_radiograph import RadiographHeader, TransferSyntax, write_radiograph
+from dicom_ai_node.phantom.radiograph import RadiographPhantom, sample_radiograph_acquisition
+from dicom_ai_node.phantom.spine import sample_spine
 
 # A size that every encoder takes.
 PIXELS = (np.arange(64 * 72, dtype=np.uint16) % 997).reshape(64, 72)
@@ -63,6 +66,27 @@ def test_validators_find_no_error(tmp_path: Path, dress: dict[str, Any]) -> None
     path = write_radiograph(PIXELS, tmp_path / "one.dcm", header=RadiographHeader(**dress))
     verdict = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
     assert "Error" not in verdict.stderr, verdict.stderr
+
+
+def test_validators_find_no_error_in_what_twelve_stations_write(tmp_path: Path) -> None:
+    """The headers that `dicom-ai-node phantom` gives the films of twelve persons, about small pixels."""
+    if not shutil.which("dciodvfy"):
+        pytest.skip("dciodvfy is not installed")
+    classes, syntaxes = set(), set()
+    for seed in range(12):
+        spine = sample_spine(seed)
+        for number, view in enumerate(("lateral", "frontal"), start=1):
+            taken = sample_radiograph_acquisition(seed, spine, view=view)  # type: ignore[arg-type]
+            photometric = "MONOCHROME1" if taken.processing.inverted else "MONOCHROME2"
+            film = RadiographPhantom(PIXELS, photometric, taken.processing.bits, taken, {})  # type: ignore[arg-type]
+            header = film_header(film, spine, seed, number)
+            path = write_radiograph(PIXELS, tmp_path / f"{seed}-{view}.dcm", header=header, seed=seed)
+            verdict = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
+            assert "Error" not in verdict.stderr, (header, verdict.stderr)
+            classes.add((header.object_class, header.photometric))
+            syntaxes.add(header.transfer_syntax)
+    assert len(classes) == 4
+    assert len(syntaxes) >= 3
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

@@ -95,6 +95,27 @@ def test_a_ball_of_bone_casts_the_shadow_that_geometry_says(spine: Spine) -> Non
     assert abs(image.sum() * pixel**2 / (4.0 / 3.0 * np.pi * radius**3) - 1.0) < 0.01
 
 
+@pytest.mark.parametrize("step", [0.5, 2.0, 3.5])
+@pytest.mark.parametrize("lean", [0.0, 35.0, 80.0])
+def test_a_path_through_a_plate_is_as_long_however_deep_the_samples_are(step: float, lean: float) -> None:
+    """A plate of 6 mm, seen flat, at an angle, and nearly along: no terraces, no missed surface."""
+    frame = np.eye(4)
+    frame[:3, 3] = [0.0, 0.0, -150.0]
+    taken = RadiographAcquisition(
+        "lateral", frame[:3, 3], matrix=(24, 24), pixel_mm=0.5, collimation=(0, 24, 0, 24)
+    )
+    angle = np.radians(lean)
+    frame[:3, 0] = [np.cos(angle), np.sin(angle), 0.0]
+    frame[:3, 1] = [-np.sin(angle), np.cos(angle), 0.0]
+    plate = Ellipsoid(frame, (3.0, 400.0, 400.0), Matter(Tissue.CALCIUM))
+    grid = taken.cone.rays((0, 24), (0, 24), (780.0, 1020.0), binning=1, step=step, device=CPU)
+    found = painted([plate], grid, MineralPalette()).sum(dim=0) * grid.lengths()
+    length = found / MineralPalette().tissue(plate.matter)
+    # The middle rays only: the cone's others are not parallel to them.
+    middle = length[8:16, 8:16]
+    assert float((middle / (6.0 / np.cos(angle)) - 1.0).abs().max()) < 0.03
+
+
 def test_beams_harden_and_bone_stops_more_than_water() -> None:
     energies, weights = spectrum(85.0, 3.0)
     assert 40.0 < float((energies * weights).sum()) < 60.0

@@ -11,15 +11,19 @@ import pytest
 import torch
 
 from dicom_ai_node.anatomy import Level
+from dicom_ai_node.phantom.arch import ArchShape, Piece
 from dicom_ai_node.phantom.body import body_field
+from dicom_ai_node.phantom.disease import Disease
 from dicom_ai_node.phantom.radiograph import (
     RadiographAcquisition,
     radiograph_truth,
     radiograph_truth_schema,
     sample_radiograph_acquisition,
 )
-from dicom_ai_node.phantom.radiograph_truth import field_distance, outline
-from dicom_ai_node.phantom.spine import Spine, sample_spine
+from dicom_ai_node.phantom.radiograph_column import project_column
+from dicom_ai_node.phantom.radiograph_palette import MaterialsPalette, MineralPalette, WaterPalette
+from dicom_ai_node.phantom.radiograph_truth import acuity, field_distance, outline
+from dicom_ai_node.phantom.spine import Spine, SpineOptions, sample_spine
 from dicom_ai_node.report import SIX_POINT_NAMES
 
 
@@ -78,11 +82,9 @@ def test_outline_is_the_silhouette_that_brute_force_finds(spine: Spine) -> None:
 
 
 def test_six_points_lie_in_the_silhouette_and_the_anterior_ones_on_it(spine: Spine) -> None:
+    told_of = {e["level"]: e for e in radiograph_truth(spine, aimed(spine, Level.L2))["vertebrae"]}
     for level in (Level.L1, Level.L2, Level.L3):
-        entry = next(
-            e for e in radiograph_truth(spine, aimed(spine, level))["vertebrae"] if e["level"] == level
-        )
-        told = entry["projection"]
+        told = told_of[level]["projection"]
         polygon = np.array(told["outline_px"])[:, ::-1]
         points = np.array([told["six_points_px"][name] for name in SIX_POINT_NAMES])[:, ::-1]
         low, high = polygon.min(axis=0), polygon.max(axis=0)
@@ -92,6 +94,56 @@ def test_six_points_lie_in_the_silhouette_and_the_anterior_ones_on_it(spine: Spi
         for point in points[:2]:
             assert segment_distance(polygon, point) * 0.3 < 2.0, level
         assert told["box_px"]["columns"] == pytest.approx([low[0], high[0]], abs=0.02)
+
+
+def test_the_image_ends_where_the_outline_says(spine: Spine) -> None:
+    """What is painted against what is told: bone 0.3 mm inside of the outline, none 0.3 mm outside."""
+    vertebra = spine[Level.L2]
+    body = vertebra.body
+    middle = (0.0, 0.5 * (body.front_upper + body.back_upper), 0.0)
+    alone = replace(
+        vertebra,
+        osteophytes=(),
+        arch=ArchShape((Piece(middle, middle, 0.1, 0.1),)),
+    )
+    one = replace(spine, vertebrae=(alone,), sacrum=(), discs=())
+    cone = aimed(spine, Level.L2, turn=4.0, lean=3.0).cone
+    image = torch.zeros((2, 400, 300))
+    palette = MaterialsPalette(WaterPalette(), MineralPalette(), 40.0, torch.device("cpu"))
+    project_column(one, cone, palette, image)
+    mineral = image[1].numpy()
+    polygon = outline(vertebra, cone)
+    center = polygon.mean(axis=0)
+    away = (polygon - center) / np.linalg.norm(polygon - center, axis=1, keepdims=True)
+    # In pixels: 0.3 mm at the body, and half a pixel for the place of a pixel itself.
+    shift = 0.3 * 1150.0 / 900.0 / 0.3 + 0.5
+    values = []
+    for sign in (-1.0, 1.0):
+        place = np.round(polygon + sign * shift * away).astype(int)
+        values.append(mineral[place[:, 1], place[:, 0]])
+    threshold = 0.01 * mineral.max()
+    assert (values[0] > threshold).mean() > 0.97
+    assert (values[1] < threshold).mean() > 0.97
+
+
+def test_acuity_follows_from_the_diseases() -> None:
+    wish = {
+        Level.T12: (Disease.OVCF,),
+        Level.L1: (Disease.OF,),
+        Level.L2: (Disease.MALIGNANT,),
+        Level.L3: (Disease.KD,),
+        Level.L4: (Disease.SN,),
+    }
+    ill = sample_spine(4, options=SpineOptions(age=74.0, diseases=wish))
+    told = {level: acuity(ill[level]) for level in ill.levels}
+    assert [told[level] for level in (Level.T12, Level.L1, Level.L2)] == ["acute", "chronic", "pathologic"]
+    features = ill[Level.L3].features
+    assert features is not None
+    assert told[Level.L3] == ("chronic" if features.homogeneous_marrow else "acute")
+    quiet = replace(ill[Level.L3], features=replace(features, homogeneous_marrow=True))
+    assert acuity(quiet) == "chronic"
+    assert told[Level.L4] is None
+    assert told[Level.T8] is None
 
 
 def test_heights_are_the_true_ones_less_what_leans_along_the_beam(spine: Spine) -> None:
