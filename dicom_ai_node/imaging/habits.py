@@ -26,8 +26,11 @@ from pydicom.uid import (
 )
 
 UNPAIRED: Final = frozenset(
-    ("CSPINE", "TSPINE", "LSPINE", "SSPINE", "SPINE", "BACK", "PELVIS", "HEAD", "NECK", "CHEST", "ABDOMEN")
-)
+    (
+        "CSPINE", "TSPINE", "LSPINE", "SSPINE", "TLSPINE", "SPINE", "BACK", "PELVIS", "HEAD", "NECK", "CHEST",
+        "ABDOMEN", "WHOLEBODY",
+    )
+)  # fmt: skip
 """Body parts that are no pair; Laterality is type 2C beside any other (PS3.3 C.7.3.1)."""
 
 

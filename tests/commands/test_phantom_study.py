@@ -36,7 +36,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     def coarse_ct(seed: int, spine: Any, **options: Any) -> CtAcquisition:
         fine = real_ct(seed, spine, **options)
-        factors = np.maximum(1, np.array([5.0, 1.9, 1.9]) / fine.spacing_mm)
+        factors = np.maximum(1, np.array([5.0, 2.0, 2.0]) / fine.spacing_mm)
         affine = fine.affine.copy()
         affine[:3, :3] *= factors
         slices, rows, columns = (int(size / by) for size, by in zip(fine.shape, factors, strict=True))
