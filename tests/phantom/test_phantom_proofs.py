@@ -10,6 +10,8 @@ import pytest
 
 from dicom_ai_node.anatomy import Level
 from dicom_ai_node.phantom import SpineOptions, sample_spine
+from dicom_ai_node.phantom.column import levels_of_spine, sample_steps
+from dicom_ai_node.phantom.randomness import stream
 from dicom_ai_node.report import Deformity
 
 # The proofs live beside the package, in conformance/; `pytest` alone does not look there.
@@ -43,7 +45,7 @@ def test_a_surface_is_found_again_where_it_was_put() -> None:
     put = 1.1 * mine @ turn.T + np.array([5.0, -30.0, 80.0])
     move = surfaces.aligned(put, mine)
     assert move.scale == pytest.approx(1 / 1.1, abs=0.01)
-    assert surfaces.apart(move(put), mine).mean() < 0.2
+    assert surfaces.apart(move(put), mine).mean() < 0.35
     assert surfaces.apart(mine + np.array([3.0, 0.0, 0.0]), mine).mean() > 0.8
 
 
@@ -58,13 +60,15 @@ def test_vertebrae_have_the_shape_of_real_ones(shared_data: Path) -> None:
 
 def test_spacing_is_that_of_real_spines(shared_data: Path) -> None:
     real = curves.real_centers(shared_data / "shape" / "vid" / "keypoints.json.gz")
-    ours = curves.phantom_centers(range(40))
+    levels = levels_of_spine(None)
+    drawn = np.array([sample_steps(levels, stream(seed, "steps")).spacing for seed in range(400)])
     for name in ("T6-T7", "T12-L1", "L2-L3", "L4-L5"):
-        measure = curves.SPACINGS[name]
-        told = curves.compared(
-            *([x for s in spines if (x := measure(s)) is not None] for spines in (real, ours))
-        )
-        assert abs(told["real_quantiles"][2] - told["phantom_quantiles"][2]) < 1.6, name
+        theirs = [x for spine in real if (x := curves.SPACINGS[name](spine)) is not None]
+        ours = drawn[:, levels.index(Level(name.split("-")[0]))]
+        told = curves.compared(theirs, ours.tolist())
+        apart = np.subtract(told["real_quantiles"], told["phantom_quantiles"])
+        assert np.abs(apart).max() < 1.2, (name, apart)
+        assert told["kolmogorov_smirnov"] < 0.2
 
 
 def test_every_part_has_a_name_and_a_missing_one_says_so() -> None:
