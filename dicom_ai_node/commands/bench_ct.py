@@ -34,7 +34,8 @@ class _Stages:
 
 def measure(console: Console) -> Measured:
     """One phantom twice: the first pass loads models and compiles, the second is what a node sees."""
-    from dicom_ai_node.commands.phantom import write_ct_case  # noqa: PLC0415 - loads torch
+    from dicom_ai_node.commands.phantom_ct import write_ct_case  # noqa: PLC0415 - loads torch
+    from dicom_ai_node.commands.phantom_person import PersonWish  # noqa: PLC0415
     from dicom_ai_node.intake.router import route_files  # noqa: PLC0415
     from dicom_ai_node.workflow.steps import node_steps  # noqa: PLC0415
 
@@ -42,7 +43,7 @@ def measure(console: Console) -> Measured:
     ours: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="bench-ct-") as text:
         folder = Path(text)
-        console.print(write_ct_case(folder / "study", SEED, None), markup=False)
+        console.print(write_ct_case(folder / "study", SEED, PersonWish()), markup=False)
         routed = route_files([folder / "study" / "dicom"], settings)[0]
         steps = node_steps(settings)
         for name in ("first", "second"):

@@ -108,12 +108,13 @@ def _files(study: Path) -> list[Path]:
 
 def _phantom(folder: Path, console: Console) -> list[Path]:
     """The phantom's CT; made once in a folder that is kept."""
-    from dicom_ai_node.commands.phantom import write_ct_case  # noqa: PLC0415 - loads torch
+    from dicom_ai_node.commands.phantom_ct import write_ct_case  # noqa: PLC0415 - loads torch
+    from dicom_ai_node.commands.phantom_person import PersonWish  # noqa: PLC0415
 
     if not (folder / "labels.nii.gz").exists():
         shutil.rmtree(folder, ignore_errors=True)
         with console.status("making a spine CT"):
-            line = write_ct_case(folder, SEED, dict(FRACTURES))  # type: ignore[arg-type]
+            line = write_ct_case(folder, SEED, PersonWish(dict(FRACTURES)))  # type: ignore[arg-type]
         console.print(f"study: {line}", markup=False)
     else:
         console.print(f"study: {folder} (made before)", markup=False)

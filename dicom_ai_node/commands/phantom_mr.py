@@ -9,21 +9,19 @@ series ``truth/<series>.json``, how the patient lay in it, and ``truth.json``, t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import typer
-
 from dicom_ai_node.anatomy import Level
-from dicom_ai_node.report import Deformity
+from dicom_ai_node.commands.phantom_person import PersonWish, in_words, person
 
 if TYPE_CHECKING:
     from dicom_ai_node.imaging.mr_habits import MrSettings, Site
+    from dicom_ai_node.imaging.write_mr import StudyIdentity
     from dicom_ai_node.phantom.mr import MrAcquisition, MrPhantom
     from dicom_ai_node.phantom.spine import Spine
-
-Fractures = Mapping[Level, tuple[Deformity, int]]
 
 _ATTEMPTS: Final = 8
 _SEED_STEP: Final = 1_000_003
@@ -32,41 +30,50 @@ _MAPS: Final = {"labels": "labels", "whole": "whole_labels", "structures": "stru
 """Folders of label maps, and where a rendered stack holds them."""
 
 
-def write_mr_case(folder: Path, seed: int, fractures: Fractures | None) -> str:
+def write_mr_case(
+    folder: Path,
+    seed: int,
+    wish: PersonWish,
+    *,
+    patient_name: str | None = None,
+    identity: StudyIdentity | None = None,
+) -> str:
     """One person's MR study: series, truth and label maps.
+
+    `patient_name` replaces the one that the site would have given; `identity` makes the series part of a
+    study that others write too.
 
     Returns:
         One line about what was written.
 
     Raises:
-        typer.BadParameter: this person cannot have such a fracture.
+        typer.BadParameter: this person cannot have such a fracture or disease.
     """
     # Imported here: the command's help and refusals need no torch.
     from dicom_ai_node.imaging.mr_habits import sample_site  # noqa: PLC0415
     from dicom_ai_node.phantom.mr import render_mr  # noqa: PLC0415
-    from dicom_ai_node.phantom.spine import sample_spine  # noqa: PLC0415
 
-    try:
-        spine = sample_spine(seed, fractures=fractures)
-    except ValueError as error:
-        raise typer.BadParameter(f"seed {seed}: {error}", param_hint="--fracture") from error
+    spine = person(seed, wish)
     site = sample_site(seed)
+    if patient_name is not None:
+        site = replace(site, patient_name=patient_name)
     for name in (*_MAPS, "truth"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     about: list[dict[str, Any]] = []
     truth: dict[str, Any] = {}
-    for number, stacks in enumerate(_by_series(_showing(spine, seed, fractures or {})), start=1):
+    for number, stacks in enumerate(_by_series(_showing(spine, seed, wish.shown)), start=1):
         rendered = [render_mr(spine, stack) for stack in stacks]
-        about.append(_write_series(folder, number, stacks, rendered, (site, seed, round(spine.age))))
+        about.append(
+            _write_series(folder, number, stacks, rendered, (site, seed, round(spine.age), identity))
+        )
         if stacks[0].series == "t2":
             truth = rendered[0].truth
     (folder / "truth.json").write_text(json.dumps(truth, indent=2) + "\n")
     (folder / "series.json").write_text(json.dumps({"series": about}, indent=2) + "\n")
     seen = [item for item in truth["vertebrae"] if item["visible"] > 0.99]
-    broken = [f"{v['level']} {v['deformity']} {v['genant_grade']}" for v in seen if v["fractured"]]
     series = ", ".join(one["kind"] for one in about)
     where = f"{seen[0]['level']} to {seen[-1]['level']}" if seen else "no whole vertebra"
-    return f"{folder}: {series}; {where}, {', '.join(broken) or 'no fracture'}"
+    return f"{folder}: {series}; {where}, {in_words(seen)}"
 
 
 def _by_series(study: Sequence[MrAcquisition]) -> list[list[MrAcquisition]]:
@@ -81,20 +88,20 @@ def _write_series(
     number: int,
     stacks: Sequence[MrAcquisition],
     rendered: Sequence[MrPhantom],
-    whose: tuple[Site, int, int],
+    whose: tuple[Site, int, int, StudyIdentity | None],
 ) -> dict[str, Any]:
-    """Write one series and its label maps; what `series.json` says of it. `whose`: site, seed, age."""
-    from dataclasses import replace  # noqa: PLC0415
-
+    """Write one series and its label maps; what `series.json` says of it. `whose`: site, seed, age, and
+    the identity of the study.
+    """
     from dicom_ai_node.imaging.mr_habits import mr_header  # noqa: PLC0415
     from dicom_ai_node.imaging.nifti import write_label_map  # noqa: PLC0415
     from dicom_ai_node.imaging.write_mr import write_enhanced_mr, write_mr_series  # noqa: PLC0415
 
-    site, seed, age = whose
+    site, seed, age, identity = whose
     first = stacks[0]
     highest = max(int(one.pixels.max()) for one in rendered)
     header = mr_header(seed, site, _settings(first), number=number, highest=highest)
-    header = replace(header, patient_age=age)
+    header = replace(header, patient_age=age, study=identity)
     name = f"{number:02d}-{first.series}"
     target = folder / "dicom" / name
     if site.enhanced and len(stacks) == 1:
@@ -144,7 +151,7 @@ def _settings(stack: MrAcquisition) -> MrSettings:
     )
 
 
-def _showing(spine: Spine, seed: int, fractures: Fractures) -> tuple[MrAcquisition, ...]:
+def _showing(spine: Spine, seed: int, levels: frozenset[Level]) -> tuple[MrAcquisition, ...]:
     """The first plausible study that shows every fracture that was asked for, else the best of some."""
     import torch  # noqa: PLC0415
 
@@ -156,7 +163,7 @@ def _showing(spine: Spine, seed: int, fractures: Fractures) -> tuple[MrAcquisiti
         shown = next(stack for stack in study if stack.series == "t2")
         grid = Grid(shown.shape, shown.affine, torch.device("cpu"))
         return min(
-            (visible_share(item, grid) for item in spine.vertebrae if item.level in fractures), default=1.0
+            (visible_share(item, grid) for item in spine.vertebrae if item.level in levels), default=1.0
         )
 
     best = sample_mr_study(seed, spine)

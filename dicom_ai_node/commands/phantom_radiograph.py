@@ -1,20 +1,17 @@
 """`dicom-ai-node phantom --kind radiograph`: the lateral and the frontal radiograph of one person.
 
-A case is a folder: ``dicom/`` with ``lateral.dcm`` and ``frontal.dcm`` of one study; ``truth.json`` of the
+A case is a folder: ``dicom/lateral/`` and ``dicom/frontal/``, two series of one study; ``truth.json`` of the
 lateral image and ``truth-frontal.json`` of the other (see `phantom.radiograph_truth`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-import typer
-
 from dicom_ai_node.anatomy import Level
-from dicom_ai_node.report import Deformity
+from dicom_ai_node.commands.phantom_person import PersonWish, in_words, patient_name, person
 
 if TYPE_CHECKING:
     from dicom_ai_node.imaging.write_radiograph import RadiographHeader
@@ -25,52 +22,40 @@ _ATTEMPTS: Final = 40
 _SEED_STEP: Final = 1_000_003
 
 
-def write_radiograph_case(
-    folder: Path, seed: int, fractures: Mapping[Level, tuple[Deformity, int]] | None
-) -> str:
+def write_radiograph_case(folder: Path, seed: int, wish: PersonWish) -> str:
     """One person's radiographs with their truth.
 
     Returns:
         One line about what was written.
 
     Raises:
-        typer.BadParameter: this person cannot have such a fracture.
+        typer.BadParameter: this person cannot have such a fracture or disease.
     """
     # Imported here: the command's help and refusals need no torch.
     from dicom_ai_node.imaging.write_radiograph import write_radiograph  # noqa: PLC0415
     from dicom_ai_node.phantom.radiograph import render_radiograph  # noqa: PLC0415
-    from dicom_ai_node.phantom.spine import sample_spine  # noqa: PLC0415
 
-    try:
-        spine = sample_spine(seed, fractures=fractures)
-    except ValueError as error:
-        raise typer.BadParameter(f"seed {seed}: {error}", param_hint="--fracture") from error
+    spine = person(seed, wish)
     views: tuple[Literal["lateral", "frontal"], ...] = ("lateral", "frontal")
-    seen: list[str] = []
-    broken: list[str] = []
+    line = "no whole vertebra"
     for number, view in enumerate(views, start=1):
-        case = render_radiograph(spine, _showing(spine, seed, view, fractures or {}))
+        case = render_radiograph(spine, _showing(spine, seed, view, wish.shown))
         header = _header(case, spine, seed, number)
-        write_radiograph(case.pixels, folder / "dicom" / f"{view}.dcm", header=header, seed=seed)
+        write_radiograph(case.pixels, folder / "dicom" / view / f"{view}.dcm", header=header, seed=seed)
         name = "truth.json" if view == "lateral" else f"truth-{view}.json"
         (folder / name).write_text(json.dumps(case.truth, indent=2) + "\n")
         if view == "lateral":
             whole = [item for item in case.truth["vertebrae"] if item["visible"] > 0.99]
-            seen = [item["level"] for item in whole]
-            broken = [
-                f"{item['level']} {item['deformity']} {item['genant_grade']}"
-                for item in whole
-                if item["fractured"]
-            ]
-    levels = f"{seen[0]} to {seen[-1]}, {', '.join(broken) or 'no fracture'}" if seen else "no whole vertebra"
-    return f"{folder}: lateral and frontal radiograph, {levels}"
+            if whole:
+                line = f"{whole[0]['level']} to {whole[-1]['level']}, {in_words(whole)}"
+    return f"{folder}: lateral and frontal radiograph: {line}"
 
 
 def _showing(
     spine: Spine,
     seed: int,
     view: Literal["lateral", "frontal"],
-    fractures: Mapping[Level, tuple[Deformity, int]],
+    levels: frozenset[Level],
 ) -> RadiographAcquisition:
     """The first plausible exposure that shows every fracture that was asked for, else the best of many."""
     from dicom_ai_node.phantom.radiograph import sample_radiograph_acquisition  # noqa: PLC0415
@@ -78,7 +63,7 @@ def _showing(
 
     def least_seen(acquisition: RadiographAcquisition) -> float:
         return min(
-            (shown_share(item, acquisition) for item in spine.vertebrae if item.level in fractures),
+            (shown_share(item, acquisition) for item in spine.vertebrae if item.level in levels),
             default=1.0,
         )
 
@@ -120,7 +105,7 @@ def _header(case: RadiographPhantom, spine: Spine, seed: int, number: int) -> Ra
         ),
         kvp=taken.kvp,
         mas=taken.mas,
-        patient_name=f"Phantom^Seed {seed}",
+        patient_name=patient_name(seed),
         patient_age=round(spine.age),
         series_description=f"Spine {taken.view}",
         series_number=number,

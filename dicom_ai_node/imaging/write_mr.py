@@ -49,6 +49,21 @@ class PrivateElement:
 
 
 @dataclass(frozen=True)
+class StudyIdentity:
+    """What all series of a study share, where others than this module write series of it.
+
+    Attributes:
+        study_instance_uid: (0020,000D).
+        study_date: (0008,0020) as YYYYMMDD; the series were measured on that day.
+        frame_of_reference_uid: (0020,0052); None for one of the MR's own, as scanners give.
+    """
+
+    study_instance_uid: str
+    study_date: str
+    frame_of_reference_uid: str | None = None
+
+
+@dataclass(frozen=True)
 class MrHeader:
     """What a written series says about itself beyond its geometry; by default that of a sagittal T2."""
 
@@ -61,6 +76,8 @@ class MrHeader:
     study_description: str = "MR spine"
     study_identity: str = "mr"
     """Series with the same seed and the same word belong to one study."""
+    study: StudyIdentity | None = None
+    """Given where the study is not this module's own."""
     series_description: str = "T2 TSE sag"
     protocol_name: str | None = None
     """None repeats the series description."""
@@ -207,7 +224,8 @@ def _uid(*parts: object) -> UID:
 
 def _series(about: MrHeader, seed: int, identity: str) -> Dataset:
     """Patient, study, series, frame of reference and equipment."""
-    day = f"{date(2020, 1, 1) + timedelta(days=seed % 1461):%Y%m%d}"
+    study = about.study
+    day = study.study_date if study else f"{date(2020, 1, 1) + timedelta(days=seed % 1461):%Y%m%d}"
     minutes = 5 * (about.series_number % 10)
     one = Dataset()
     if about.character_set is not None:
@@ -221,7 +239,9 @@ def _series(about: MrHeader, seed: int, identity: str) -> Dataset:
     one.PatientSex = about.patient_sex
     if about.patient_age is not None:
         one.PatientAge = f"{about.patient_age:03d}Y"
-    one.StudyInstanceUID = _uid("study", about.study_identity, seed)
+    one.StudyInstanceUID = (
+        UID(study.study_instance_uid) if study else _uid("study", about.study_identity, seed)
+    )
     one.StudyDate = one.SeriesDate = one.AcquisitionDate = one.ContentDate = one.InstanceCreationDate = day
     one.StudyTime = "090000"
     one.SeriesTime = one.AcquisitionTime = f"09{minutes:02d}10"
@@ -242,7 +262,8 @@ def _series(about: MrHeader, seed: int, identity: str) -> Dataset:
     if about.body_part_examined not in _UNPAIRED:
         # Type 2C: asked for wherever the body part may be one of a pair.
         one.Laterality = ""
-    one.FrameOfReferenceUID = _uid("frame of reference", about.study_identity, seed)
+    place = study.frame_of_reference_uid if study else None
+    one.FrameOfReferenceUID = UID(place) if place else _uid("frame of reference", about.study_identity, seed)
     one.PositionReferenceIndicator = ""
     one.Manufacturer = about.manufacturer
     one.ManufacturerModelName = about.model_name

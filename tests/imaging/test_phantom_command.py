@@ -17,10 +17,11 @@ from typer.testing import CliRunner, Result
 
 from dicom_ai_node.anatomy import Level, verse_label
 from dicom_ai_node.cli import app
-from dicom_ai_node.commands.phantom import parse_fractures
+from dicom_ai_node.commands.phantom_person import parse_diseases, parse_fractures
 from dicom_ai_node.imaging.volume import load_volume
 from dicom_ai_node.phantom import ct
 from dicom_ai_node.phantom.ct import CtAcquisition
+from dicom_ai_node.phantom.disease import Disease
 
 SITK: Any = SimpleITK
 real_acquisition = ct.sample_ct_acquisition
@@ -112,7 +113,10 @@ def test_several_cases_have_folders_of_their_own_and_the_same_bytes_each_time(tm
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--kind", "study"), "makes no study phantom use --kind ct, mr or radiograph"),
+        (("--kind", "ultrasound"), "is not one of 'ct', 'radiograph', 'mr', 'study'"),
+        (("--kind", "ct", "--disease", "L1"), "'L1' is no disease"),
+        (("--kind", "ct", "--disease", "L9:KD"), "'L9:KD' is no disease"),
+        (("--kind", "ct", "--disease", "L1:cold"), "'L1:cold' is no disease"),
         (("--kind", "ct", "--fracture", "L9:wedge:2"), "'L9:wedge:2' is no fracture"),
         (("--kind", "ct", "--fracture", "L1:wedge"), "'L1:wedge' is no fracture"),
         (("--kind", "ct", "--fracture", "L1:burst:2"), "'L1:burst:2' is no fracture"),
@@ -132,3 +136,10 @@ def test_fractures_are_read_as_they_are_written() -> None:
     assert parse_fractures([]) is None
     assert parse_fractures(["none"]) == {}
     assert parse_fractures(["L1:wedge:2", "T8:crush:3"]) == {Level.L1: ("wedge", 2), Level.T8: ("crush", 3)}
+
+
+def test_diseases_are_read_as_they_are_written() -> None:
+    assert parse_diseases(["L1:KD", "T12:Malignant", "L1:PS", "L1:KD"]) == {
+        Level.L1: (Disease.KD, Disease.PS),
+        Level.T12: (Disease.MALIGNANT,),
+    }
