@@ -29,7 +29,7 @@ mpl.use("Agg")
 SEEDS: Final = 24
 KINDS: Final[tuple[SeriesKind, ...]] = ("t1", "t2", "stir", "dixon-water")
 SHOWN: Final[tuple[SeriesKind, ...]] = ("t1", "t2", "stir")
-SLICES: Final = 3
+SLICES: Final = 1
 
 SETS: Final[Mapping[str, tuple[SeriesKind, tuple[str, ...]]]] = {
     "VB1 T1": ("t1", ("VB1_02", "VB1_10")),
@@ -72,9 +72,9 @@ def _person(seed: int) -> Spine:
 
 
 def _phantom(seed: int, kind: SeriesKind) -> SagittalVolume:
-    """The slices of a realistic lumbar series next to the middle of L3."""
+    """The slice of a realistic lumbar series through the middle of L3."""
     spine = _person(seed)
-    whole = sample_mr_series(seed, spine, kind, region="lumbar", max_matrix=384)
+    whole = sample_mr_series(seed, spine, kind, region="lumbar", max_matrix=320)
     acquisition = _few_slices(whole, spine)
     phantom = render_mr(spine, acquisition)
     image, labels = phantom.pixels.astype(np.float32), phantom.labels

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
-from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless, RLELossless
+from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from dicom_ai_node.imaging.write_mr import MrHeader, PrivateElement
 
@@ -178,7 +178,8 @@ def sample_site(seed: int) -> Site:
         for words in generator.choice(_OPTIONAL, size=int(generator.integers(1, 6)), replace=False):
             omit += str(words).split()
     enhanced = make == "philips" and bool(generator.random() < 0.5)
-    syntax = str(generator.choice([ExplicitVRLittleEndian, JPEGLSLossless, RLELossless], p=[0.8, 0.1, 0.1]))
+    syntaxes = [ExplicitVRLittleEndian, JPEGLSLossless, JPEG2000Lossless, RLELossless]
+    syntax = str(generator.choice(syntaxes, p=[0.7, 0.1, 0.1, 0.1]))
     # Sites that write nothing but ASCII often leave the character set out.
     if language == "en" and generator.random() < 0.3:
         return Site(make, language, name, None, study, part, tuple(omit), enhanced, syntax)

@@ -14,10 +14,12 @@ from torch import Tensor
 from dicom_ai_node.phantom.body import BodyField
 from dicom_ai_node.phantom.disc import DiscShape
 from dicom_ai_node.phantom.grid import Block
+from dicom_ai_node.phantom.lesion import LesionKind
 from dicom_ai_node.phantom.mr_canal import paint_canal
 from dicom_ai_node.phantom.mr_disc import disc_value, disc_wear, fatty_endplates
 from dicom_ai_node.phantom.mr_palette import MrPalette
 from dicom_ai_node.phantom.mr_soft import paint_belly, paint_soft
+from dicom_ai_node.phantom.painting_disease import union
 from dicom_ai_node.phantom.painting_solids import Canvas
 from dicom_ai_node.phantom.randomness import between, stream
 from dicom_ai_node.phantom.spine import Spine, Vertebra
@@ -28,6 +30,10 @@ Points = tuple[Tensor, Tensor, Tensor]
 
 RIM_MM: Final = 0.55
 """Calcified cartilage, periosteum and chemical bonds to the annulus: a dark line outside the bony cortex."""
+
+
+HAEMANGIOMA_BLOOD: Final = 0.45
+"""Share of slow blood in a haemangioma's stroma."""
 
 
 class MrDetail:
@@ -95,6 +101,11 @@ class MrDetail:
         away = (u / 6.0) ** 2 + ((v - back + 4.0) / 5.5) ** 2 + (w / 1.6) ** 2
         vein = torch.exp(-away.clamp(max=8.0))
         oedema = torch.as_tensor(marrow.oedema, dtype=torch.float32, device=device)
+        for lesion in vertebra.findings.lesions:
+            if lesion.kind is LesionKind.HAEMANGIOMA:
+                # Blood stands between the fat: bright without fat, too.
+                share = torch.sigmoid(-1.5 * union(canvas, block, lesion))
+                oedema = torch.maximum(oedema, HAEMANGIOMA_BLOOD * share)
         return Marrow(
             (fat * (1.0 - 0.6 * vein)).clamp(0.02, 0.95), torch.maximum(oedema, 0.75 * vein), marrow.tumour
         )

@@ -32,7 +32,7 @@ def disc_wear(spine: Spine) -> list[float]:
     out = []
     for disc, upper, state in zip(spine.discs, spine.vertebrae, states, strict=False):
         place = 0.12 if upper.level in _LOWEST else 0.0
-        wear = 0.007 * (spine.age - 18.0) + 0.08 * disc.matter.deviation + place + own
+        wear = 0.0085 * (spine.age - 18.0) + 0.08 * disc.matter.deviation + place + own
         wear += around(generator, 0.0, 0.12)
         if state.narrowing > 0.1:
             wear = max(wear, 0.45 + state.narrowing)
@@ -91,10 +91,9 @@ def disc_value(
         mottled = grain(seed, points, bright.device, cell_mm=1.9)
         nucleus = nucleus * (1.0 + 0.45 * wear * mottled).clamp(0.2, 1.4)
     rim = torch.sqrt((u / disc.half_width) ** 2 + ((v - disc.front - 0.5 * depth) / (0.5 * depth)) ** 2)
-    fibres = 0.75 * ((rim - 0.72) / 0.22).clamp(0.0, 1.0) * (1.0 - 0.7 * nucleus.clamp(max=1.0))
+    fibres: Tensor = 0.75 * ((rim - 0.72) / 0.22).clamp(0.0, 1.0) * (1.0 - 0.7 * nucleus.clamp(max=1.0))
     # Grade IV and V: collagen where the nucleus was.
     dry = max(0.0, wear - 0.6) * 1.3
-    inner = dull + dry * (black - dull)
-    value = inner + nucleus * (bright - inner)
-    shown: Tensor = value + fibres * (black - value)
-    return shown
+    inner: Tensor = dull + dry * (black - dull)
+    value: Tensor = inner + nucleus * (bright - inner)
+    return value + fibres * (black - value)

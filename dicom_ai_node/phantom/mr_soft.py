@@ -16,7 +16,6 @@ from dicom_ai_node.phantom.painting_solids import Canvas, paint_solid
 from dicom_ai_node.phantom.randomness import around, between, stream
 from dicom_ai_node.phantom.solids import Ellipsoid, Tube
 from dicom_ai_node.phantom.spine import Spine, Vertebra
-from dicom_ai_node.phantom.texture import grain
 from dicom_ai_node.phantom.tissues import Matter, Tissue
 
 Array = npt.NDArray[np.float64]
@@ -53,7 +52,7 @@ def paint_belly(canvas: Canvas, spine: Spine, palette: MrPalette) -> None:
     chyme = 0.55 * named("bowel") + 0.2 * named("fluid")
     filling = chyme + (content > 1.1) * (0.7 * named("fluid") - chyme)
     filling = filling + (content < -1.0) * (0.12 * named("bowel") - filling)
-    streaks = _streaks(generator, (x, y, z))
+    streaks = _waves(generator, y + 0.25 * z, (z, x), (0.14, 0.8))
     vessel = ((streaks - 0.9) / 0.8).clamp(0.0, 0.75)
     fat = named("visceral-fat")
     value = fat * (1.0 + 0.07 * streaks) + vessel * (0.6 * named("muscle") - fat)
@@ -63,16 +62,24 @@ def paint_belly(canvas: Canvas, spine: Spine, palette: MrPalette) -> None:
     canvas.cover(block, cavity + 1.0, value)
 
 
-def _streaks(generator: np.random.Generator, points: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """Smooth noise of deviation 1, drawn out from the root of the mesentery to the front and the feet."""
-    x, y, z = points
+def _waves(
+    generator: np.random.Generator,
+    across: Tensor,
+    others: tuple[Tensor, Tensor],
+    pitches: tuple[float, float],
+) -> Tensor:
+    """Smooth noise of deviation 1: streaks, changing fast along one coordinate in mm and slowly along others.
+
+    `pitches` are the slowest and the fastest wave in radians per mm.
+    """
     total: Tensor | float = 0.0
-    for pitch in np.geomspace(0.14, 0.8, 7):
-        angle, phase = between(generator, -0.45, 0.45), between(generator, 0.0, 6.28)
-        aside = around(generator, 0.0, 0.5)
-        across = float(np.cos(angle)) * y + float(np.sin(angle)) * z + aside * x
-        total = total + torch.sin(float(pitch) * (across + 0.25 * z) + phase)
-    return torch.as_tensor(total) * float(np.sqrt(2.0 / 7.0))
+    count = 7
+    for pitch in np.geomspace(*pitches, count):
+        phase = between(generator, 0.0, 6.28)
+        lean = [around(generator, 0.0, 0.35) for _ in others]
+        place = across + lean[0] * others[0] + lean[1] * others[1]
+        total = total + torch.sin(float(pitch) * place + phase)
+    return torch.as_tensor(total) * float(np.sqrt(2.0 / count))
 
 
 def paint_soft(canvas: Canvas, spine: Spine, palette: MrPalette) -> None:
@@ -144,9 +151,9 @@ def _multifidus(canvas: Canvas, spine: Spine, palette: MrPalette) -> None:
             continue
         u, v, w = canvas.grid.coordinates(frame, block)
         norm = torch.sqrt((u / radii[0]) ** 4 + (v / radii[1]) ** 4 + (w / radii[2]) ** 4)
-        # Bundles run along the spine; sheets of fat between them.
-        along = (u, v, 0.22 * w + 0.12 * v)
-        texture = grain(spine.trunk.seed, along, canvas.grid.device, cell_mm=1.3)
+        # Bundles run along the spine and to the middle; sheets of fat between them.
+        fibres = v + 0.22 * w + 0.35 * u.abs()
+        texture = _waves(generator, fibres, (u, 0.3 * w), (0.35, 1.9))
         distance = canvas.cut((torch.sqrt(norm) - 1.0) * 12.0, block, "skin")
         canvas.cover(block, distance, _marbled(share, texture, muscle, fat))
 
@@ -188,8 +195,7 @@ def _between_spines(canvas: Canvas, spine: Spine, palette: MrPalette) -> None:
         u, v, w = canvas.grid.coordinates(frame, block)
         norm = torch.sqrt((u / radii[0]) ** 4 + (v / radii[1]) ** 4 + (w / radii[2]) ** 4)
         # Fibres fan out from below and front to above and behind.
-        fan = (0.5 * u, 0.3 * (v + tilt * w), w - tilt * v)
-        texture = grain(upper.seed + 7, fan, canvas.grid.device, cell_mm=1.5)
+        texture = _waves(generator, w - tilt * v, (u, 0.6 * v), (0.3, 1.8))
         distance = canvas.cut((torch.sqrt(norm) - 1.0) * 4.2, block, "skin")
         canvas.cover(block, distance, _marbled(share, 1.4 * texture, lean, fat))
     if len(tips) > 2:

@@ -20,7 +20,7 @@ from dicom_ai_node.anatomy import Level, verse_label
 from dicom_ai_node.cli import app
 from dicom_ai_node.imaging import mr_habits
 from dicom_ai_node.imaging.volume import load_volume
-from dicom_ai_node.phantom import mr_study
+from dicom_ai_node.phantom import CANAL_LABEL, DISC_LABEL, mr_study
 from dicom_ai_node.phantom.mr import MrAcquisition
 
 SITK: Any = SimpleITK
@@ -98,7 +98,18 @@ def test_a_study_has_a_folder_a_label_map_and_a_place_for_every_series(
         labels = SITK.ReadImage(str(out / one["labels"][0]))
         volume = load_volume(files)
         assert labels.GetSize() == volume.voxels.shape[::-1]
+        structures, whole = (SITK.ReadImage(str(out / one[kind][0])) for kind in ("structures", "whole"))
+        assert {CANAL_LABEL, DISC_LABEL + verse_label(Level.L1)} <= set(
+            np.unique(SITK.GetArrayFromImage(structures)).tolist()
+        )
+        assert (SITK.GetArrayFromImage(whole) > 0).sum() > (SITK.GetArrayFromImage(labels) > 0).sum()
+        assert SITK.ReadImage(str(out / one["lesions"][0])).GetSize() == labels.GetSize()
         motion = np.array(one["motion"])
+        moved = json.loads((out / one["truth"]).read_text())["vertebrae"]
+        for item, there in zip(truth["vertebrae"], moved, strict=True):
+            np.testing.assert_allclose(
+                (motion @ [*item["center_mm"], 1.0])[:3], there["center_mm"], atol=2e-3
+            )
         hits = 0
         for item in truth["vertebrae"]:
             point = (motion @ [*item["center_mm"], 1.0])[:3]

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 import pytest
-from pydicom.uid import JPEGLSLossless, RLELossless
+from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from dicom_ai_node.imaging.mr_habits import MrSettings, mr_header, sample_site
 from dicom_ai_node.imaging.volume import load_volume
-from dicom_ai_node.imaging.write_mr import MrHeader, write_enhanced_mr, write_mr_series
+from dicom_ai_node.imaging.write_mr import MrHeader, StudyIdentity, write_enhanced_mr, write_mr_series
 
 SAGITTAL = np.array([[4.4, 0, 0, -30], [0, 0, 0.8, -40], [0, -0.8, 0, 50], [0, 0, 0, 1.0]])
 CORONAL = np.array([[0, 0, 0.9, -50], [20.0, 0, 0, 0], [0, -0.9, 0, 60], [0, 0, 0, 1.0]])
@@ -29,9 +29,9 @@ STIR = replace(SETTINGS, kind="stir", readout="IR", inversion_ms=160.0)
 LOCALIZER = replace(SETTINGS, kind="localizer", readout="GR", echo_train=1, repetition_ms=8.0, echo_ms=3.0)
 
 
-def numbered(shape: tuple[int, int, int] = (4, 20, 24)) -> npt.NDArray[np.uint16]:
-    """Pixels that all differ."""
-    return np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)
+def numbered(shape: tuple[int, int, int] = (4, 36, 40)) -> npt.NDArray[np.uint16]:
+    """Pixels that all differ in a slice, and fit into 12 bits."""
+    return (np.arange(np.prod(shape)) % 4093).astype(np.uint16).reshape(shape)
 
 
 def errors(path: Path) -> list[str]:
@@ -50,7 +50,7 @@ def test_dciodvfy_finds_no_error_whatever_the_site(tmp_path: Path, settings: MrS
     for seed in range(14):
         site = sample_site(seed)
         header = mr_header(seed, site, settings, number=2, highest=2000)
-        path = write_mr_series([(numbered((1, 20, 24)), SAGITTAL)], tmp_path / str(seed), header=header)[0]
+        path = write_mr_series([(numbered((1, 36, 40)), SAGITTAL)], tmp_path / str(seed), header=header)[0]
         assert errors(path) == [], (seed, site)
         makes.add(site.make)
         languages.add(site.language)
@@ -107,7 +107,7 @@ def test_an_enhanced_file_holds_the_frames_in_place(tmp_path: Path) -> None:
 
 
 def test_a_localizer_is_one_series_of_three_planes(tmp_path: Path) -> None:
-    stacks = [(numbered((3, 20, 24)), affine) for affine in (SAGITTAL, CORONAL)]
+    stacks = [(numbered((3, 36, 40)), affine) for affine in (SAGITTAL, CORONAL)]
     images = [pydicom.dcmread(path) for path in write_mr_series(stacks, tmp_path)]
     assert len(images) == 6
     assert len({str(image.SeriesInstanceUID) for image in images}) == 1
@@ -116,7 +116,7 @@ def test_a_localizer_is_one_series_of_three_planes(tmp_path: Path) -> None:
     assert len({str(image.SOPInstanceUID) for image in images}) == 6
 
 
-@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless])
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless])
 def test_compressed_pixels_are_the_same(tmp_path: Path, syntax: str) -> None:
     header = MrHeader(transfer_syntax=syntax, bits_stored=12)
     path = write_mr_series([(numbered(), SAGITTAL)], tmp_path, header=header)[2]
@@ -133,7 +133,7 @@ def test_names_come_back_in_every_alphabet(tmp_path: Path) -> None:
             continue
         seen.add(site.language)
         header = replace(mr_header(seed, site, SETTINGS, number=2, highest=2000), omit=())
-        path = write_mr_series([(numbered((1, 20, 24)), SAGITTAL)], tmp_path / site.language, header=header)[
+        path = write_mr_series([(numbered((1, 36, 40)), SAGITTAL)], tmp_path / site.language, header=header)[
             0
         ]
         one = pydicom.dcmread(path)
@@ -150,7 +150,7 @@ def test_makes_write_what_they_write(tmp_path: Path) -> None:
         assert header.inversion_ms == 160.0
         assert "IR" in header.scanning_sequence
         assert (header.bits_stored == 12) == (site.make != "ge")
-        path = write_mr_series([(numbered((1, 20, 24)), SAGITTAL)], tmp_path / str(seed), header=header)[0]
+        path = write_mr_series([(numbered((1, 36, 40)), SAGITTAL)], tmp_path / str(seed), header=header)[0]
         one = pydicom.dcmread(path)
         assert one.InversionTime == 160
         assert any(element.tag.is_private for element in one)
@@ -165,3 +165,25 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="do not fit into 12 unsigned bits"):
         write_mr_series([(numbered() + 4000, SAGITTAL)], tmp_path, header=MrHeader(bits_stored=12))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_series_joins_the_study_that_it_is_told(tmp_path: Path) -> None:
+    study = StudyIdentity("2.25.17", "20240229", "2.25.18")
+    header = MrHeader(study=study)
+    written = [
+        *write_mr_series([(numbered(), SAGITTAL)], tmp_path / "classic", header=header),
+        write_enhanced_mr(numbered(), SAGITTAL, tmp_path / "enhanced", header=header),
+    ]
+    for path in written:
+        image = pydicom.dcmread(path)
+        assert image.StudyInstanceUID == "2.25.17"
+        assert image.FrameOfReferenceUID == "2.25.18"
+        assert image.StudyDate == image.SeriesDate == "20240229"
+    own = write_mr_series(
+        [(numbered(), SAGITTAL)],
+        tmp_path / "own",
+        header=replace(header, study=replace(study, frame_of_reference_uid=None)),
+    )
+    image = pydicom.dcmread(own[0])
+    assert image.StudyInstanceUID == "2.25.17"
+    assert image.FrameOfReferenceUID not in ("2.25.17", "2.25.18")
