@@ -24,6 +24,7 @@ from dicom_ai_node.anatomy import Level, verse_label
 from dicom_ai_node.phantom import CtAcquisition, Spine, SpineOptions, Vertebra, render_ct, sample_spine
 from dicom_ai_node.phantom.arch import arch_distance
 from dicom_ai_node.phantom.body import body_field
+from dicom_ai_node.phantom.column import rotation
 from dicom_ai_node.report import Deformity
 
 mpl.use("Agg")
@@ -32,6 +33,8 @@ from matplotlib import pyplot as plt
 Array = npt.NDArray[np.float64]
 
 VOXEL_MM: Final = 0.5
+ASKEW: Final = (0.23, 0.31, 0.37)
+"""Angles in radians by which the label map's grid is turned out of the patient's axes."""
 NAMES: Final = ("anterior", "middle", "posterior")
 CASES: Final[tuple[tuple[int, float, Level, tuple[Deformity, int]], ...]] = (
     (1, 30.0, Level.T5, ("none", 0)),
@@ -108,12 +111,14 @@ def _rendered(spine: Spine, vertebra: Vertebra, *, with_arch: bool) -> tuple[Any
     if with_arch:
         low, high = np.minimum(low, vertebra.arch.extent[0]), np.maximum(high, vertebra.arch.extent[1])
     corners = np.array([[(low, high)[k >> axis & 1][axis] for axis in range(3)] for k in range(8)])
-    placed = corners @ vertebra.frame[:3, :3].T + vertebra.frame[:3, 3]
+    # The grid lies askew to every body: steps of its voxels then even out over the width of an endplate.
+    axes = rotation(*ASKEW)[:, ::-1]
+    placed = (corners @ vertebra.frame[:3, :3].T + vertebra.frame[:3, 3]) @ axes
     start, end = placed.min(axis=0), placed.max(axis=0)
     affine = np.eye(4)
-    affine[:3, :3] = np.array([[0, 0, 1.0], [0, 1.0, 0], [1.0, 0, 0]]) * VOXEL_MM
-    affine[:3, 3] = start
-    columns, rows, slices = (int(n) for n in np.ceil((end - start) / VOXEL_MM))
+    affine[:3, :3] = axes * VOXEL_MM
+    affine[:3, 3] = axes @ start
+    slices, rows, columns = (int(n) for n in np.ceil((end - start) / VOXEL_MM))
     # Neighbours are out of the way: their arches and bodies would cover parts of this one.
     alone = replace(spine, vertebrae=(vertebra,), discs=(), sacrum=(), wear=())
     acquisition = CtAcquisition((slices, rows, columns), affine, VOXEL_MM, noise_hu=0.0, table=False)
@@ -133,7 +138,7 @@ def measured_heights(
         entry: the truth of the vertebra; only its centre and axes are used.
     """
     axes = np.array([entry["axes"][name] for name in ("left", "posterior", "superior")])
-    u, v, w = np.arange(-2.0, 2.01, 0.5), np.arange(-30.0, 30.01, 0.25), np.arange(-26.0, 26.01, 0.1)
+    u, v, w = np.arange(-3.0, 3.01, 0.5), np.arange(-30.0, 30.01, 0.25), np.arange(-26.0, 26.01, 0.1)
     lattice = np.stack(np.meshgrid(u, v, w, indexing="ij"), axis=-1) @ axes + np.array(entry["center_mm"])
     inside = np.linalg.inv(affine)
     index = lattice @ inside[:3, :3].T + inside[:3, 3]
@@ -158,9 +163,9 @@ def _endplate(filled: npt.NDArray[np.bool_], v: Array, w: Array, *, top: bool) -
     middle = 0.5 * (front + back)
     points = []
     for place, low, high, degree in (
-        (front, front + 0.4, front + 3.6, 2),
+        (front, front + 0.25, front + 3.2, 2),
         (middle, middle - 1.5, middle + 1.5, 1),
-        (back, back - 3.6, back - 0.4, 2),
+        (back, back - 3.2, back - 0.25, 2),
     ):
         near = (v >= low) & (v <= high)
         points.append([place, float(np.polyval(np.polyfit(v[near], profile[near], degree), place))])

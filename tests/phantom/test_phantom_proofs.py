@@ -24,7 +24,7 @@ from conformance.phantom import MODULES, PartMissing, curves, drawing, surfaces,
     ("seed", "age", "level", "fracture"),
     [
         (2, 45.0, Level.T9, ("none", 0)),
-        (10, 74.0, Level.L2, ("biconcave", 2)),
+        (11, 69.0, Level.T11, ("biconcave", 3)),
         (12, 72.0, Level.T8, ("crush", 1)),
     ],
 )
