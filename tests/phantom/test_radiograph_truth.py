@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import jsonschema
 import numpy as np
@@ -30,6 +31,12 @@ from dicom_ai_node.report import SIX_POINT_NAMES
 @pytest.fixture(scope="module")
 def spine() -> Spine:
     return sample_spine(12, fractures={Level.L1: ("wedge", 2), Level.L3: ("biconcave", 2)})
+
+
+@pytest.fixture(scope="module")
+def told_of(spine: Spine) -> dict[str, Any]:
+    """The truth of a film aimed at L2, by level."""
+    return {entry["level"]: entry for entry in radiograph_truth(spine, aimed(spine, Level.L2))["vertebrae"]}
 
 
 def aimed(spine: Spine, level: Level, **values: object) -> RadiographAcquisition:
@@ -81,8 +88,7 @@ def test_outline_is_the_silhouette_that_brute_force_finds(spine: Spine) -> None:
     assert np.abs(on).max() < 1.0
 
 
-def test_six_points_lie_in_the_silhouette_and_the_anterior_ones_on_it(spine: Spine) -> None:
-    told_of = {e["level"]: e for e in radiograph_truth(spine, aimed(spine, Level.L2))["vertebrae"]}
+def test_six_points_lie_in_the_silhouette_and_the_anterior_ones_on_it(told_of: dict[str, Any]) -> None:
     for level in (Level.L1, Level.L2, Level.L3):
         told = told_of[level]["projection"]
         polygon = np.array(told["outline_px"])[:, ::-1]
@@ -166,9 +172,8 @@ def test_heights_are_the_true_ones_less_what_leans_along_the_beam(spine: Spine) 
             assert told["heights_mm"][name] == pytest.approx(across, rel=0.006)
 
 
-def test_visibility_follows_the_field(spine: Spine) -> None:
-    taken = aimed(spine, Level.L2)
-    open_field = {e["level"]: e for e in radiograph_truth(spine, taken)["vertebrae"]}
+def test_visibility_follows_the_field(spine: Spine, told_of: dict[str, Any]) -> None:
+    taken, open_field = aimed(spine, Level.L2), told_of
     assert open_field["L2"]["visible"] == 1.0
     assert open_field["T1"]["visible"] == 0.0
     row = open_field["L2"]["projection"]["center_px"][0]
