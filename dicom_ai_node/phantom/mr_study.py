@@ -183,7 +183,7 @@ def _scan(
         gap=gap,
         leftwards=bool(generator.random() < 0.6),
         phase_axis="rows" if generator.random() < 0.7 else "columns",
-        noise=between(generator, 3.0, 9.0) * (0.75 if field_t > 2 else 1.0),
+        noise=between(generator, 5.0, 15.0) * (0.75 if field_t > 2 else 1.0),
         wrap=between(generator, 0.02, 0.09) if generator.random() < 0.12 else 0.0,
         max_matrix=max_matrix,
         training=training,
