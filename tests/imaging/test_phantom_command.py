@@ -75,7 +75,7 @@ def test_a_case_is_a_series_with_its_truth_and_label_map(tmp_path: Path) -> None
     if shutil.which("dciodvfy"):
         one = min((out / "dicom").iterdir())
         verdict = subprocess.run(["dciodvfy", str(one)], capture_output=True, text=True, check=False)
-        assert verdict.stderr.split() == ["CTImage"]
+        assert "Error" not in verdict.stderr
 
 
 def test_several_cases_have_folders_of_their_own_and_the_same_bytes_each_time(tmp_path: Path) -> None:
