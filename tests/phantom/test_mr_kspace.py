@@ -70,8 +70,10 @@ def test_ghosts_lie_along_the_phase_direction_at_the_frequency_of_the_motion() -
     source = square(slice(30, 34), slice(30, 34))
     ghosted = read(replace(QUIET, pulsation=0.3, beats=16.0), water=source, pulsing=source)
     extra = ghosted - source[0].numpy()
-    assert extra[32 + 16, 30:34].mean() > 5.0
-    assert extra[32 - 16, 30:34].mean() > 5.0
+    # On both sides, one stronger than the other: the blood changes in size and in phase.
+    ghosts = sorted(float(extra[32 + way, 30:34].mean()) for way in (-16, 16))
+    assert ghosts[1] > 10.0
+    assert ghosts[0] > 0.1 * ghosts[1]
     # Nothing beside it in the frequency direction.
     assert np.abs(extra[:, :26]).max() < 1e-2
     turned = read(
