@@ -29,7 +29,9 @@ def paint_belly(canvas: Canvas, spine: Spine, palette: MrPalette) -> None:
         return
     trunk = spine.trunk
     inside = np.linalg.inv(trunk.frame)
-    top, bottom = (inside @ spine[level].frame[:, 3] for level in (Level.T12, Level.S1))
+    # The last thoracic vertebra, which need not be T12.
+    last = spine.vertebrae[spine.levels.index(Level.L1) - 1]
+    top, bottom = (inside @ vertebra.frame[:, 3] for vertebra in (last, spine[Level.S1]))
     low = np.array([min(top[0], bottom[0]) - 105.0, min(top[1], bottom[1]) - 230.0, bottom[2] - 130.0])
     high = np.array([max(top[0], bottom[0]) + 105.0, max(top[1], bottom[1]) + 5.0, top[2]])
     block = canvas.grid.block(trunk.frame, low, high)

@@ -18,7 +18,7 @@ from dicom_ai_node.phantom.mr_palette import MrPalette
 from dicom_ai_node.phantom.mr_sequence import MrSequence
 from dicom_ai_node.phantom.mr_study import SAGITTAL, sample_mr_study, stack_affine
 from dicom_ai_node.phantom.painting import CANAL_LABEL, DISC_LABEL, paint
-from dicom_ai_node.phantom.spine import Spine, sample_spine
+from dicom_ai_node.phantom.spine import Spine, SpineOptions, sample_spine
 from dicom_ai_node.phantom.tissues import Marrow
 from dicom_ai_node.phantom.truth import visible_share
 
@@ -194,6 +194,16 @@ def test_studies_hold_t1_t2_stir_and_a_localizer_of_one_spine(training: bool) ->
             grid = Grid(one.shape, one.affine, torch.device("cpu"))
             assert sum(visible_share(v, grid) > 0.7 for v in spine.vertebrae) >= 4, (seed, one.series)
     assert grids_differ >= 4
+
+
+@pytest.mark.parametrize("extra", [None, Level.T13, Level.L6])
+def test_a_spine_with_another_number_of_vertebrae_is_rendered(extra: Level | None) -> None:
+    # Seed 93 has no T12.
+    one = sample_spine(93) if extra is None else sample_spine(5, options=SpineOptions(supernumerary=extra))
+    assert (Level.T12 in one.levels) == (extra is not None)
+    phantom = render_mr(one, small(one))
+    assert phantom.labels.any()
+    assert phantom.pixels.std() > 10
 
 
 def test_training_shows_contrasts_that_no_scanner_makes(spine: Spine) -> None:
