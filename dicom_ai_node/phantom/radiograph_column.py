@@ -32,7 +32,7 @@ from dicom_ai_node.phantom.spine import Spine, Vertebra
 
 Array = npt.NDArray[np.float64]
 
-_BODY_MM: Final = (0.2, 4.0)
+_BODY_MM: Final = (0.2, 2.0)
 _ARCH_MM: Final = (0.55, 2.5)
 _IMPLANT_MM: Final = (0.3, 2.0)
 """(distance of the rays at the detector, of the samples in depth); rays are whole pixels apart."""

@@ -53,6 +53,7 @@ from dicom_ai_node.report import SIX_POINT_NAMES
 Array = npt.NDArray[np.float64]
 
 SCHEMA: Final = "dicom-ai-node/radiograph-truth/2"
+_FINER: Final = 13
 _ANGLES: Final = 96
 _CORTEX_OF_LIMBS_MM: Final = 2.2
 
@@ -169,16 +170,27 @@ def outline(vertebra: Vertebra, cone: Cone) -> Array:
 
 
 def _least(vertebra: Vertebra, cone: Cone, pixels: Array, depths: Array) -> Array:
-    """Least signed distance to the body in mm along the rays to pixels, shape (n,)."""
+    """Least signed distance to the body in mm along the rays to pixels, shape (n,).
+
+    Looked for at all depths, then again about the depth where it was least: a lip of the body is thinner
+    than the depths lie apart.
+    """
     offset = (pixels - np.array(cone.origin)) * (cone.pixel / cone.distance)
     rays = cone.normal + offset[:, :1] * cone.across + offset[:, 1:] * cone.down
-    points = cone.source + depths[:, None, None] * rays
-    turn = vertebra.frame[:3, :3]
-    # Single precision is good for micrometres here.
-    local = torch.from_numpy(((points - vertebra.frame[:3, 3]) @ turn).astype(np.float32))
-    outside = body_field(vertebra.body, local[..., 0], local[..., 1], local[..., 2]).outside
-    least: Array = outside.min(dim=0).values.numpy()
+    outside = _outside(vertebra, cone, rays, np.broadcast_to(depths[:, None], (len(depths), len(rays))))
+    step = float(depths[1] - depths[0])
+    about = depths[outside.argmin(axis=0)] + step * np.linspace(-1.0, 1.0, _FINER)[:, None]
+    least: Array = np.minimum(outside.min(axis=0), _outside(vertebra, cone, rays, about).min(axis=0))
     return least
+
+
+def _outside(vertebra: Vertebra, cone: Cone, rays: Array, depths: Array) -> Array:
+    """Signed distance to the body in mm, shape of `depths` (k, n), along `rays` (n, 3)."""
+    points = cone.source + depths[..., None] * rays
+    # Single precision is good for micrometres here.
+    local = torch.from_numpy(((points - vertebra.frame[:3, 3]) @ vertebra.frame[:3, :3]).astype(np.float32))
+    found: Array = body_field(vertebra.body, local[..., 0], local[..., 1], local[..., 2]).outside.numpy()
+    return found
 
 
 def _projection(vertebra: Vertebra, cone: Cone) -> dict[str, Any]:
