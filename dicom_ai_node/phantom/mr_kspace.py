@@ -126,7 +126,8 @@ def _unsteady(order: Tensor, amplitude: float, cycles: float, generator: np.rand
     slow = float(generator.uniform(1.5, 4.0))
     angle = 2.0 * torch.pi * cycles * order + start + wander * torch.sin(2.0 * torch.pi * slow * order)
     wave = torch.sin(angle) + 0.3 * torch.sin(2.0 * angle)
-    return torch.complex(amplitude * wave, 0.7 * amplitude * torch.cos(angle))
+    # Fresh blood changes the strength, its speed the phase, in the same rhythm: ghosts on both sides.
+    return torch.complex(amplitude * wave, 0.7 * amplitude * torch.sin(angle))
 
 
 def _moved(
