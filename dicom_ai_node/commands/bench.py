@@ -20,6 +20,7 @@ from dicom_ai_node.errors import ConfigurationError
 BENCHES: Final[Mapping[str, str]] = {
     "ingest": "dicom_ai_node.commands.bench_ingest",
     "ct": "dicom_ai_node.commands.bench_ct",
+    "phantom": "dicom_ai_node.commands.bench_phantom",
 }
 """Each is a module with a function `measure(console) -> Measured`."""
 
