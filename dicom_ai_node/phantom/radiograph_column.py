@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ from dicom_ai_node.phantom.grid import Block, block_shape
 from dicom_ai_node.phantom.lesion import extent
 from dicom_ai_node.phantom.painting_disease import Patch, carve, diseased_core, replace_bone
 from dicom_ai_node.phantom.painting_solids import paint_solid
+from dicom_ai_node.phantom.parallel import in_order
 from dicom_ai_node.phantom.radiograph_canvas import RayCanvas, empty_canvas
 from dicom_ai_node.phantom.radiograph_cone import Cone, ConeGrid
 from dicom_ai_node.phantom.radiograph_palette import MaterialsPalette
@@ -33,7 +35,7 @@ from dicom_ai_node.phantom.spine import Spine, Vertebra
 Array = npt.NDArray[np.float64]
 
 _BODY_MM: Final = (0.2, 2.0)
-_ARCH_MM: Final = (0.55, 2.5)
+_ARCH_MM: Final = (0.7, 3.0)
 _IMPLANT_MM: Final = (0.3, 2.0)
 """(distance of the rays at the detector, of the samples in depth); rays are whole pixels apart."""
 
@@ -54,28 +56,50 @@ class Band(NamedTuple):
     binning: int
 
 
+class Shadow(NamedTuple):
+    """Path integrals of a band's rays: (channels, rows, columns)."""
+
+    image: Tensor
+    band: Band
+
+
 def project_column(spine: Spine, cone: Cone, palette: MaterialsPalette, into: Tensor) -> None:
     """Add water and mineral of all vertebrae, in HU and mg/cm3 times mm, to `into` (2, rows, columns)."""
+    where = into.device
+    pieces: list[Iterator[Shadow]] = []
     for vertebra in reversed(spine.vertebrae):
-        _project_arch(spine, vertebra, cone, palette, into)
-        _project_body(vertebra, cone, palette, into)
-        implants = [lesion for lesion in vertebra.findings.lesions if lesion.where == "over"]
-        for lesion in implants:
+        pieces.append(_arch(spine, vertebra, cone, palette, where))
+        pieces.append(_body(vertebra, cone, palette, where))
+        pieces.append(_implants(vertebra, cone, palette, where))
+    pieces.append(_vacuum(spine, cone, palette, where))
+    for shadows in in_order([partial(list, piece) for piece in pieces], where):
+        for image, band in shadows:
+            add(into, image, band)
+
+
+def _implants(
+    vertebra: Vertebra, cone: Cone, palette: MaterialsPalette, device: torch.device
+) -> Iterator[Shadow]:
+    for lesion in vertebra.findings.lesions:
+        if lesion.where == "over":
             center, size = extent(lesion, np.eye(4))
             frame = np.eye(4)
             frame[:3, 3] = center
-            for band in bands(cone, [(frame, -0.5 * size - 1.0, 0.5 * size + 1.0)], _IMPLANT_MM, into.device):
+            for band in bands(cone, [(frame, -0.5 * size - 1.0, 0.5 * size + 1.0)], _IMPLANT_MM, device):
                 canvas = empty_canvas(band.grid, palette, 2)
                 for solid in lesion.solids:
                     paint_solid(canvas, solid)
-                add(into, canvas.integral(), band)
+                yield Shadow(canvas.integral(), band)
+
+
+def _vacuum(spine: Spine, cone: Cone, palette: MaterialsPalette, device: torch.device) -> Iterator[Shadow]:
     for disc in spine.discs:
         for gas in disc.vacuum:
             reach = np.array(gas.radii) * (1.0 + 1.5 * gas.unevenness) + 1.0
-            for band in bands(cone, [(gas.frame, -reach, reach)], _IMPLANT_MM, into.device):
+            for band in bands(cone, [(gas.frame, -reach, reach)], _IMPLANT_MM, device):
                 canvas = empty_canvas(band.grid, palette, 2)
                 paint_solid(canvas, gas)
-                add(into, canvas.integral(), band)
+                yield Shadow(canvas.integral(), band)
 
 
 def bands(
@@ -132,14 +156,14 @@ def add(into: Tensor, image: Tensor, band: Band) -> None:
     part.add_(image[:, : part.shape[1], : part.shape[2]])
 
 
-def _project_arch(
-    spine: Spine, vertebra: Vertebra, cone: Cone, palette: MaterialsPalette, into: Tensor
-) -> None:
+def _arch(
+    spine: Spine, vertebra: Vertebra, cone: Cone, palette: MaterialsPalette, device: torch.device
+) -> Iterator[Shadow]:
     segments = spine.sacrum if vertebra.level is Level.S1 else ()
     boxes = [(vertebra.frame, *vertebra.arch.extent)]
     boxes += [(segment.frame, *segment.body.extent) for segment in segments]
     deposits = [lesion for lesion in vertebra.findings.lesions if lesion.where == "vertebra"]
-    for band in bands(cone, boxes, _ARCH_MM, into.device):
+    for band in bands(cone, boxes, _ARCH_MM, device):
         canvas = empty_canvas(band.grid, palette, 2)
         block = band.grid.block(vertebra.frame, *vertebra.arch.extent)
         if block is not None:
@@ -161,7 +185,7 @@ def _project_arch(
         if block is not None:
             field = body_field(vertebra.body, *band.grid.coordinates(vertebra.frame, block))
             canvas.cover(block, field.outside, 0.0)
-        add(into, canvas.integral(), band)
+        yield Shadow(canvas.integral(), band)
 
 
 def _arch_distance(vertebra: Vertebra, grid: ConeGrid, block: Block) -> Tensor:
@@ -199,17 +223,19 @@ def _common(one: Block, other: Block) -> Block | None:
     return None if min(part.stop - part.start for part in (a, b, c)) <= 0 else (a, b, c)
 
 
-def _project_body(vertebra: Vertebra, cone: Cone, palette: MaterialsPalette, into: Tensor) -> None:
+def _body(
+    vertebra: Vertebra, cone: Cone, palette: MaterialsPalette, device: torch.device
+) -> Iterator[Shadow]:
     boxes = [(vertebra.frame, *vertebra.body.extent)]
     for spur in vertebra.osteophytes:
         reach = np.array(spur.radii) * (1.0 + 1.5 * spur.unevenness) + 1.0
         boxes.append((spur.frame, -reach, reach))
-    for band in bands(cone, boxes, _BODY_MM, into.device):
+    for band in bands(cone, boxes, _BODY_MM, device):
         canvas = empty_canvas(band.grid, palette, 2)
         for spur in vertebra.osteophytes:
             paint_solid(canvas, spur)
         _paint_body(canvas, vertebra)
-        add(into, canvas.integral(), band)
+        yield Shadow(canvas.integral(), band)
 
 
 def _paint_body(canvas: RayCanvas, vertebra: Vertebra) -> None:

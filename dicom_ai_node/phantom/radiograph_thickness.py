@@ -6,8 +6,9 @@ mineral; the vertebrae (`radiograph_column`) as both. Samples are deep: `radiogr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -15,12 +16,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from dicom_ai_node.anatomy import Level
 from dicom_ai_node.phantom.painting_solids import paint_solid
 from dicom_ai_node.phantom.painting_torso import paint_torso
+from dicom_ai_node.phantom.parallel import in_order
 from dicom_ai_node.phantom.radiograph_arms import Arms, with_arms
 from dicom_ai_node.phantom.radiograph_beam import blurred
 from dicom_ai_node.phantom.radiograph_canvas import RayCanvas, painted
-from dicom_ai_node.phantom.radiograph_column import add, bands, binned, project_column
+from dicom_ai_node.phantom.radiograph_column import Shadow, add, bands, binned, project_column
 from dicom_ai_node.phantom.radiograph_cone import Cone, ConeGrid
 from dicom_ai_node.phantom.radiograph_lungs import lung_vessels
 from dicom_ai_node.phantom.radiograph_palette import (
@@ -30,14 +33,16 @@ from dicom_ai_node.phantom.radiograph_palette import (
     WaterPalette,
 )
 from dicom_ai_node.phantom.radiograph_processing import upsampled
-from dicom_ai_node.phantom.solids import Ellipsoid, Solid, Tube
+from dicom_ai_node.phantom.solids import Ellipsoid, Solid, Tube, height
 from dicom_ai_node.phantom.spine import Spine
 from dicom_ai_node.phantom.tissues import Matter, Tissue
+from dicom_ai_node.phantom.trunk import Trunk
 
 Array = npt.NDArray[np.float64]
 
-_SOFT_MM: Final = (1.6, 7.0)
+_SOFT_MM: Final = (2.4, 8.0)
 _SKELETON_MM: Final = (0.8, 3.5)
+_PELVIS_MM: Final = (1.7, 4.0)
 _CRUMB_MM: Final = (0.3, 1.0)
 _BLADE_MM: Final = (0.8, 1.2)
 """(distance of the rays at the detector, of the samples in depth); rays are whole pixels apart."""
@@ -48,8 +53,8 @@ _THIN_MM: Final = 4.0
 _LARGE_MM: Final = 15.0
 """... and half length from which coarser rays will do."""
 
-_SAMPLES: Final = 250_000
-"""Samples evaluated at once: they stay in a processor's cache."""
+_SAMPLES: Final = 600_000
+"""Samples of a strip: few, to stay near a processor's cache; not too few, for each strip asks every solid."""
 
 _DISPLACED: Final = 0.25
 """Water that a gram of mineral in ribs and pelvis displaces: the marrow beside it is fatty."""
@@ -128,41 +133,65 @@ def _fine(image: Tensor, grid: ConeGrid, cone: Cone) -> Tensor:
 
 def _soft(spine: Spine, grid: ConeGrid, palette: WaterPalette) -> Tensor:
     """Everything but bones, in g/cm2; where bones are there is muscle."""
-    height = max(4, _SAMPLES // (grid.shape[0] * grid.shape[2]))
-    strips = [grid.strip(row, min(height, grid.shape[1] - row)) for row in range(0, grid.shape[1], height)]
-    whole = torch.cat([_soft_strip(spine, strip, palette) for strip in strips])
+    growths = [
+        solid
+        for vertebra in spine.vertebrae
+        for lesion in vertebra.findings.lesions
+        if lesion.where == "around"
+        for solid in lesion.solids
+    ]
+    solids = (*lung_vessels(spine.trunk), *spine.trunk.behind, *growths)
+    tasks = [partial(_soft_strip, spine.trunk, solids, strip, palette) for strip in _strips(grid)]
     # Bowel, heart and vessels move during the exposure; bubbles and faeces are less regular than their cells.
-    return blurred(whole, 0.6)
+    return blurred(torch.cat(list(in_order(tasks, grid.device))), 0.6)
 
 
-def _soft_strip(spine: Spine, grid: ConeGrid, palette: WaterPalette) -> Tensor:
-    trunk = spine.trunk
-    value = torch.full(grid.shape, -1000.0, device=grid.device)
-    canvas = RayCanvas(grid, value, palette)
+def _strips(grid: ConeGrid, samples: int = _SAMPLES) -> list[ConeGrid]:
+    height = max(4, samples // (grid.shape[0] * grid.shape[2]))
+    return [grid.strip(row, min(height, grid.shape[1] - row)) for row in range(0, grid.shape[1], height)]
+
+
+def _soft_strip(trunk: Trunk, solids: Sequence[Solid], strip: ConeGrid, palette: WaterPalette) -> Tensor:
+    canvas = RayCanvas(strip, torch.full(strip.shape, -1000.0, device=strip.device), palette)
     paint_torso(trunk, canvas)
-    for solid in (*lung_vessels(trunk), *trunk.behind):
+    for solid in solids:
         paint_solid(canvas, solid)
-    for vertebra in spine.vertebrae:
-        for lesion in vertebra.findings.lesions:
-            if lesion.where == "around":
-                for solid in lesion.solids:
-                    paint_solid(canvas, solid)
-    value += 1000.0
+    canvas.value.add_(1000.0)
     return canvas.integral() * 1e-4
 
 
 def _skeleton(spine: Spine, grid: ConeGrid, palette: MineralPalette, into: Tensor) -> None:
     """Add ribs, pelvis, limbs and calcium, in mg/cm3 times mm, to `into` (1, rows, columns)."""
+    hips = spine[Level.L4].frame[2, 3]
     calcified = [solid for solid in spine.trunk.behind if solid.matter.tissue.value in MINERAL_TISSUES]
-    thick: list[Solid] = []
+    upper: list[Solid] = []
+    lower: list[Solid] = []
+    pieces: list[Iterator[Shadow]] = []
     for solid in (*calcified, *spine.trunk.bones):
         if isinstance(solid, Ellipsoid) and min(solid.radii) < _THIN_MM:
             # Between two deep samples a thin plate or a crumb would be missed.
-            reach = np.array(solid.radii) * (1.0 + 1.5 * solid.unevenness) + 1.0
-            fineness = _CRUMB_MM if max(solid.radii) < _LARGE_MM else _BLADE_MM
-            for band in bands(grid.cone, [(solid.frame, -reach, reach)], fineness, into.device):
-                add(into, (painted([solid], band.grid, palette).sum(dim=0) * band.grid.lengths())[None], band)
+            pieces.append(_thin(solid, grid, palette))
+        elif height(solid) < hips:
+            lower.append(solid)
         else:
-            thick.append(solid)
-    rest = painted(thick, grid, palette).sum(dim=0) * grid.lengths()
-    into[0] += upsampled(rest, round(grid.pitch / grid.cone.pixel), grid.cone.matrix)
+            upper.append(solid)
+    for shadows in in_order([partial(list, piece) for piece in pieces], grid.device):
+        for image, band in shadows:
+            add(into, image, band)
+    cone, depths = grid.cone, (grid.first, grid.first + grid.step * grid.shape[0])
+    for solids, fineness in ((upper, _SKELETON_MM), (lower, _PELVIS_MM)):
+        whole = _whole(cone, depths, fineness, grid.device)
+        tasks = [partial(_thick, solids, strip, palette) for strip in _strips(whole, 10 * _SAMPLES)]
+        image = torch.cat(list(in_order(tasks, grid.device)))
+        into[0] += upsampled(image, round(whole.pitch / cone.pixel), cone.matrix)
+
+
+def _thin(solid: Ellipsoid, grid: ConeGrid, palette: MineralPalette) -> Iterator[Shadow]:
+    reach = np.array(solid.radii) * (1.0 + 1.5 * solid.unevenness) + 1.0
+    fineness = _CRUMB_MM if max(solid.radii) < _LARGE_MM else _BLADE_MM
+    for band in bands(grid.cone, [(solid.frame, -reach, reach)], fineness, grid.device):
+        yield Shadow((painted([solid], band.grid, palette).sum(dim=0) * band.grid.lengths())[None], band)
+
+
+def _thick(solids: Sequence[Solid], strip: ConeGrid, palette: MineralPalette) -> Tensor:
+    return painted(solids, strip, palette).sum(dim=0) * strip.lengths()

@@ -31,6 +31,7 @@ field), `acuity` (see `acuity`) and `projection`:
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -41,11 +42,12 @@ from torch import Tensor
 from dicom_ai_node.anatomy import Level
 from dicom_ai_node.phantom.body import body_field, six_points
 from dicom_ai_node.phantom.disease import Disease
+from dicom_ai_node.phantom.parallel import in_order
 from dicom_ai_node.phantom.radiograph_acquisition import RadiographAcquisition
 from dicom_ai_node.phantom.radiograph_arms import with_arms
 from dicom_ai_node.phantom.radiograph_cone import Cone
 from dicom_ai_node.phantom.radiograph_thickness import shadow, torso_depths
-from dicom_ai_node.phantom.solids import Ellipsoid, Solid, Tube
+from dicom_ai_node.phantom.solids import Ellipsoid, Solid, Tube, height
 from dicom_ai_node.phantom.spine import Spine, Vertebra
 from dicom_ai_node.phantom.truth import to_patient, truth, truth_schema
 from dicom_ai_node.report import SIX_POINT_NAMES
@@ -68,12 +70,14 @@ def radiograph_truth(spine: Spine, acquisition: RadiographAcquisition) -> dict[s
         name: shadow(solids, cone, torso_depths(spine, cone), torch.device("cpu"))
         for name, solids in (("shoulders", _shoulders(spine)), ("pelvis", _pelvis(spine)))
     }
-    for vertebra, entry in zip(spine.vertebrae, told["vertebrae"], strict=True):
+    tasks = [partial(_projection, vertebra, cone) for vertebra in spine.vertebrae]
+    projections = in_order(tasks, torch.device("cpu"))
+    for vertebra, entry, projection in zip(spine.vertebrae, told["vertebrae"], projections, strict=True):
         lattice = cone.project(_lattice(vertebra))[:, :2]
         shown = float(_in_field(lattice, acquisition).mean())
         entry["visible"] = round(shown, 3)
         entry["acuity"] = acuity(vertebra)
-        entry["projection"] = _projection(vertebra, cone) | {
+        entry["projection"] = projection | {
             "overlapped": {
                 **{name: _share_in(lattice, *shade) for name, shade in shadows.items()},
                 "collimation": round(1.0 - shown, 3),
@@ -268,30 +272,18 @@ def _shoulders(spine: Spine) -> list[Solid]:
         solid
         for solid in spine.trunk.bones
         if (
-            isinstance(solid, Ellipsoid)
-            and solid.power > 2.0
-            and _height(solid) > spine[Level.T9].frame[2, 3]
+            isinstance(solid, Ellipsoid) and solid.power > 2.0 and height(solid) > spine[Level.T9].frame[2, 3]
         )
         or (
             isinstance(solid, Tube)
             and solid.matter.cortex > _CORTEX_OF_LIMBS_MM
-            and _height(solid) > spine[Level.L3].frame[2, 3]
+            and height(solid) > spine[Level.L3].frame[2, 3]
         )
     ]
 
 
 def _pelvis(spine: Spine) -> list[Solid]:
-    return [solid for solid in spine.trunk.bones if _height(solid) < spine[Level.L4].frame[2, 3]]
-
-
-def _height(solid: Solid) -> float:
-    if isinstance(solid, Tube):
-        return float(solid.points[0, 2])
-    if isinstance(solid, Ellipsoid):
-        return float(solid.frame[2, 3])
-    # A plate's frame lies at the middle of its sphere: the box says where it is.
-    middle = 0.5 * (np.array(solid.low) + np.array(solid.high))
-    return float((solid.frame[:3, :3] @ middle + solid.frame[:3, 3])[2])
+    return [solid for solid in spine.trunk.bones if height(solid) < spine[Level.L4].frame[2, 3]]
 
 
 def radiograph_truth_schema() -> dict[str, Any]:

@@ -85,3 +85,14 @@ class Plate:
 
 
 Solid = Ellipsoid | Tube | Plate
+
+
+def height(solid: Solid) -> float:
+    """Z in patient LPS millimetres of a solid's middle; of a tube's first point."""
+    if isinstance(solid, Tube):
+        return float(solid.points[0, 2])
+    if isinstance(solid, Ellipsoid):
+        return float(solid.frame[2, 3])
+    # A plate's frame lies at the middle of its sphere: the box says where it is.
+    middle = 0.5 * (np.array(solid.low) + np.array(solid.high))
+    return float((solid.frame[:3, :3] @ middle + solid.frame[:3, 3])[2])
