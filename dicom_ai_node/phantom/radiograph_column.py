@@ -72,7 +72,7 @@ def project_column(spine: Spine, cone: Cone, palette: MaterialsPalette, into: Te
         pieces.append(_body(vertebra, cone, palette, where))
         pieces.append(_implants(vertebra, cone, palette, where))
     pieces.append(_vacuum(spine, cone, palette, where))
-    for shadows in in_order([partial(list, piece) for piece in pieces], where):
+    for shadows in in_order([partial(list[Shadow], piece) for piece in pieces], where):
         for image, band in shadows:
             add(into, image, band)
 

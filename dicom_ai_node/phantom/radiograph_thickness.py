@@ -175,7 +175,7 @@ def _skeleton(spine: Spine, grid: ConeGrid, palette: MineralPalette, into: Tenso
             lower.append(solid)
         else:
             upper.append(solid)
-    for shadows in in_order([partial(list, piece) for piece in pieces], grid.device):
+    for shadows in in_order([partial(list[Shadow], piece) for piece in pieces], grid.device):
         for image, band in shadows:
             add(into, image, band)
     cone, depths = grid.cone, (grid.first, grid.first + grid.step * grid.shape[0])
