@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from dicom_ai_node.phantom import SpineOptions, render_training_case, sample_spine
+from dicom_ai_node.phantom.mr_training_cases import render_mr_training_case
 
 PLAIN: Final = SpineOptions()
 ILL: Final = SpineOptions(diseases="rich", degeneration="rich", sacralised=None, uncinate=True)
@@ -72,10 +73,24 @@ def ct_stack(seed: int, options: SpineOptions, *, training: bool) -> Stack:
     return Stack(turned[0], turned[1], (1.5, 1.5, 1.5), -1000.0)
 
 
+def mr_stack(seed: int, options: SpineOptions, *, training: bool) -> Stack:
+    """An MR series of any sequence, interpolated between its slices as published sets are."""
+    spine = sample_spine(seed, options=options)
+    case = render_mr_training_case(seed, 1.5, slice_mm=2.0, training=training, spine=spine)
+    # (left, inferior, posterior) -> (left, superior, posterior)
+    image, labels = (np.ascontiguousarray(array[:, ::-1]) for array in (case.image, case.labels))
+    return Stack(torch.from_numpy(image.astype(np.float32)), torch.from_numpy(labels), (2.0, 1.5, 1.5), None)
+
+
 RECIPES: Final[dict[str, dict[str, Callable[[int], Stack]]]] = {
     "ct": {
         "healthy": lambda seed: ct_stack(seed, PLAIN, training=False),
         "randomised": lambda seed: ct_stack(seed, PLAIN, training=True),
         "full": lambda seed: ct_stack(seed, ILL, training=True),
+    },
+    "mr": {
+        "healthy": lambda seed: mr_stack(seed, PLAIN, training=False),
+        "randomised": lambda seed: mr_stack(seed, PLAIN, training=True),
+        "full": lambda seed: mr_stack(seed, ILL, training=True),
     },
 }

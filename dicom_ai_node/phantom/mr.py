@@ -55,6 +55,7 @@ class MrAcquisition:
         motion: 4x4, where the patient has moved since the first series (LPS mm -> LPS mm).
         white: stored value of the brightest tissue.
         texture: relative strength of the texture of all tissue.
+        subslice_mm: the slice profile is averaged from sub-slices about so far apart.
         seed: of noise and artefacts.
         randomise: 0 for a realistic image; above, the strength of the randomisation for training.
     """
@@ -74,6 +75,7 @@ class MrAcquisition:
     motion: Array = field(default_factory=lambda: np.eye(4))
     white: int = 1500
     texture: float = 0.03
+    subslice_mm: float = SUBSLICE_MM
     seed: int = 0
     randomise: float = 0.0
 
@@ -183,7 +185,7 @@ def moved(about: dict[str, Any], motion: Array) -> dict[str, Any]:
 def _subslices(acquisition: MrAcquisition) -> tuple[int, int]:
     """(sub-slices per slice distance, sub-slices averaged into one slice)."""
     distance = acquisition.spacing_mm[0]
-    per_step = max(1, round(distance / SUBSLICE_MM))
+    per_step = max(1, round(distance / acquisition.subslice_mm))
     averaged = max(1, round(acquisition.slice_thickness_mm * per_step / distance))
     if per_step % 2 and averaged % 2 == 0:
         averaged += 1

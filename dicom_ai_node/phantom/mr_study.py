@@ -110,6 +110,20 @@ def sample_mr_study(
     return tuple(study)
 
 
+def sample_mr_series(
+    seed: int,
+    spine: Spine,
+    kind: SeriesKind,
+    *,
+    region: Region | None = None,
+    training: bool = False,
+    max_matrix: int = 512,
+) -> MrAcquisition:
+    """One sagittal series of any kind, the patient lying as `truth` says; arguments as `sample_mr_study`."""
+    scan = _scan(seed, spine, region, stream(seed, "mr-study"), training=training, max_matrix=max_matrix)
+    return _series(scan, kind, stream(seed, "mr-series", kind))
+
+
 def _scan(
     seed: int,
     spine: Spine,
