@@ -44,6 +44,8 @@ class FilmDetector(nn.Module):
         score: detections below are dropped.
         overlap: non-maximum suppression within a class.
         most: detections per film.
+        sampled: anchors and regions per film that Mask R-CNN's losses are taken over. torchvision's 256 and
+            512 suit photographs of many things; where few bodies lie in a film, background drowns them.
 
     `forward` takes images (batch, 1, rows, columns), 0 to 1. In training it needs targets as torchvision
     does and gives a dictionary of losses; in evaluation it gives one dictionary per image: `boxes` (n, 4) as
@@ -56,13 +58,14 @@ class FilmDetector(nn.Module):
         classes: int,
         kind: Kind = "mask-rcnn",
         backbone: Backbone = "resnet50",
+        *,
         norm: Norm = "group",
         features: int = 256,
         anchor_px: int = 16,
-        *,
         score: float = 0.05,
         overlap: float = 0.5,
         most: int = 100,
+        sampled: int = 256,
     ) -> None:
         super().__init__()
         layer = _norm(norm)
@@ -87,7 +90,8 @@ class FilmDetector(nn.Module):
                 rpn_pre_nms_top_n_test=500,
                 rpn_post_nms_top_n_train=500,
                 rpn_post_nms_top_n_test=200,
-                box_batch_size_per_image=256,
+                box_batch_size_per_image=sampled,
+                rpn_batch_size_per_image=sampled,
                 **fixed,
             )
         else:

@@ -1,4 +1,4 @@
-"""What is done to a radiograph's brightness before any network sees it: the same in training and inference."""
+"""What is done to a radiograph's brightness before a network sees it: the same in training and inference."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def film_contrast(image: Tensor, percentiles: tuple[float, float] = (1.0, 99.0))
     flat = values.reshape(-1)
     flat = flat[:: max(1, flat.numel() // _COUNTED)]
     low, high = torch.quantile(flat, torch.tensor([p / 100 for p in percentiles], device=flat.device))
-    return ((values - low) / (high - low).clamp(min=1e-6)).clamp(0, 1)
+    answer: Tensor = ((values - low) / (high - low).clamp(min=1e-6)).clamp(0, 1)
+    return answer
 
 
 def imagenet_normalised(image: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Measures of a classifier: accuracy, confusion, ROC and areas under it with intervals (P1, "Statistical analysis")."""
+"""Measures of a classifier: accuracy, confusion, ROC, areas under it (P1, "Statistical analysis")."""
 
 from __future__ import annotations
 

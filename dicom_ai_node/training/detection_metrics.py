@@ -105,7 +105,7 @@ def mean_average_precision(
 
 
 def image_measures(said: Sequence[bool], true: Sequence[bool]) -> dict[str, float]:
-    """Sensitivity, specificity and accuracy over whole images (P0): fractured or not; NaN where none is so."""
+    """Sensitivity, specificity and accuracy over whole images (P0): fractured or not; NaN where none is."""
     first, second = np.asarray(said, dtype=bool), np.asarray(true, dtype=bool)
     return {
         "sensitivity": _share(first[second]),
@@ -119,7 +119,7 @@ def _of_class(found: Instances, truth: Instances, number: int, masks: bool) -> t
     mine = mine[np.argsort(-found.scores[mine], kind="stable")]
     theirs = np.flatnonzero(truth.labels == number)
     if masks:
-        overlaps = mask_overlaps([found.masks[i] for i in mine], [truth.masks[i] for i in theirs])
+        overlaps = mask_overlaps([found.masks[int(i)] for i in mine], [truth.masks[int(i)] for i in theirs])
     else:
         overlaps = box_overlaps(found.boxes[mine].reshape(-1, 4), truth.boxes[theirs].reshape(-1, 4))
     return found.scores[mine], overlaps

@@ -28,8 +28,8 @@ class FilmAcuityOptions:
 
     Attributes:
         size: of the crop (P1: 224x224); boxes are stretched to it as P1's are.
-        margin: edge of the crop over the edge of the body's box. P1's boxes were drawn by hand; its published
-            crops reach about a tenth of an edge beyond the body on every side.
+        margin: edge of the crop over the edge of the body's box. P1's boxes were drawn by hand, not
+            about the body alone; how far beyond it, the paper does not say.
         jitter: standard deviation of each edge of the box, as a share of the box, as hands differ.
         degrees: of turning (P1: "rotations at random angles").
         mirrored, upside_down: share of crops flipped (P1: horizontal and vertical flips).
@@ -84,7 +84,7 @@ class FilmAcuityTask:
         return functional.cross_entropy(network(batch["image"]), batch["target"])
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        """Accuracy and areas under the ROC over the held-out films' fractures; see `classification_scores`."""
+        """Accuracy and areas under the ROC over the held-out fractures; see `classification_scores`."""
         probabilities, truth, groups = self.answers(network, self.validation)
         if not len(truth):
             return {"accuracy": float("nan")}
@@ -121,7 +121,7 @@ class FilmAcuityTask:
         device = next(network.parameters()).device
         with torch.inference_mode():
             logits = network(image[None, None].to(device))
-        answer: Floats = logits[0].softmax(dim=0).cpu().double().numpy()
+        answer: Floats = logits[0].detach().softmax(dim=0).cpu().double().numpy()
         return answer
 
     def _drawn(self, generator: Generator, film: Film, vertebra: FilmVertebra) -> Tensor:
@@ -239,5 +239,5 @@ class FilmViewTask:
         device = next(network.parameters()).device
         with torch.inference_mode():
             logits = network(image[None, None].to(device))
-        answer: Floats = logits[0].softmax(dim=0).cpu().double().numpy()
+        answer: Floats = logits[0].detach().softmax(dim=0).cpu().double().numpy()
         return answer

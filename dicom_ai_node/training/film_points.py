@@ -1,4 +1,4 @@
-"""radiograph-points: a 2-D M-SCN learns the six morphometry points on a crop about a vertebra (P3 section 2.3.3)."""
+"""radiograph-points: a 2-D M-SCN learns six points on a crop about a vertebra (P3 section 2.3.3)."""
 
 from __future__ import annotations
 
@@ -117,7 +117,8 @@ class FilmPointsTask:
         center, matrix = crop_of_box(box, self.options)
         image = self._channels(film_contrast(crop(film.pixels, center, matrix, self.options.size)))
         device = next(network.parameters()).device
-        positions, _ = peak_positions(network(image[None].to(device)).product.cpu())
+        with torch.inference_mode():
+            positions, _ = peak_positions(network(image[None].to(device)).product.detach().cpu())
         return out_of_crop(positions[0], center, matrix, self.options.size).double().numpy()
 
     def _usable(self, vertebra: FilmVertebra) -> bool:

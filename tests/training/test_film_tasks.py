@@ -12,7 +12,9 @@ import torch
 from torch import Generator, nn
 
 from dicom_ai_node.anatomy import Level
-from dicom_ai_node.inference.bundle import FilmPreprocessing, NetworkDefinition, _NETWORKS
+from dicom_ai_node.errors import ModelError
+from dicom_ai_node.inference.bundle import _NETWORKS, FilmPreprocessing, NetworkDefinition, load_bundle
+from dicom_ai_node.inference.publish import publish
 from dicom_ai_node.training.detection_metrics import Instances
 from dicom_ai_node.training.film_augment import PLAIN
 from dicom_ai_node.training.film_classify import (
@@ -35,7 +37,7 @@ from dicom_ai_node.training.film_points import FilmPointsOptions, FilmPointsTask
 from dicom_ai_node.training.film_recipes import FILM_RECIPES, film_pool
 from dicom_ai_node.training.films import ACUITIES, VIEWS, Film, save_film
 from dicom_ai_node.training.loop import LoopOptions, Task, train
-from tests.training.drawn_films import LEVELS, drawn_film
+from tests.training.drawn_films import drawn_film
 
 CPU = torch.device("cpu")
 CLASSES = (
@@ -225,3 +227,21 @@ def test_pool_keeps_the_films_that_are_there(tmp_path: Path) -> None:
     films = film_pool(FILM_RECIPES["radiograph-view"], tmp_path, lines.append, size=2)
     assert [film.name for film in films] == ["01000", "01001"]
     assert not lines
+
+
+def test_bundle_keeps_running_statistics_that_half_precision_cannot_hold(tmp_path: Path) -> None:
+    recipe = FILM_RECIPES["radiograph-acuity"]
+    network = recipe.build([], []).build().eval()
+    for name, buffer in network.named_buffers():
+        if name.endswith("running_var"):
+            buffer.fill_(1e6)
+        elif name.endswith("running_mean"):
+            buffer.fill_(1e-9)
+    publish(recipe, network, tmp_path, metrics={}, trained_on="cpu", training_data="nothing")
+    loaded = load_bundle(tmp_path, CPU)
+    assert loaded.metadata.film.size == (224, 224)
+    with pytest.raises(ModelError, match="not of CT"):
+        _ = loaded.metadata.ct
+    kept = dict(loaded.network.named_buffers())
+    for name, buffer in network.named_buffers():
+        assert torch.equal(kept[name], buffer)
