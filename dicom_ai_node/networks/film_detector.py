@@ -19,6 +19,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool, LastLevelP6P7
 
 Kind = Literal["mask-rcnn", "retinanet", "fcos"]
@@ -69,8 +70,6 @@ class FilmDetector(nn.Module):
     ) -> None:
         super().__init__()
         layer = _norm(norm)
-        # Films are resized before: the detector leaves their size and makes three equal channels of them.
-        fixed = {"image_mean": [0.5] * 3, "image_std": [0.25] * 3, "_skip_resize": True}
         self.kind = kind
         if kind == "mask-rcnn":
             pyramid = _pyramid(backbone, layer, features, (1, 2, 3, 4), LastLevelMaxPool())
@@ -92,7 +91,6 @@ class FilmDetector(nn.Module):
                 rpn_post_nms_top_n_test=200,
                 box_batch_size_per_image=sampled,
                 rpn_batch_size_per_image=sampled,
-                **fixed,
             )
         else:
             pyramid = _pyramid(backbone, layer, features, (2, 3, 4), LastLevelP6P7(features, features))
@@ -104,10 +102,11 @@ class FilmDetector(nn.Module):
                     anchor_generator=_anchors(2 * anchor_px, octaves=3),
                     topk_candidates=400,
                     **thresholds,
-                    **fixed,
                 )
             else:
-                self.detector = FCOS(pyramid, classes + 1, topk_candidates=400, **thresholds, **fixed)
+                self.detector = FCOS(pyramid, classes + 1, topk_candidates=400, **thresholds)
+
+        self.detector.transform = _AsItIs(0, 0, image_mean=[0.5] * 3, image_std=[0.25] * 3)
 
     def forward(
         self, images: Tensor, targets: Sequence[dict[str, Tensor]] | None = None
@@ -118,6 +117,15 @@ class FilmDetector(nn.Module):
             expanded, None if targets is None else list(targets)
         )
         return answer
+
+
+class _AsItIs(GeneralizedRCNNTransform):
+    """Normalises and batches; films have their size already (torchvision resizes in evaluation in any case)."""
+
+    def resize(
+        self, image: Tensor, target: dict[str, Tensor] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor] | None]:
+        return image, target
 
 
 def _norm(norm: Norm) -> Callable[[int], nn.Module]:
