@@ -119,8 +119,8 @@ class FilmDetector(nn.Module):
         return answer
 
 
-class _AsItIs(GeneralizedRCNNTransform):
-    """Normalises and batches; films have their size already (torchvision resizes in evaluation in any case)."""
+class _AsItIs(GeneralizedRCNNTransform):  # type: ignore[misc]
+    """Normalises and batches; films have their size already, and torchvision would resize them."""
 
     def resize(
         self, image: Tensor, target: dict[str, Tensor] | None = None

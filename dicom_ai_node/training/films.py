@@ -150,7 +150,7 @@ def phantom_film(
         fractures: level -> (deformity, grade), else as the person's age has it.
     """
     # The phantom is needed only where films are made.
-    from dicom_ai_node.phantom.radiograph import (  # type: ignore[import-not-found]  # noqa: PLC0415
+    from dicom_ai_node.phantom.radiograph import (  # noqa: PLC0415
         render_radiograph,
         sample_radiograph_acquisition,
     )

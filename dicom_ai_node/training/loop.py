@@ -172,8 +172,8 @@ def _follow(average: nn.Module, network: nn.Module, keep: float) -> None:
     for kept, current in zip(average.parameters(), network.parameters(), strict=True):
         kept.lerp_(current, 1 - keep)
     # Running statistics of BatchNorm are averages already.
-    for statistic, current in zip(average.buffers(), network.buffers(), strict=True):
-        statistic.copy_(current)
+    for statistic, newest in zip(average.buffers(), network.buffers(), strict=True):
+        statistic.copy_(newest)
 
 
 def _validate(
