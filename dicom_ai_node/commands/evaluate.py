@@ -18,6 +18,7 @@ from dicom_ai_node.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from dicom_ai_node.training.cases import Case
+    from dicom_ai_node.training.film_recipes import FilmRecipe
     from dicom_ai_node.training.tasks import TaskRecipe
 
 PIPELINE: Final = "ct-volume"
@@ -50,9 +51,14 @@ def command(  # noqa: PLR0917 - typer makes options of them
         rows: Rows
         rows, tables = evaluate_pipeline(bundle, range(count), console.print, plots)
     else:
+        from dicom_ai_node.training.film_recipes import FilmRecipe  # noqa: PLC0415 - waits for torch
+
         recipe = recipe_of(task)
         with showing_progress(console) as progress:
-            rows = rows_of_network(recipe, bundle, data, count, progress)
+            if isinstance(recipe, FilmRecipe):
+                rows = rows_of_films(recipe, bundle, data, count, progress)
+            else:
+                rows = rows_of_network(recipe, bundle, data, count, progress)
         if plots is not None:
             draw_values(plots / f"{task}.png", rows)
     result = {"task": task, "bundle": str(bundle), "data": data, **summary(rows), **tables}
@@ -102,6 +108,40 @@ def rows_of_network(recipe: TaskRecipe, bundle: Path, data: str, count: int, pro
         with torch.inference_mode():
             rows.append(task.measure(loaded.network, case))
         progress(f"case {number} of {total}", number / total)
+    return rows
+
+
+def rows_of_films(recipe: FilmRecipe, bundle: Path, data: str, count: int, progress: Progress) -> Rows:
+    """What the recipe's task measures of a bundle on each film.
+
+    Raises:
+        ConfigurationError: there is no such data, or the bundle is of another task.
+        ModelError: the bundle is missing or was changed.
+    """
+    import torch  # noqa: PLC0415
+
+    from dicom_ai_node.inference.bundle import load_bundle  # noqa: PLC0415
+    from dicom_ai_node.training.films import load_films, phantom_film  # noqa: PLC0415
+
+    if data != "phantom" and not Path(data).is_dir():
+        raise ConfigurationError(f"--data is 'phantom' or a folder of films; {data} is neither")
+    loaded = load_bundle(bundle, torch.device("cpu"))
+    if loaded.metadata.task != recipe.name:
+        raise ConfigurationError(f"{bundle} is a bundle of {loaded.metadata.task}, not of {recipe.name}")
+    if data == "phantom":
+        total = count
+        films = (
+            phantom_film(seed, training=False, max_pixels=recipe.pool_max_pixels) for seed in range(count)
+        )
+    else:
+        labelled = load_films(Path(data))
+        total, films = len(labelled), (film for film in labelled)
+    task = recipe.build([], [])
+    rows: Rows = []
+    for number, film in enumerate(films, start=1):
+        with torch.inference_mode():
+            rows.append(task.measure(loaded.network, film))
+        progress(f"film {number} of {total}", number / total)
     return rows
 
 

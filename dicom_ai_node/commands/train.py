@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,30 +14,35 @@ from dicom_ai_node.errors import ConfigurationError
 from dicom_ai_node.inference.device import Choice, choose_device
 
 if TYPE_CHECKING:
+    from dicom_ai_node.training.film_recipes import FilmRecipe
+    from dicom_ai_node.training.loop import Task
     from dicom_ai_node.training.tasks import TaskRecipe
 
 _HELD_OUT = 8
 
 
-def recipe_of(task: str) -> TaskRecipe:
-    """The recipe of a task.
+def recipe_of(task: str) -> TaskRecipe | FilmRecipe:
+    """The recipe of a task, on CT or on radiographs.
 
     Raises:
         ConfigurationError: this version has no such task.
     """
-    from dicom_ai_node.training.tasks import PLANNED_TASKS, RECIPES  # noqa: PLC0415 - waits for torch
+    from dicom_ai_node.training.film_recipes import FILM_RECIPES  # noqa: PLC0415 - waits for torch
+    from dicom_ai_node.training.tasks import PLANNED_TASKS, RECIPES  # noqa: PLC0415
 
     if task in RECIPES:
         return RECIPES[task]
+    if task in FILM_RECIPES:
+        return FILM_RECIPES[task]
     reason = "is not trained by this version" if task in PLANNED_TASKS else "is no task"
-    raise ConfigurationError(f"{task} {reason}; there are: {', '.join(RECIPES)}")
+    raise ConfigurationError(f"{task} {reason}; there are: {', '.join([*RECIPES, *FILM_RECIPES])}")
 
 
 def command(  # noqa: PLR0917 - typer makes options of them
-    task: Annotated[str, typer.Argument(help="ct-localise, ct-segment or ct-points.")],
+    task: Annotated[str, typer.Argument(help="ct-localise, radiograph-detect, ...; a wrong name lists all.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the bundle to write.")],
     data: Annotated[
-        str, typer.Option("--data", help="'phantom', or a folder of case-*.npz files (training/cases.py).")
+        str, typer.Option("--data", help="'phantom', or a folder of case-*.npz or film-*.npz files.")
     ] = "phantom",
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     minutes: Annotated[float, typer.Option("--minutes", min=0.01, help="How long to train.")] = 90.0,
@@ -50,9 +57,8 @@ def command(  # noqa: PLR0917 - typer makes options of them
 ) -> None:
     """Train TASK and write its bundle; checkpoints lie beside it, in OUT.training."""
     from dicom_ai_node.inference.publish import publish  # noqa: PLC0415 - waits for torch
-    from dicom_ai_node.training.cases import load_cases, split  # noqa: PLC0415
+    from dicom_ai_node.training.film_recipes import FilmRecipe  # noqa: PLC0415
     from dicom_ai_node.training.loop import LoopOptions, train  # noqa: PLC0415
-    from dicom_ai_node.training.tasks import phantom_pool  # noqa: PLC0415
 
     recipe = recipe_of(task)
     if device not in ("auto", "cpu", "cuda"):
@@ -65,22 +71,21 @@ def command(  # noqa: PLR0917 - typer makes options of them
     def say(line: str) -> None:
         console.print(line)
 
-    if data == "phantom":
-        cases = phantom_pool(recipe, work / "pool", say, pool)
-        told = f"{len(cases)} phantoms of this version (seeds from 1000)"
-    elif Path(data).is_dir():
-        cases = recipe.fitted(load_cases(Path(data)))
-        told = f"{len(cases)} cases of the folder {Path(data).name}"
-    else:
+    if data != "phantom" and not Path(data).is_dir():
         raise ConfigurationError(f"--data is 'phantom' or a folder of cases; {data} is neither")
-    training, held_out = split(cases, _HELD_OUT)
+    if isinstance(recipe, FilmRecipe):
+        job, told, held_out = _film_task(recipe, data, work, say, pool)
+        options = replace(recipe.loop, seed=seed)
+    else:
+        job, told, held_out = _ct_task(recipe, data, work, say, pool)
+        options = LoopOptions(seed=seed)
     scores: dict[str, float] = {}
     network = train(
-        recipe.build(training, held_out),
+        job,
         work,
         minutes=minutes,
         device=where,
-        options=LoopOptions(seed=seed),
+        options=options,
         resume=resume,
         say=say,
         on_validated=lambda _network, values, _step: scores.update(values),
@@ -90,10 +95,41 @@ def command(  # noqa: PLR0917 - typer makes options of them
         recipe,
         network,
         out,
-        metrics={f"{len(held_out)} held-out cases": scores},
+        metrics={f"{held_out} held-out cases": scores},
         trained_on=where.type,
         training_data=told,
         data=data if data == "phantom" else Path(data).name,
         steps=steps,
     )
     console.print(f"{out}: {metadata.name} {metadata.version}, weights {metadata.weights[0].sha256[:12]}…")
+
+
+def _ct_task(
+    recipe: TaskRecipe, data: str, work: Path, say: Callable[[str], None], pool: int | None
+) -> tuple[Task, str, int]:
+    from dicom_ai_node.training.cases import load_cases, split  # noqa: PLC0415 - waits for torch
+    from dicom_ai_node.training.tasks import phantom_pool  # noqa: PLC0415
+
+    if data == "phantom":
+        cases = phantom_pool(recipe, work / "pool", say, pool)
+    else:
+        cases = recipe.fitted(load_cases(Path(data)))
+    training, held_out = split(cases, _HELD_OUT)
+    return recipe.build(training, held_out), _told(len(cases), "cases", data), len(held_out)
+
+
+def _film_task(
+    recipe: FilmRecipe, data: str, work: Path, say: Callable[[str], None], pool: int | None
+) -> tuple[Task, str, int]:
+    from dicom_ai_node.training.film_recipes import film_pool  # noqa: PLC0415 - waits for torch
+    from dicom_ai_node.training.films import load_films, split_by_patient  # noqa: PLC0415
+
+    films = film_pool(recipe, work / "pool", say, pool) if data == "phantom" else load_films(Path(data))
+    training, held_out = split_by_patient(films, 5 * _HELD_OUT)
+    return recipe.build(training, held_out), _told(len(films), "films", data), len(held_out)
+
+
+def _told(count: int, things: str, data: str) -> str:
+    if data == "phantom":
+        return f"{count} phantoms of this version (seeds from 1000)"
+    return f"{count} {things} of the folder {Path(data).name}"

@@ -29,7 +29,7 @@ from dicom_ai_node.imaging.slices import Slice, StoredPixels
 AIR_HU: Final = -1024
 """Where there is no pixel there is air, and in a CT nothing is below it."""
 
-_JPEG_12_BIT: Final = frozenset({JPEGExtended12Bit, "1.2.840.10008.1.2.4.53", "1.2.840.10008.1.2.4.55"})
+JPEG_12_BIT: Final = frozenset({JPEGExtended12Bit, "1.2.840.10008.1.2.4.53", "1.2.840.10008.1.2.4.55"})
 """Extended, and the retired spectral selection and full progression (processes 2 & 4, 6 & 8, 10 & 12)."""
 
 _INT16: Final = np.iinfo(np.int16)
@@ -105,8 +105,8 @@ def _rescale(values: Stored, pixels: StoredPixels, out: npt.NDArray[np.int16]) -
 def _decode(item: Slice) -> Stored:
     path, frame = item.path, item.frame
     try:
-        if item.transfer_syntax in _JPEG_12_BIT and item.pixels.bits_allocated == 16:
-            return _decode_with_gdcm(path, frame)
+        if item.transfer_syntax in JPEG_12_BIT and item.pixels.bits_allocated == 16:
+            return decoded_with_gdcm(path, frame)
         native = _read_native(item)
         if native is not None:
             return native
@@ -141,7 +141,7 @@ def _read_native(item: Slice) -> Stored | None:
     return stored.reshape(item.rows, item.columns)
 
 
-def _decode_with_gdcm(path: Path, frame: int) -> Stored:
+def decoded_with_gdcm(path: Path, frame: int) -> Stored:
     """For lossy 12-bit JPEG, which pydicom leaves alone and GDCM decodes."""
     reader = gdcm.ImageReader()
     reader.SetFileName(str(path))

@@ -21,6 +21,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dicom_ai_node.errors import ModelError
+from dicom_ai_node.networks.film_classifiers import ResNet18, ViewNetwork
+from dicom_ai_node.networks.film_detector import FilmDetector
 from dicom_ai_node.networks.mscn import MSCN
 from dicom_ai_node.networks.unet import UNet
 from dicom_ai_node.report import Algorithm
@@ -29,7 +31,13 @@ MODELS_VARIABLE: Final = "DICOM_AI_NODE_MODELS"
 MAX_FILE_BYTES: Final = 15_000_000
 """Weights are split so that every file stays below this."""
 
-_NETWORKS: Final[Mapping[str, type[nn.Module]]] = {"MSCN": MSCN, "UNet": UNet}
+_NETWORKS: Final[Mapping[str, type[nn.Module]]] = {
+    "MSCN": MSCN,
+    "UNet": UNet,
+    "FilmDetector": FilmDetector,
+    "ResNet18": ResNet18,
+    "ViewNetwork": ViewNetwork,
+}
 
 
 class _Part(BaseModel):
@@ -39,7 +47,7 @@ class _Part(BaseModel):
 class NetworkDefinition(_Part):
     """Which architecture of `networks` the weights belong to, and its arguments."""
 
-    architecture: Literal["MSCN", "UNet"]
+    architecture: Literal["MSCN", "UNet", "FilmDetector", "ResNet18", "ViewNetwork"]
     arguments: dict[str, Any]
 
 
@@ -57,6 +65,22 @@ class Preprocessing(_Part):
     size: tuple[int, ...] | None = None
     clip_hu: tuple[float, float]
     marker_sigma_mm: float | None = None
+
+
+class FilmPreprocessing(_Part):
+    """What a network of radiographs was trained to see.
+
+    Attributes:
+        size: rows and columns of the picture.
+        percentiles: of the picture that become 0 and 1 (`networks.film_intensity.film_contrast`).
+        margin: edge of a crop over the edge of the box; None where the whole film is fitted in.
+        marker_sigma: of the Gaussian in the second channel of a crop, in pixels of the crop.
+    """
+
+    size: tuple[int, int]
+    percentiles: tuple[float, float] = (1.0, 99.0)
+    margin: float | None = None
+    marker_sigma: float | None = None
 
 
 class WeightsFile(_Part):
@@ -85,11 +109,33 @@ class Metadata(_Part):
     rebuild: str
     output_channels: tuple[str, ...]
     network: NetworkDefinition
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | FilmPreprocessing
     taught_shares: dict[str, float] = {}
     metrics: dict[str, dict[str, float]]
     weights: tuple[WeightsFile, ...]
     device_uid: str
+
+    @property
+    def ct(self) -> Preprocessing:
+        """Preprocessing of a network of CT.
+
+        Raises:
+            ModelError: it is one of radiographs.
+        """
+        if not isinstance(self.preprocessing, Preprocessing):
+            raise ModelError(f"{self.name} is a network of radiographs, not of CT")
+        return self.preprocessing
+
+    @property
+    def film(self) -> FilmPreprocessing:
+        """Preprocessing of a network of radiographs.
+
+        Raises:
+            ModelError: it is one of CT.
+        """
+        if not isinstance(self.preprocessing, FilmPreprocessing):
+            raise ModelError(f"{self.name} is a network of CT, not of radiographs")
+        return self.preprocessing
 
 
 @dataclass(frozen=True)
@@ -201,7 +247,9 @@ def load_bundle(folder: Path, device: torch.device) -> Bundle:
             raise ModelError(f"{folder / entry.file} is no safetensors file: {error}") from error
     try:
         network = _NETWORKS[metadata.network.architecture](**metadata.network.arguments)
-        network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        network.load_state_dict(
+            {n: tensor.float() if tensor.is_floating_point() else tensor for n, tensor in tensors.items()}
+        )
     except (RuntimeError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(
@@ -213,6 +261,8 @@ def load_bundle(folder: Path, device: torch.device) -> Bundle:
 def save_bundle(folder: Path, network: nn.Module, metadata: Metadata) -> Metadata:
     """Write the weights in half precision and `metadata.json`; the model card is the author's.
 
+    Buffers stay as they are: a running variance of BatchNorm may lie outside what half precision can hold.
+
     Returns:
         The metadata with the names and hashes of the files that were written.
     """
@@ -221,9 +271,10 @@ def save_bundle(folder: Path, network: nn.Module, metadata: Metadata) -> Metadat
         old.unlink()
     parts: list[dict[str, Tensor]] = [{}]
     size = 0
+    learned = {name for name, _ in network.named_parameters()}
     for name, tensor in network.state_dict().items():
         half = tensor.detach().cpu().contiguous()
-        half = half.half() if half.is_floating_point() else half
+        half = half.half() if name in learned else half
         if size + half.nbytes > MAX_FILE_BYTES and parts[-1]:
             parts.append({})
             size = 0

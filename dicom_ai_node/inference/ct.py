@@ -24,7 +24,7 @@ BATCH = 4
 
 def spacing_mm(bundle: Bundle) -> float:
     """Edge of a voxel or pixel that the network was trained on."""
-    return bundle.metadata.preprocessing.spacing_mm
+    return bundle.metadata.ct.spacing_mm
 
 
 def crop_shape(bundle: Bundle) -> tuple[int, ...]:
@@ -33,7 +33,7 @@ def crop_shape(bundle: Bundle) -> tuple[int, ...]:
     Raises:
         ModelError: the bundle takes any size.
     """
-    size = bundle.metadata.preprocessing.size
+    size = bundle.metadata.ct.size
     if size is None:
         raise ModelError(f"{bundle.name}: metadata.json names no preprocessing.size")
     return size
@@ -54,7 +54,7 @@ def localise(bundle: Bundle, volume: Tensor) -> Tensor:
     Returns:
         float32, shape (levels, slices, rows, columns); 1 is the peak that training asks for.
     """
-    image = standardise(volume, bundle.metadata.preprocessing.clip_hu)[None, None].to(bundle.device)
+    image = standardise(volume, bundle.metadata.ct.clip_hu)[None, None].to(bundle.device)
     multiple = int(cast("int", bundle.network.multiple))
     padding = [amount for length in reversed(image.shape[2:]) for amount in (0, (-length) % multiple)]
     padded = functional.pad(image, padding, mode="replicate")
@@ -73,7 +73,7 @@ def segment(bundle: Bundle, crops: Tensor) -> Tensor:
     Returns:
         float32, shape (crops, 3, slices, rows, columns).
     """
-    options = bundle.metadata.preprocessing
+    options = bundle.metadata.ct
     if options.marker_sigma_mm is None:
         raise ModelError(f"{bundle.name}: metadata.json names no preprocessing.marker_sigma_mm")
     meant = marker(crop_shape(bundle), options.marker_sigma_mm / options.spacing_mm).to(bundle.device)
@@ -97,9 +97,7 @@ def six_points(bundle: Bundle, planes: Tensor) -> Tensor:
     """
     answers = []
     for batch in torch.split(planes, 4 * BATCH):
-        image = torch.stack(
-            [standardise(plane, bundle.metadata.preprocessing.clip_hu) for plane in batch[:, :1]]
-        )
+        image = torch.stack([standardise(plane, bundle.metadata.ct.clip_hu) for plane in batch[:, :1]])
         heatmaps = bundle.network(torch.cat([image, batch[:, 1:]], dim=1).to(bundle.device)).product
         answers.append(peak_positions(heatmaps)[0])
     return torch.cat(answers)

@@ -11,7 +11,14 @@ from typing import Final
 from torch import nn
 
 from dicom_ai_node import __version__
-from dicom_ai_node.inference.bundle import Metadata, NetworkDefinition, Preprocessing, save_bundle
+from dicom_ai_node.inference.bundle import (
+    FilmPreprocessing,
+    Metadata,
+    NetworkDefinition,
+    Preprocessing,
+    save_bundle,
+)
+from dicom_ai_node.training.film_recipes import FilmRecipe
 from dicom_ai_node.training.tasks import TaskRecipe
 
 _DEVICE_NAMESPACE: Final = uuid.UUID("6a2d0f7e-3c55-4b57-9a0b-0d1c0a5e7e10")
@@ -21,6 +28,8 @@ INTENDED_USE: Final = (
     "slices up to 6.5 mm apart."
 )
 
+FILM_USE: Final = "Research use, not a medical device. Lateral spine radiographs of adults."
+
 
 def device_uid(name: str, version: str) -> str:
     """A UID under 2.25 that stays the same for one version of a bundle (PS3.5 annex B.2)."""
@@ -28,7 +37,7 @@ def device_uid(name: str, version: str) -> str:
 
 
 def publish(
-    recipe: TaskRecipe,
+    recipe: TaskRecipe | FilmRecipe,
     network: nn.Module,
     folder: Path,
     *,
@@ -54,6 +63,8 @@ def publish(
     rebuild = f"dicom-ai-node train {recipe.name} --data {data} --out models/{recipe.name}"
     if steps is not None:
         rebuild += f" --steps {steps}"
+    films = isinstance(recipe, FilmRecipe)
+    kind = FilmPreprocessing if films else Preprocessing
     metadata = save_bundle(
         folder,
         network,
@@ -64,7 +75,7 @@ def publish(
             description=recipe.description,
             authors="the dicom-ai-node authors",
             license="Apache-2.0",
-            intended_use=INTENDED_USE,
+            intended_use=FILM_USE if films else INTENDED_USE,
             training_data=training_data,
             trained_on=trained_on,
             rebuild=rebuild,
@@ -72,7 +83,7 @@ def publish(
             network=NetworkDefinition.model_validate(
                 {"architecture": recipe.architecture, "arguments": dict(recipe.arguments)}
             ),
-            preprocessing=Preprocessing.model_validate(dict(recipe.preprocessing)),
+            preprocessing=kind.model_validate(dict(recipe.preprocessing)),
             taught_shares=dict(recipe.taught_shares),
             # JSON knows no NaN: what could not be measured is left out.
             metrics={
@@ -87,7 +98,7 @@ def publish(
     return metadata
 
 
-def build_network(recipe: TaskRecipe) -> nn.Module:
+def build_network(recipe: TaskRecipe | FilmRecipe) -> nn.Module:
     """The recipe's network with fresh weights."""
     return recipe.build([], []).build()
 

@@ -171,6 +171,9 @@ def _schedule(progress: float, step: int, options: LoopOptions) -> float:
 def _follow(average: nn.Module, network: nn.Module, keep: float) -> None:
     for kept, current in zip(average.parameters(), network.parameters(), strict=True):
         kept.lerp_(current, 1 - keep)
+    # Running statistics of BatchNorm are averages already.
+    for statistic, newest in zip(average.buffers(), network.buffers(), strict=True):
+        statistic.copy_(newest)
 
 
 def _validate(

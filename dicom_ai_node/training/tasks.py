@@ -165,12 +165,9 @@ RECIPES: Final[Mapping[str, TaskRecipe]] = {
         ),
     )
 }
-"""The tasks of this version, by name."""
+"""The tasks on CT of this version, by name; those on radiographs are `film_recipes.FILM_RECIPES`."""
 
 PLANNED_TASKS: Final = (
-    "radiograph-detect",
-    "radiograph-acuity",
-    "radiograph-points",
     "ct-detect",
     "ct-classify",
     "mri-detect",

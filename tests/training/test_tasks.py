@@ -10,17 +10,18 @@ import pytest
 from dicom_ai_node.inference.bundle import NetworkDefinition, Preprocessing
 from dicom_ai_node.networks.mscn import MSCN
 from dicom_ai_node.networks.unet import UNet
+from dicom_ai_node.training.film_recipes import FILM_RECIPES
 from dicom_ai_node.training.tasks import FRACTURED_SEED, PLANNED_TASKS, RECIPES, phantom_pool
 
 ALL_TASKS = {
     "radiograph-detect", "radiograph-acuity", "ct-detect", "ct-classify", "ct-localise", "ct-segment",
-    "ct-points", "mri-detect", "mri-classify", "radiograph-points", "mri-points",
+    "ct-points", "radiograph-view", "mri-detect", "mri-classify", "radiograph-points", "mri-points",
 }  # fmt: skip
 
 
 def test_every_task_of_the_command_line_is_known() -> None:
-    assert set(RECIPES) | set(PLANNED_TASKS) == ALL_TASKS
-    assert not set(RECIPES) & set(PLANNED_TASKS)
+    assert set(RECIPES) | set(FILM_RECIPES) | set(PLANNED_TASKS) == ALL_TASKS
+    assert not (set(RECIPES) | set(FILM_RECIPES)) & set(PLANNED_TASKS)
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

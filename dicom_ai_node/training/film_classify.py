@@ -1,0 +1,243 @@
+"""radiograph-acuity (P1) and radiograph-view: classifiers of crops and of whole films."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from dicom_ai_node.networks.film_classifiers import ResNet18, ViewNetwork
+from dicom_ai_node.networks.film_intensity import film_contrast
+from dicom_ai_node.training.augment import normal, uniform
+from dicom_ai_node.training.classification_metrics import classification_scores
+from dicom_ai_node.training.film_augment import FilmLook, crop, fitting, pose, vary_film
+from dicom_ai_node.training.film_folders import leave_one_patient_out
+from dicom_ai_node.training.films import ACUITIES, VIEWS, Film, FilmVertebra
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FilmAcuityOptions:
+    """Sizes of radiograph-acuity.
+
+    Attributes:
+        size: of the crop (P1: 224x224); boxes are stretched to it as P1's are.
+        margin: edge of the crop over the edge of the body's box. P1's boxes were drawn by hand, not
+            about the body alone; how far beyond it, the paper does not say.
+        jitter: standard deviation of each edge of the box, as a share of the box, as hands differ.
+        degrees: of turning (P1: "rotations at random angles").
+        mirrored, upside_down: share of crops flipped (P1: horizontal and vertical flips).
+        batch: crops per step.
+        dropout: before the last layer.
+        look: see `FilmLook`.
+    """
+
+    size: tuple[int, int] = (224, 224)
+    margin: float = 1.2
+    jitter: float = 0.05
+    degrees: float = 180.0
+    mirrored: float = 0.5
+    upside_down: float = 0.5
+    batch: int = 16
+    dropout: float = 0.0
+    look: FilmLook = field(default_factory=FilmLook)
+
+
+class FilmAcuityTask:
+    """Crops, loss and validation for `training.loop.train`."""
+
+    name = "radiograph-acuity"
+
+    def __init__(
+        self, training: Sequence[Film], validation: Sequence[Film], options: FilmAcuityOptions
+    ) -> None:
+        self.training, self.validation, self.options = training, validation, options
+        self.pairs = [
+            [(film, item) for film in training for item in film.vertebrae if item.acuity == acuity]
+            for acuity in ACUITIES
+        ]
+
+    def build(self) -> ResNet18:
+        """A fresh network."""
+        return ResNet18(len(ACUITIES), self.options.dropout)
+
+    def draw(self, generator: Generator) -> dict[str, Tensor]:
+        """A batch: `image` (batch, 1, *size), 0 to 1, and `target` (batch,); all classes equally often."""
+        known = [number for number, pairs in enumerate(self.pairs) if pairs]
+        images, targets = [], []
+        for _ in range(self.options.batch):
+            number = known[int(torch.randint(len(known), (), generator=generator))]
+            pairs = self.pairs[number]
+            film, vertebra = pairs[int(torch.randint(len(pairs), (), generator=generator))]
+            images.append(self._drawn(generator, film, vertebra))
+            targets.append(number)
+        return {"image": torch.stack(images)[:, None], "target": torch.tensor(targets)}
+
+    def loss(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        """Cross-entropy (P1, "Establishment of deep learning model")."""
+        return functional.cross_entropy(network(batch["image"]), batch["target"])
+
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        """Accuracy and areas under the ROC over the held-out fractures; see `classification_scores`."""
+        probabilities, truth, groups = self.answers(network, self.validation)
+        if not len(truth):
+            return {"accuracy": float("nan")}
+        return classification_scores(probabilities, truth, ACUITIES, groups=groups, resamples=1)[0]
+
+    def measure(self, network: nn.Module, film: Film) -> dict[str, list[float]]:
+        """Quantity -> one value per fracture of known age: `right`, and `right_<class>` for its class."""
+        probabilities, truth, _ = self.answers(network, [film])
+        rows: dict[str, list[float]] = {"right": [], **{f"right_{name}": [] for name in ACUITIES}}
+        for values, number in zip(probabilities, truth, strict=True):
+            right = float(values.argmax() == number)
+            rows["right"].append(right)
+            rows[f"right_{ACUITIES[number]}"].append(right)
+        return rows
+
+    def answers(
+        self, network: nn.Module, films: Sequence[Film]
+    ) -> tuple[Floats, npt.NDArray[np.int64], list[str]]:
+        """Probabilities (n, 3), class numbers (n,) and patients of all fractures whose age is known."""
+        probabilities, numbers, groups = [], [], []
+        for film in films:
+            for vertebra in film.vertebrae:
+                if vertebra.acuity is None:
+                    continue
+                probabilities.append(self.probabilities(network, film, vertebra.box))
+                numbers.append(ACUITIES.index(vertebra.acuity))
+                groups.append(film.group)
+        return np.array(probabilities).reshape(-1, len(ACUITIES)), np.array(numbers, dtype=np.int64), groups
+
+    def probabilities(self, network: nn.Module, film: Film, box: Floats) -> Floats:
+        """Of `ACUITIES`, shape (3,), for the vertebra in a box."""
+        center, matrix = self._crop(film, box)
+        image = film_contrast(crop(film.pixels, center, matrix, self.options.size))
+        device = next(network.parameters()).device
+        with torch.inference_mode():
+            logits = network(image[None, None].to(device))
+        answer: Floats = logits[0].detach().softmax(dim=0).cpu().double().numpy()
+        return answer
+
+    def _drawn(self, generator: Generator, film: Film, vertebra: FilmVertebra) -> Tensor:
+        options = self.options
+        box = vertebra.box
+        extent = np.tile(box[2:] - box[:2], 2)
+        edges = box + options.jitter * extent * normal(generator, 4).clamp(-2.5, 2.5).numpy()
+        center, matrix = self._crop(film, edges)
+        turn = pose(generator, options.degrees, mirrored=options.mirrored, upside_down=options.upside_down)
+        # The crop is stretched to a square first and turned then, as a published crop would be.
+        matrix = matrix @ turn * uniform(generator, 0.92, 1.08)
+        image = film_contrast(crop(film.pixels, center, matrix, options.size))
+        return vary_film(generator, image, options.look)
+
+    def _crop(self, film: Film, box: Floats) -> tuple[Tensor, Tensor]:
+        limit = np.array(film.pixels.shape, dtype=np.float64) - 1
+        center, half = (box[:2] + box[2:]) / 2, self.options.margin * (box[2:] - box[:2]) / 2
+        # A film that is a crop already ends where its box does.
+        low, high = np.maximum(center - half, np.minimum(0, box[:2])), center + half
+        high = np.minimum(high, np.maximum(limit, box[2:]))
+        center, edges = (low + high) / 2, (high - low + 1) / np.array(self.options.size)
+        return torch.tensor(center, dtype=torch.float32), torch.diag(torch.tensor(edges, dtype=torch.float32))
+
+
+def leave_one_out(
+    films: Sequence[Film],
+    fit: Callable[[Sequence[Film]], nn.Module],
+    options: FilmAcuityOptions,
+    *,
+    resamples: int = 1000,
+) -> tuple[dict[str, float], dict[str, tuple[float, float]], Floats]:
+    """Scores of films that the network which reads them never saw, nor any other film of that patient.
+
+    Args:
+        films: to be read; what every fold also trains on (phantoms) is the business of `fit`.
+        fit: trains on the films it is given and gives the network in evaluation mode.
+        options: of the task.
+        resamples: of the bootstrap, over patients.
+
+    Returns:
+        Values and intervals as `classification_scores`, and the probabilities in the order of the folds.
+    """
+    parts, numbers, groups = [], [], []
+    for training, held_out in leave_one_patient_out(films):
+        probabilities, truth, owners = FilmAcuityTask([], [], options).answers(fit(training), held_out)
+        parts.append(probabilities)
+        numbers.append(truth)
+        groups += owners
+    together, truth = np.concatenate(parts), np.concatenate(numbers)
+    values, intervals = classification_scores(together, truth, ACUITIES, groups=groups, resamples=resamples)
+    return values, intervals, together
+
+
+@dataclass(frozen=True)
+class FilmViewOptions:
+    """Sizes of radiograph-view; the whole film is fitted into `size`, its border repeated around it."""
+
+    size: tuple[int, int] = (128, 128)
+    channels: tuple[int, ...] = (16, 32, 64, 96, 128)
+    degrees: float = 15.0
+    scale: tuple[float, float] = (0.7, 1.15)
+    batch: int = 16
+    look: FilmLook = field(default_factory=lambda: FilmLook(inverted=0.3))
+
+
+class FilmViewTask:
+    """Films, loss and validation for `training.loop.train`."""
+
+    name = "radiograph-view"
+
+    def __init__(
+        self, training: Sequence[Film], validation: Sequence[Film], options: FilmViewOptions
+    ) -> None:
+        self.training, self.validation, self.options = training, validation, options
+        self.by_view = [[film for film in training if film.view == view] for view in VIEWS]
+
+    def build(self) -> ViewNetwork:
+        """A fresh network."""
+        return ViewNetwork(len(VIEWS), self.options.channels)
+
+    def draw(self, generator: Generator) -> dict[str, Tensor]:
+        """A batch: `image` (batch, 1, *size), 0 to 1, and `target` (batch,); all views equally often."""
+        known = [number for number, films in enumerate(self.by_view) if films]
+        images, targets = [], []
+        for _ in range(self.options.batch):
+            number = known[int(torch.randint(len(known), (), generator=generator))]
+            films = self.by_view[number]
+            film = films[int(torch.randint(len(films), (), generator=generator))]
+            center, matrix = fitting(film.pixels.shape, self.options.size)
+            matrix = matrix @ pose(generator, self.options.degrees) * uniform(generator, *self.options.scale)
+            image = film_contrast(crop(film.pixels, center, matrix, self.options.size))
+            images.append(vary_film(generator, image, self.options.look))
+            targets.append(number)
+        return {"image": torch.stack(images)[:, None], "target": torch.tensor(targets)}
+
+    def loss(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        """Cross-entropy."""
+        return functional.cross_entropy(network(batch["image"]), batch["target"])
+
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        """Share of held-out films whose view is told right."""
+        right = [self.measure(network, film)["right"][0] for film in self.validation]
+        return {"accuracy": float(np.mean(right)) if right else float("nan")}
+
+    def measure(self, network: nn.Module, film: Film) -> dict[str, list[float]]:
+        """Whether the view of a film is told right, and the probability of the true one."""
+        values = self.probabilities(network, film)
+        number = VIEWS.index(film.view)
+        return {"right": [float(values.argmax() == number)], "probability": [float(values[number])]}
+
+    def probabilities(self, network: nn.Module, film: Film) -> Floats:
+        """Of `VIEWS`, shape (4,)."""
+        center, matrix = fitting(film.pixels.shape, self.options.size)
+        image = film_contrast(crop(film.pixels, center, matrix, self.options.size))
+        device = next(network.parameters()).device
+        with torch.inference_mode():
+            logits = network(image[None, None].to(device))
+        answer: Floats = logits[0].detach().softmax(dim=0).cpu().double().numpy()
+        return answer

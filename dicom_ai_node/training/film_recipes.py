@@ -1,0 +1,165 @@
+"""The recipes of the radiographs' networks: what each draws from, and what its bundle says about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from torch import nn
+
+from dicom_ai_node.report import SIX_POINT_NAMES
+from dicom_ai_node.training.film_classify import (
+    FilmAcuityOptions,
+    FilmAcuityTask,
+    FilmViewOptions,
+    FilmViewTask,
+)
+from dicom_ai_node.training.film_detect import FilmDetectOptions, FilmDetectTask
+from dicom_ai_node.training.film_points import FilmPointsOptions, FilmPointsTask
+from dicom_ai_node.training.films import ACUITIES, VIEWS, Film, load_film, phantom_film, save_film
+from dicom_ai_node.training.loop import LoopOptions, Task
+
+FIRST_SEED: Final = 1000
+"""Films of a training pool count from here; seeds below are kept for evaluation."""
+
+
+class MeasuredFilmTask(Task, Protocol):
+    """A task that can also say how a network does on one film."""
+
+    def measure(self, network: nn.Module, film: Film) -> dict[str, list[float]]:
+        """Quantity -> one value per vertebra, or one for the film; NaN where it does not apply."""
+
+
+@dataclass(frozen=True)
+class FilmRecipe:
+    """How one task is trained on films; see `tasks.TaskRecipe` for what both have.
+
+    Attributes:
+        name, description, architecture, arguments, output_channels, preprocessing: of the bundle.
+        pool_size: films of phantoms to draw from; the first ones are held out.
+        pool_max_pixels: of each film.
+        loop: optimiser and learning rate.
+        build: task from training films and held-out films.
+        taught_shares: how frequent a class is among what is drawn.
+    """
+
+    name: str
+    description: str
+    architecture: str
+    arguments: Mapping[str, Any]
+    output_channels: tuple[str, ...]
+    preprocessing: Mapping[str, Any]
+    pool_size: int
+    pool_max_pixels: int
+    loop: LoopOptions
+    build: Callable[[Sequence[Film], Sequence[Film]], MeasuredFilmTask]
+    taught_shares: Mapping[str, float] = field(default_factory=dict)
+
+
+_POINTS, _ACUITY, _VIEW = FilmPointsOptions(), FilmAcuityOptions(), FilmViewOptions()
+_DETECT = FilmDetectOptions()
+
+
+def detect_recipe(options: FilmDetectOptions, *, pool_size: int = 1200) -> FilmRecipe:
+    """The recipe of a detector: P0's network as published, a smaller one, a rival, other classes."""
+    kind = options.network.get("kind", "mask-rcnn")
+    return FilmRecipe(
+        name="radiograph-detect",
+        description=f"{kind}: vertebrae on lateral radiographs by level, healthy or fractured (P0)",
+        architecture="FilmDetector",
+        arguments={"classes": len(options.classes), **options.network},
+        output_channels=tuple(item.name for item in options.classes),
+        preprocessing={"size": options.size},
+        pool_size=pool_size,
+        pool_max_pixels=options.size[0] * options.size[1],
+        # P0, "Study settings": SGD with momentum; rate and decay are torchvision's for two films a step.
+        loop=LoopOptions("sgd", 5e-3, 1e-4, clip=10.0, warmup_steps=200, ema=0.999),
+        build=lambda training, held_out: FilmDetectTask(training, held_out, options),
+    )
+
+
+SMALL_DETECTOR: Final = replace(
+    _DETECT, network={"backbone": "resnet18", "features": 64, "anchor_px": 12}, size=(640, 384)
+)
+"""For training on a CPU: ResNet-18-FPN with a quarter of the channels, on films of 640x384."""
+
+FILM_RECIPES: Final[Mapping[str, FilmRecipe]] = {
+    recipe.name: recipe
+    for recipe in (
+        detect_recipe(_DETECT),
+        FilmRecipe(
+            name="radiograph-points",
+            description="2-D M-SCN: six morphometry points on a crop about a vertebra (P3 section 2.3.3)",
+            architecture="MSCN",
+            arguments={
+                "in_channels": 2,
+                "out_channels": len(SIX_POINT_NAMES),
+                "dimensions": 2,
+                "channels": list(_POINTS.channels),
+                "global_channels": _POINTS.global_channels,
+            },
+            output_channels=SIX_POINT_NAMES,
+            preprocessing={
+                "size": _POINTS.size,
+                "margin": _POINTS.margin,
+                "marker_sigma": _POINTS.marker_sigma,
+            },
+            pool_size=600,
+            pool_max_pixels=1_000_000,
+            loop=LoopOptions(),
+            build=lambda training, held_out: FilmPointsTask(training, held_out, _POINTS),
+            taught_shares={"fractured": 0.5},
+        ),
+        FilmRecipe(
+            name="radiograph-acuity",
+            description="ResNet-18: acute, chronic or pathologic fracture on a crop of a radiograph (P1)",
+            architecture="ResNet18",
+            arguments={"classes": len(ACUITIES)},
+            output_channels=ACUITIES,
+            preprocessing={"size": _ACUITY.size, "margin": _ACUITY.margin},
+            pool_size=1200,
+            pool_max_pixels=1_000_000,
+            loop=LoopOptions(learning_rate=5e-4),
+            build=lambda training, held_out: FilmAcuityTask(training, held_out, _ACUITY),
+            taught_shares=dict.fromkeys(ACUITIES, 1 / len(ACUITIES)),
+        ),
+        FilmRecipe(
+            name="radiograph-view",
+            description="A small classifier: lateral spine, frontal spine, chest, other",
+            architecture="ViewNetwork",
+            arguments={"classes": len(VIEWS), "channels": list(_VIEW.channels)},
+            output_channels=VIEWS,
+            preprocessing={"size": _VIEW.size},
+            pool_size=600,
+            pool_max_pixels=256 * 128,
+            loop=LoopOptions(),
+            build=lambda training, held_out: FilmViewTask(training, held_out, _VIEW),
+            taught_shares=dict.fromkeys(VIEWS, 1 / len(VIEWS)),
+        ),
+    )
+}
+"""The tasks on films of this version, by name."""
+
+
+def film_pool(
+    recipe: FilmRecipe, folder: Path, say: Callable[[str], None], size: int | None = None
+) -> list[Film]:
+    """The films of a recipe's phantoms; those that lie in the folder already are not made again.
+
+    Args:
+        recipe: of the task.
+        folder: where the films are kept.
+        say: gets a line per film made.
+        size: how many, instead of the recipe's number.
+    """
+    films = []
+    count = size or recipe.pool_size
+    for number, seed in enumerate(range(FIRST_SEED, FIRST_SEED + count), start=1):
+        path = folder / f"film-{seed:05d}.npz"
+        if not path.exists():
+            save_film(phantom_film(seed, max_pixels=recipe.pool_max_pixels), folder)
+            say(f"{recipe.name}: film {number} of {count}")
+        films.append(load_film(path))
+    return films
