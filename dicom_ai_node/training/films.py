@@ -139,14 +139,21 @@ def load_films(folder: Path) -> list[Film]:
 
 
 def phantom_film(
-    seed: int, *, training: bool = True, max_pixels: int = 1024 * 512, fractures: Any = None
+    seed: int,
+    *,
+    training: bool = True,
+    max_pixels: int = 1024 * 512,
+    view: Literal["lateral", "frontal"] = "lateral",
+    fractures: Any = None,
 ) -> Film:
     """The radiograph of a phantom with its truth.
 
     Args:
         seed: of person and exposure.
-        training: with contrast and noise beyond what radiography does.
+        training: every second person has many diseases, and two films of three have contrast and noise beyond
+            what radiography does; else persons and films are realistic.
         max_pixels: of the film.
+        view: lateral, or from the front.
         fractures: level -> (deformity, grade), else as the person's age has it.
     """
     # The phantom is needed only where films are made.
@@ -154,20 +161,23 @@ def phantom_film(
         render_radiograph,
         sample_radiograph_acquisition,
     )
-    from dicom_ai_node.phantom.spine import sample_spine  # noqa: PLC0415
+    from dicom_ai_node.phantom.spine import SpineOptions, sample_spine  # noqa: PLC0415
 
-    spine = sample_spine(seed, fractures=fractures)
-    acquisition = sample_radiograph_acquisition(seed, spine, training=training, max_pixels=max_pixels)
+    rich, beyond = training and seed % 2 == 1, training and seed % 3 != 0
+    options = SpineOptions(
+        diseases="rich" if rich else "realistic", degeneration="rich" if rich else "realistic"
+    )
+    spine = sample_spine(seed, fractures=fractures, options=options)
+    acquisition = sample_radiograph_acquisition(
+        seed, spine, view=view, training=beyond, max_pixels=max_pixels
+    )
     made = render_radiograph(spine, acquisition)
     pixels = np.rint(made.shown * np.float32(65535)).astype(np.uint16)
     return film_of_truth(f"{seed:05d}", pixels, made.truth)
 
 
 def film_of_truth(name: str, pixels: npt.NDArray[Any], truth: Mapping[str, Any]) -> Film:
-    """A film from its pixels and the truth of the radiograph phantom.
-
-    The phantom counts pixels as (column, row) with integers at pixel centres; films as [row, column].
-    """
+    """A film from its pixels and the truth of the radiograph phantom."""
     image = truth["image"]
     lateral = image["view"] == "lateral"
     return Film(
@@ -213,10 +223,10 @@ def _projected(entry: Mapping[str, Any]) -> FilmVertebra:
     points = projection["six_points_px"]
     return FilmVertebra(
         level=Level(entry["level"]),
-        outline=np.array(projection["outline_px"], dtype=np.float64)[:, ::-1].copy(),
+        outline=np.array(projection["outline_px"], dtype=np.float64),
         six_points=None
         if points is None
-        else np.array([points[name][::-1] for name in SIX_POINT_NAMES], dtype=np.float64),
+        else np.array([points[name] for name in SIX_POINT_NAMES], dtype=np.float64),
         fractured=bool(entry["fractured"]),
         grade=entry["genant_grade"],
         deformity=entry["deformity"],
