@@ -145,6 +145,48 @@ class CtRoute(Section):
     )
 
 
+class RadiographRoute(Section):
+    """`[routes.radiograph]`: which projection radiographs are looked at; the image itself tells the view."""
+
+    enabled: bool = True
+    quiet_seconds: Annotated[float, Field(ge=0)] = 20.0
+    secondary_captures: bool = False
+    refused_body_parts: Annotated[tuple[Pattern, ...], BeforeValidator(_tuple)] = (
+        "hand",
+        "finger",
+        "thumb",
+        "wrist",
+        "forearm",
+        "elbow",
+        "humerus",
+        "clavicle",
+        "shoulder",
+        "foot",
+        "toe",
+        "heel",
+        "calcaneus",
+        "ankle",
+        "knee",
+        "patella",
+        "femur",
+        "^(arm|leg)$",
+        "extremity",
+        "skull",
+        "head",
+        "jaw",
+        "mandible",
+        "sinus",
+        "nose",
+        "orbit",
+        "breast",
+        "tooth|teeth|dental",
+    )
+    refused_descriptions: Annotated[tuple[Pattern, ...], BeforeValidator(_tuple)] = (
+        "dose (report|info)",
+        "screen ?shot",
+    )
+
+
 class OtherRoute(Section):
     """`[routes.other]`: series that no pipeline takes; they are recorded as not applicable."""
 
@@ -155,6 +197,7 @@ class Routes(Section):
     """`[routes]`: one table per kind of series."""
 
     ct: CtRoute = CtRoute()
+    radiograph: RadiographRoute = RadiographRoute()
     other: OtherRoute = OtherRoute()
 
 

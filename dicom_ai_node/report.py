@@ -36,6 +36,7 @@ REASON_CODES: Final[dict[str, str]] = {
     "model-refused": "the model's answer is implausible and was not used",
     "level-uncertain": "the vertebrae may be numbered otherwise",
     "partial": "only part of what was sent could be used",
+    "disagreement": "two models, or a model and the header, say different things",
     "research-use": "results are for research use and were not validated clinically",
     "thresholds": "the thresholds that were applied",
 }

@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut, apply_windowing
 
 from dicom_ai_node.errors import NotAnalysable, UnreadableInstance
-from dicom_ai_node.imaging.film_pose import FilmPose, pose_of
+from dicom_ai_node.imaging.film_pose import FilmPose, View, pose_of, said_view
 from dicom_ai_node.imaging.film_spacing import FilmSpacing, spacing_of
 from dicom_ai_node.imaging.header import name_of, number, read_header, reading_quietly, required_text, text
 from dicom_ai_node.imaging.pixels import JPEG_12_BIT, decoded_with_gdcm
@@ -53,6 +53,7 @@ class Radiograph:
         spacing: size of a pixel, None where nothing tells it.
         pose: what the header says about how the patient lies in the image, None where it is silent.
         notes: what was tolerated, for the report's limitations.
+        view, view_source: the view that the header tells, and the tag that tells it; None where it is silent.
     """
 
     pixels: Brightness
@@ -63,6 +64,8 @@ class Radiograph:
     spacing: FilmSpacing | None
     pose: FilmPose | None
     notes: tuple[Reason, ...] = ()
+    view: View | None = None
+    view_source: str = ""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -89,6 +92,7 @@ def load_radiograph(path: Path) -> Radiograph:
         pixels, notes = _brightness(stored, dataset, path)
         spacing, spacing_notes = spacing_of(header, path)
         pose, pose_notes = pose_of(header, path)
+        view, view_source = said_view(header)
         return Radiograph(
             pixels=pixels,
             instance=SliceRef(sop_class, required_text(header, "SOPInstanceUID", path), 1, path),
@@ -98,6 +102,8 @@ def load_radiograph(path: Path) -> Radiograph:
             spacing=spacing,
             pose=pose,
             notes=(*notes, *spacing_notes, *pose_notes),
+            view=view,
+            view_source=view_source,
         )
 
 

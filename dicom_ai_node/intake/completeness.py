@@ -83,7 +83,11 @@ class Completeness:
         return verdict
 
     def _quiet_seconds(self, series: SpooledSeries) -> float:
-        return (self._routes.ct if series.modality == "CT" else self._routes.other).quiet_seconds
+        if series.modality == "CT":
+            return self._routes.ct.quiet_seconds
+        if series.modality in {"CR", "DX", "RG"}:
+            return self._routes.radiograph.quiet_seconds
+        return self._routes.other.quiet_seconds
 
     def _expected_of(self, series: SpooledSeries) -> int | None:
         generation, expected = self._expected.get(series.series_key, ("", None))

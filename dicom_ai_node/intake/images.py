@@ -13,9 +13,11 @@ import pydicom.uid as uids
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from dicom_ai_node.config import CtRoute
+from dicom_ai_node.config import CtRoute, RadiographRoute
 from dicom_ai_node.intake.headers import Instance
 from dicom_ai_node.results.identity import is_own_result
+
+RADIOGRAPHS: Final = "radiographs"
 
 _KINDS: Final = {
     uids.CTImageStorage: "CT",
@@ -24,13 +26,20 @@ _KINDS: Final = {
     uids.MRImageStorage: "MR",
     uids.EnhancedMRImageStorage: "MR",
     uids.LegacyConvertedEnhancedMRImageStorage: "MR",
-    uids.ComputedRadiographyImageStorage: "radiographs",
-    uids.DigitalXRayImageStorageForPresentation: "radiographs",
-    uids.DigitalXRayImageStorageForProcessing: "radiographs",
+    uids.ComputedRadiographyImageStorage: RADIOGRAPHS,
+    uids.DigitalXRayImageStorageForPresentation: RADIOGRAPHS,
+    uids.DigitalXRayImageStorageForProcessing: RADIOGRAPHS,
     uids.PositronEmissionTomographyImageStorage: "PET",
     uids.EnhancedPETImageStorage: "PET",
     uids.LegacyConvertedEnhancedPETImageStorage: "PET",
 }
+_CAPTURES: Final = frozenset(
+    {
+        uids.SecondaryCaptureImageStorage,
+        uids.MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+        uids.MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    }
+)
 # what may stand in Body Part Examined (PS3.16 annex L, and scanners' own words) with the spine in the image
 _BODY_PARTS_WITH_SPINE: Final = re.compile(
     r"SPINE|CHEST|THORA|ABDOM|PELVI|LUMB|SACR|NECK|CERVI|BODY|TRUNK|TORSO|[CTL]SP|ABD|TAP|CAP"
@@ -64,7 +73,18 @@ def instance_uid(instance: Instance) -> str:
 def kind(header: Dataset) -> str:
     """What the images are: `CT`, `MR`, `radiographs`, `PET`, or the name of the SOP class."""
     uid = sop_class(header)
+    if captured_film(header):
+        return RADIOGRAPHS
     return _KINDS.get(uid) or uid.name.removesuffix(" Storage")
+
+
+def captured_film(header: Dataset) -> bool:
+    """Whether a secondary capture may be a digitised film: grey, and not called a picture of something else."""
+    if sop_class(header) not in _CAPTURES or is_own_result(header):
+        return False
+    return text(header, "SamplesPerPixel") in {"", "1"} and text(header, "Modality") in {
+        "", "CR", "DX", "RG", "OT", "SC"
+    }  # fmt: skip
 
 
 def no_image(header: Dataset) -> str | None:
@@ -91,6 +111,23 @@ def unwanted(header: Dataset, rules: CtRoute) -> str | None:
         for pattern in rules.refused_descriptions:
             if re.search(pattern, description, re.IGNORECASE):
                 return f"{keyword} matches {pattern!r} ([routes.ct] refused_descriptions)"
+    return None
+
+
+def unwanted_film(header: Dataset, rules: RadiographRoute) -> str | None:
+    """Why a radiograph is not looked at; None where it may show the spine from the side."""
+    samples = text(header, "SamplesPerPixel")
+    if samples not in {"", "1"}:
+        return f"a colour picture, no radiograph (Samples per Pixel is {samples})"
+    part = text(header, "BodyPartExamined")
+    for pattern in rules.refused_body_parts:
+        if re.search(pattern, part, re.IGNORECASE):
+            return f"Body Part Examined says {part} ([routes.radiograph] refused_body_parts)"
+    for keyword in ("SeriesDescription", "ProtocolName"):
+        description = text(header, keyword)
+        for pattern in rules.refused_descriptions:
+            if re.search(pattern, description, re.IGNORECASE):
+                return f"{keyword} matches {pattern!r} ([routes.radiograph] refused_descriptions)"
     return None
 
 

@@ -16,13 +16,15 @@ from typing import Final
 from pydicom.dataset import Dataset
 from pydicom.uid import MediaStorageDirectoryStorage
 
-from dicom_ai_node.config import CtRoute, Routes, Settings
+from dicom_ai_node.config import CtRoute, RadiographRoute, Routes, Settings
 from dicom_ai_node.errors import InputError, UnreadableInstance
 from dicom_ai_node.imaging.header import name_of, reading_quietly
 from dicom_ai_node.imaging.slices import Slice, slices_of
 from dicom_ai_node.intake.geometry import choose_stack
 from dicom_ai_node.intake.headers import Instance, read_instance
 from dicom_ai_node.intake.images import (
+    RADIOGRAPHS,
+    captured_film,
     contradictions,
     instance_uid,
     kind,
@@ -30,10 +32,12 @@ from dicom_ai_node.intake.images import (
     sop_class,
     text,
     unwanted,
+    unwanted_film,
 )
 from dicom_ai_node.report import Reason
 
 CT_PIPELINE: Final = "ct-volume"
+RADIOGRAPH_PIPELINE: Final = "radiograph"
 
 
 @dataclass(frozen=True)
@@ -121,13 +125,16 @@ def _route(instances: Sequence[Instance], rules: Routes, excluded: list[tuple[st
         images = []
         for instance in instances:
             reason = no_image(instance.header)
-            if reason is None:
+            if reason is None or (rules.radiograph.secondary_captures and captured_film(instance.header)):
                 images.append(instance)
             else:
                 excluded.append((instance_uid(instance), reason))
         kinds = Counter(kind(instance.header) for instance in images)
         if not kinds:
             return RouteDecision(None, (_summary(excluded) or "there is no image",), tuple(excluded))
+        if "CT" not in kinds and RADIOGRAPHS in kinds:
+            films = [item for item in images if kind(item.header) == RADIOGRAPHS]
+            return _route_radiographs(films, rules.radiograph, excluded)
         if "CT" not in kinds:
             most = kinds.most_common(1)[0][0]
             return RouteDecision(None, (f"no pipeline in this version for {most}",), tuple(excluded))
@@ -173,6 +180,34 @@ def _route_ct(
     if refusal is not None:
         return RouteDecision(None, (refusal.text, *notes), tuple(excluded), refusal=refusal)
     return RouteDecision(CT_PIPELINE, (shape.in_words(), *notes), tuple(excluded), shape.paths)
+
+
+def _route_radiographs(
+    instances: Sequence[Instance], rules: RadiographRoute, excluded: list[tuple[str, str]]
+) -> RouteDecision:
+    if not rules.enabled:
+        text = "radiographs are not analysed: [routes.radiograph] enabled = false"
+        return RouteDecision(None, (text,), tuple(excluded))
+    wanted: list[Instance] = []
+    broken: list[str] = []
+    for instance in instances:
+        reason = unwanted_film(instance.header, rules)
+        if reason is None and instance.complaint is not None:
+            reason = f"{instance.path.name}: {instance.complaint}"
+            broken.append(reason)
+        if reason is None:
+            wanted.append(instance)
+        else:
+            excluded.append((instance_uid(instance), reason))
+    if not wanted:
+        text = _summary(excluded)
+        refusal = Reason("unreadable", broken[0]) if broken else None
+        return RouteDecision(None, (text,), tuple(excluded), refusal=refusal)
+    count = len(wanted)
+    words = f"{count} radiograph{'s' if count > 1 else ''}; which view each shows is seen in the image"
+    notes = [_summary(excluded)] if excluded else []
+    paths = tuple(instance.path for instance in wanted)
+    return RouteDecision(RADIOGRAPH_PIPELINE, (words, *notes), tuple(excluded), paths)
 
 
 def _series_route(

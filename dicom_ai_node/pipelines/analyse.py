@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -10,25 +11,33 @@ from typing import Final
 import torch
 
 from dicom_ai_node.config import Settings
-from dicom_ai_node.errors import ConfigurationError
+from dicom_ai_node.errors import ConfigurationError, InputError, NotAnalysable
 from dicom_ai_node.genant import Thresholds
+from dicom_ai_node.imaging.radiograph import Radiograph, load_radiograph
 from dicom_ai_node.imaging.volume import Volume, load_volume
 from dicom_ai_node.inference.bundle import find_models_dir
 from dicom_ai_node.inference.device import choose_device
 from dicom_ai_node.pipelines.ct_volume import CtVolumePipeline, CtVolumeSettings, Progress
-from dicom_ai_node.report import Analysis
+from dicom_ai_node.pipelines.radiograph import RadiographPipeline, RadiographSettings
+from dicom_ai_node.report import Analysis, Reason
 
-PIPELINES: Final = ("ct-volume",)
+PIPELINES: Final = ("ct-volume", "radiograph")
 """The names that `analyse` knows."""
+
+
+@dataclass(frozen=True)
+class Analysed:
+    """What a pipeline says, and the images that it was said of: a volume, or one radiograph."""
+
+    analysis: Analysis
+    volume: Volume | None = None
+    radiograph: Radiograph | None = None
 
 
 def analyse(
     pipeline: str, paths: Sequence[Path], settings: Settings, progress: Progress = lambda _stage, _share: None
-) -> tuple[Analysis, Volume]:
+) -> Analysed:
     """Run one pipeline over the files of one series; the models stay loaded for the next call.
-
-    Returns:
-        What the pipeline says, and the volume that it was said of.
 
     Raises:
         InputError: the files cannot be read, form no volume, or allow no statement.
@@ -39,16 +48,62 @@ def analyse(
         raise ConfigurationError(f"there is no pipeline {pipeline!r}; there are: {', '.join(PIPELINES)}")
     if settings.models.threads:
         torch.set_num_threads(settings.models.threads)
-    gap = settings.routes.ct.max_gap_mm
     progress("load", 0.0)
-    volume = load_volume(paths, max_gap_mm=gap or None)
     cuts = settings.results
     thresholds = Thresholds(cuts.genant_mild, cuts.genant_moderate, cuts.genant_severe)
     models_dir = find_models_dir(settings.models.models_dir)
-    loaded = _loaded(models_dir, str(choose_device(settings.models.device)), thresholds)
-    return loaded.analyse(volume, progress), volume
+    device = str(choose_device(settings.models.device))
+    if pipeline == "radiograph":
+        return _films(paths, _radiograph(models_dir, device, thresholds), progress)
+    volume = load_volume(paths, max_gap_mm=settings.routes.ct.max_gap_mm or None)
+    return Analysed(_ct_volume(models_dir, device, thresholds).analyse(volume, progress), volume=volume)
+
+
+def _films(paths: Sequence[Path], pipeline: RadiographPipeline, progress: Progress) -> Analysed:
+    """The lateral film of a series that shows most vertebrae; the others are named with their reasons."""
+    best: Analysed | None = None
+    refused: list[InputError] = []
+    others = 0
+    for number, path in enumerate(paths):
+        first = number / len(paths)
+        try:
+            film = load_radiograph(path)
+            found = Analysed(
+                pipeline.analyse(
+                    film, lambda stage, share, at=first: progress(stage, at + share / len(paths))
+                ),
+                radiograph=film,
+            )
+        except InputError as error:
+            refused.append(error)
+            continue
+        others += best is not None
+        if best is None or len(found.analysis.report.vertebrae) > len(best.analysis.report.vertebrae):
+            best = found
+    if best is None:
+        if not refused:
+            raise NotAnalysable("partial", "The series holds no radiograph.")
+        raise refused[0]
+    notes = [
+        Reason("partial", f"Another image of this series was not analysed: {error}") for error in refused
+    ]
+    if others:
+        notes.append(
+            Reason(
+                "partial",
+                f"This series holds {others + 1} lateral films; the one that shows most vertebrae is reported.",
+            )
+        )
+    report = best.analysis.report
+    report = replace(report, limitations=(*report.limitations, *notes))
+    return replace(best, analysis=replace(best.analysis, report=report))
 
 
 @lru_cache(maxsize=1)
-def _loaded(models_dir: Path, device: str, thresholds: Thresholds) -> CtVolumePipeline:
+def _ct_volume(models_dir: Path, device: str, thresholds: Thresholds) -> CtVolumePipeline:
     return CtVolumePipeline.load(models_dir, torch.device(device), CtVolumeSettings(thresholds))
+
+
+@lru_cache(maxsize=1)
+def _radiograph(models_dir: Path, device: str, thresholds: Thresholds) -> RadiographPipeline:
+    return RadiographPipeline.load(models_dir, torch.device(device), RadiographSettings(thresholds))

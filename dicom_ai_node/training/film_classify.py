@@ -12,10 +12,11 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from dicom_ai_node.networks.film_classifiers import ResNet18, ViewNetwork
+from dicom_ai_node.networks.film_geometry import box_crop, crop, fitting
 from dicom_ai_node.networks.film_intensity import film_contrast
-from dicom_ai_node.training.augment import normal, uniform
+from dicom_ai_node.training.augment import chance, normal, uniform
 from dicom_ai_node.training.classification_metrics import classification_scores
-from dicom_ai_node.training.film_augment import FilmLook, crop, fitting, pose, vary_film
+from dicom_ai_node.training.film_augment import FilmLook, pose, vary_film
 from dicom_ai_node.training.film_folders import leave_one_patient_out
 from dicom_ai_node.training.films import ACUITIES, VIEWS, Film, FilmVertebra
 
@@ -137,13 +138,7 @@ class FilmAcuityTask:
         return vary_film(generator, image, options.look)
 
     def _crop(self, film: Film, box: Floats) -> tuple[Tensor, Tensor]:
-        limit = np.array(film.pixels.shape, dtype=np.float64) - 1
-        center, half = (box[:2] + box[2:]) / 2, self.options.margin * (box[2:] - box[:2]) / 2
-        # A film that is a crop already ends where its box does.
-        low, high = np.maximum(center - half, np.minimum(0, box[:2])), center + half
-        high = np.minimum(high, np.maximum(limit, box[2:]))
-        center, edges = (low + high) / 2, (high - low + 1) / np.array(self.options.size)
-        return torch.tensor(center, dtype=torch.float32), torch.diag(torch.tensor(edges, dtype=torch.float32))
+        return box_crop(box, self.options.margin, self.options.size, film.pixels.shape)
 
 
 def leave_one_out(
@@ -177,12 +172,17 @@ def leave_one_out(
 
 @dataclass(frozen=True)
 class FilmViewOptions:
-    """Sizes of radiograph-view; the whole film is fitted into `size`, its border repeated around it."""
+    """Sizes of radiograph-view; the whole film is fitted into `size`, its border repeated around it.
+
+    `turned` is the share of films that lie on their side or on their head: those are "other", so that the
+    network tells which way is up.
+    """
 
     size: tuple[int, int] = (128, 128)
     channels: tuple[int, ...] = (16, 32, 64, 96, 128)
     degrees: float = 15.0
     scale: tuple[float, float] = (0.7, 1.15)
+    turned: float = 0.2
     batch: int = 16
     look: FilmLook = field(default_factory=lambda: FilmLook(inverted=0.3))
 
@@ -213,6 +213,9 @@ class FilmViewTask:
             center, matrix = fitting(film.pixels.shape, self.options.size)
             matrix = matrix @ pose(generator, self.options.degrees) * uniform(generator, *self.options.scale)
             image = film_contrast(crop(film.pixels, center, matrix, self.options.size))
+            if chance(generator, self.options.turned):
+                quarters = 1 + int(torch.randint(3, (), generator=generator))
+                image, number = torch.rot90(image, quarters), VIEWS.index("other")
             images.append(vary_film(generator, image, self.options.look))
             targets.append(number)
         return {"image": torch.stack(images)[:, None], "target": torch.tensor(targets)}

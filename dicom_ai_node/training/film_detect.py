@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from dicom_ai_node.anatomy import LEVELS, Level, order
+from dicom_ai_node.networks.film_classes import EVERY_VERTEBRA, DetectClass
 from dicom_ai_node.networks.film_detector import FilmDetector, total_loss
+from dicom_ai_node.networks.film_geometry import crop, fitting, into_crop
 from dicom_ai_node.networks.film_intensity import film_contrast
 from dicom_ai_node.training.augment import normal, uniform
 from dicom_ai_node.training.detection_metrics import (
@@ -20,43 +21,8 @@ from dicom_ai_node.training.detection_metrics import (
     image_measures,
     mean_average_precision,
 )
-from dicom_ai_node.training.film_augment import FilmLook, crop, fitting, into_crop, pose, vary_film
+from dicom_ai_node.training.film_augment import FilmLook, pose, vary_film
 from dicom_ai_node.training.films import Film, FilmVertebra, polygon_mask
-
-HEALTHY, FRACTURED = "healthy", "fractured"
-
-
-@dataclass(frozen=True)
-class DetectClass:
-    """One class of a detector: a level in a state; class number 1 is the first of them."""
-
-    level: Level
-    fractured: bool
-
-    @property
-    def name(self) -> str:
-        """``"L1 fractured"``, as bundles name the channel."""
-        return f"{self.level.value} {FRACTURED if self.fractured else HEALTHY}"
-
-
-PUBLISHED_CLASSES: Final = tuple(
-    DetectClass(level, True) for level in (Level.T11, Level.T12, Level.L1, Level.L2, Level.L3, Level.L4)
-)
-"""P0's six: fractures of T11 to L4."""
-
-EVERY_VERTEBRA: Final = tuple(
-    DetectClass(level, state)
-    for level in LEVELS
-    if order(Level.T4) <= order(level) <= order(Level.L6)
-    for state in (False, True)
-)
-"""Every vertebra from T4 to L5, T13 and L6 among them, healthy or fractured."""
-
-
-def class_of_name(name: str) -> DetectClass:
-    """The class that a bundle's output channel names."""
-    level, state = name.split(" ")
-    return DetectClass(Level(level), state == FRACTURED)
 
 
 @dataclass(frozen=True)
@@ -64,7 +30,7 @@ class FilmDetectOptions:
     """Sizes of radiograph-detect.
 
     Attributes:
-        classes: see `PUBLISHED_CLASSES` and `EVERY_VERTEBRA`.
+        classes: see `networks.film_classes`.
         network: arguments of `FilmDetector` besides the number of classes.
         size: rows and columns that a film is fitted into, as large as it goes.
         visible: a body of which less is in the field is no target.
@@ -235,53 +201,6 @@ class FilmDetectTask:
             "masks": torch.cat([masks for _, (_, _, masks) in parts]),
             "film": torch.repeat_interleave(torch.arange(len(parts)), counts),
         }
-
-
-@dataclass(frozen=True)
-class SeenVertebra:
-    """One place where a detector of `EVERY_VERTEBRA` sees a vertebra, all its classes taken together.
-
-    Attributes:
-        instance: number of its surest detection among those that were given.
-        score: probability that there is one.
-        levels: probability of each level, given that there is one.
-        fractured: probability that it is fractured, given that there is one.
-    """
-
-    instance: int
-    score: float
-    levels: Mapping[Level, float]
-    fractured: float
-
-
-def seen_vertebrae(
-    found: Instances, classes: Sequence[DetectClass], *, overlap: float = 0.5, score: float = 0.3
-) -> list[SeenVertebra]:
-    """Detections of one place, of whatever class, as one vertebra.
-
-    A detector suppresses repetitions within a class only: one body is found as "L1 healthy" and less surely
-    as "L2 healthy". Those are one vertebra's alternatives, and what a chain labeller needs.
-    """
-    left = list(np.argsort(-found.scores, kind="stable"))
-    overlaps = box_overlaps(found.boxes, found.boxes)
-    answer = []
-    while left:
-        first = left[0]
-        same = [index for index in left if overlaps[first, index] >= overlap]
-        left = [index for index in left if overlaps[first, index] < overlap]
-        best: dict[DetectClass, float] = {}
-        for index in same:
-            item = classes[int(found.labels[index]) - 1]
-            best[item] = max(best.get(item, 0.0), float(found.scores[index]))
-        total = sum(best.values())
-        if min(total, 1.0) < score:
-            continue
-        levels: dict[Level, float] = {}
-        for item, value in best.items():
-            levels[item.level] = levels.get(item.level, 0.0) + value / total
-        broken = sum(value for item, value in best.items() if item.fractured) / total
-        answer.append(SeenVertebra(int(first), min(total, 1.0), levels, broken))
-    return answer
 
 
 def _signed_area(outline: Tensor) -> float:

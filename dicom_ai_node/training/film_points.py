@@ -10,12 +10,13 @@ import numpy.typing as npt
 import torch
 from torch import Generator, Tensor, nn
 
+from dicom_ai_node.networks.film_geometry import crop, into_crop, out_of_crop, square_crop
 from dicom_ai_node.networks.film_intensity import film_contrast
 from dicom_ai_node.networks.heatmaps import gaussian_heatmaps, peak_positions
 from dicom_ai_node.networks.intensity import marker
 from dicom_ai_node.networks.mscn import MSCN
 from dicom_ai_node.training.augment import chance, normal, uniform
-from dicom_ai_node.training.film_augment import FilmLook, crop, into_crop, out_of_crop, pose, vary_film
+from dicom_ai_node.training.film_augment import FilmLook, pose, vary_film
 from dicom_ai_node.training.films import Film, FilmVertebra
 from dicom_ai_node.training.losses import heatmap_loss
 from dicom_ai_node.training.metrics import pooled
@@ -114,7 +115,7 @@ class FilmPointsTask:
 
     def find(self, network: nn.Module, film: Film, box: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Six points in film pixels [row, column], shape (6, 2), of the vertebra in a box."""
-        center, matrix = crop_of_box(box, self.options)
+        center, matrix = square_crop(box, self.options.margin, self.options.size)
         image = self._channels(film_contrast(crop(film.pixels, center, matrix, self.options.size)))
         device = next(network.parameters()).device
         with torch.inference_mode():
@@ -130,7 +131,7 @@ class FilmPointsTask:
         film, vertebra = pairs[int(torch.randint(len(pairs), (), generator=generator))]
         assert vertebra.six_points is not None
         box = _jittered(generator, vertebra.box, self.options.jitter)
-        center, matrix = crop_of_box(box, self.options)
+        center, matrix = square_crop(box, self.options.margin, self.options.size)
         matrix = matrix @ pose(generator, self.options.degrees)
         image = film_contrast(crop(film.pixels, center, matrix, self.options.size))
         points = torch.from_numpy(vertebra.six_points).float()
@@ -139,13 +140,6 @@ class FilmPointsTask:
 
     def _channels(self, image: Tensor) -> Tensor:
         return torch.stack([2 * image - 1, marker(self.options.size, self.options.marker_sigma)])
-
-
-def crop_of_box(box: npt.NDArray[np.float64], options: FilmPointsOptions) -> tuple[Tensor, Tensor]:
-    """(center, matrix) of the square crop about a box (first row, first column, last row, last column)."""
-    center = torch.tensor((box[:2] + box[2:]) / 2, dtype=torch.float32)
-    edge = options.margin * float((box[2:] - box[:2]).max())
-    return center, torch.eye(2) * (edge / options.size[0])
 
 
 def heights(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -17,12 +17,21 @@ from dicom_ai_node.training.film_classify import (
     FilmViewTask,
 )
 from dicom_ai_node.training.film_detect import FilmDetectOptions, FilmDetectTask
+from dicom_ai_node.training.film_localise import FilmLocaliseOptions, FilmLocaliseTask
 from dicom_ai_node.training.film_points import FilmPointsOptions, FilmPointsTask
+from dicom_ai_node.training.film_views import PIXELS, view_film
 from dicom_ai_node.training.films import ACUITIES, VIEWS, Film, load_film, phantom_film, save_film
 from dicom_ai_node.training.loop import LoopOptions, Task
 
 FIRST_SEED: Final = 1000
 """Films of a training pool count from here; seeds below are kept for evaluation."""
+
+
+POOL: Final = 800
+"""Films of a training pool, the same for all tasks but the view's."""
+
+POOL_PIXELS: Final = 1_000_000
+"""At most so many pixels has a film of the pool."""
 
 
 class MeasuredFilmTask(Task, Protocol):
@@ -43,6 +52,7 @@ class FilmRecipe:
         loop: optimiser and learning rate.
         build: task from training films and held-out films.
         taught_shares: how frequent a class is among what is drawn.
+        make: the film of a seed.
     """
 
     name: str
@@ -56,13 +66,14 @@ class FilmRecipe:
     loop: LoopOptions
     build: Callable[[Sequence[Film], Sequence[Film]], MeasuredFilmTask]
     taught_shares: Mapping[str, float] = field(default_factory=dict)
+    make: Callable[[int], Film] = lambda seed: phantom_film(seed, max_pixels=POOL_PIXELS)
 
 
 _POINTS, _ACUITY, _VIEW = FilmPointsOptions(), FilmAcuityOptions(), FilmViewOptions()
-_DETECT = FilmDetectOptions()
+_DETECT, _LOCALISE = FilmDetectOptions(), FilmLocaliseOptions()
 
 
-def detect_recipe(options: FilmDetectOptions, *, pool_size: int = 1200) -> FilmRecipe:
+def detect_recipe(options: FilmDetectOptions, *, pool_size: int = POOL) -> FilmRecipe:
     """The recipe of a detector: P0's network as published, a smaller one, a rival, other classes."""
     kind = options.network.get("kind", "mask-rcnn")
     return FilmRecipe(
@@ -73,7 +84,7 @@ def detect_recipe(options: FilmDetectOptions, *, pool_size: int = 1200) -> FilmR
         output_channels=tuple(item.name for item in options.classes),
         preprocessing={"size": options.size},
         pool_size=pool_size,
-        pool_max_pixels=options.size[0] * options.size[1],
+        pool_max_pixels=POOL_PIXELS,
         # P0, "Study settings": SGD with momentum; rate and decay are torchvision's for two films a step.
         loop=LoopOptions("sgd", 5e-3, 1e-4, clip=10.0, warmup_steps=200, ema=0.999),
         build=lambda training, held_out: FilmDetectTask(training, held_out, options),
@@ -89,6 +100,25 @@ FILM_RECIPES: Final[Mapping[str, FilmRecipe]] = {
     recipe.name: recipe
     for recipe in (
         detect_recipe(_DETECT),
+        FilmRecipe(
+            name="radiograph-localise",
+            description="2-D M-SCN: one heatmap per level on a whole film (after P3 section 2.2)",
+            architecture="MSCN",
+            arguments={
+                "in_channels": 1,
+                "out_channels": len(_LOCALISE.levels),
+                "dimensions": 2,
+                "channels": list(_LOCALISE.channels),
+                "global_channels": _LOCALISE.global_channels,
+                "global_stride": _LOCALISE.global_stride,
+            },
+            output_channels=tuple(level.value for level in _LOCALISE.levels),
+            preprocessing={"size": _LOCALISE.size},
+            pool_size=POOL,
+            pool_max_pixels=POOL_PIXELS,
+            loop=LoopOptions(),
+            build=lambda training, held_out: FilmLocaliseTask(training, held_out, _LOCALISE),
+        ),
         FilmRecipe(
             name="radiograph-points",
             description="2-D M-SCN: six morphometry points on a crop about a vertebra (P3 section 2.3.3)",
@@ -106,8 +136,8 @@ FILM_RECIPES: Final[Mapping[str, FilmRecipe]] = {
                 "margin": _POINTS.margin,
                 "marker_sigma": _POINTS.marker_sigma,
             },
-            pool_size=600,
-            pool_max_pixels=1_000_000,
+            pool_size=POOL,
+            pool_max_pixels=POOL_PIXELS,
             loop=LoopOptions(),
             build=lambda training, held_out: FilmPointsTask(training, held_out, _POINTS),
             taught_shares={"fractured": 0.5},
@@ -119,8 +149,8 @@ FILM_RECIPES: Final[Mapping[str, FilmRecipe]] = {
             arguments={"classes": len(ACUITIES)},
             output_channels=ACUITIES,
             preprocessing={"size": _ACUITY.size, "margin": _ACUITY.margin},
-            pool_size=1200,
-            pool_max_pixels=1_000_000,
+            pool_size=POOL,
+            pool_max_pixels=POOL_PIXELS,
             loop=LoopOptions(learning_rate=5e-4),
             build=lambda training, held_out: FilmAcuityTask(training, held_out, _ACUITY),
             taught_shares=dict.fromkeys(ACUITIES, 1 / len(ACUITIES)),
@@ -132,11 +162,12 @@ FILM_RECIPES: Final[Mapping[str, FilmRecipe]] = {
             arguments={"classes": len(VIEWS), "channels": list(_VIEW.channels)},
             output_channels=VIEWS,
             preprocessing={"size": _VIEW.size},
-            pool_size=600,
-            pool_max_pixels=256 * 128,
+            pool_size=400,
+            pool_max_pixels=PIXELS,
             loop=LoopOptions(),
             build=lambda training, held_out: FilmViewTask(training, held_out, _VIEW),
             taught_shares=dict.fromkeys(VIEWS, 1 / len(VIEWS)),
+            make=view_film,
         ),
     )
 }
@@ -159,7 +190,7 @@ def film_pool(
     for number, seed in enumerate(range(FIRST_SEED, FIRST_SEED + count), start=1):
         path = folder / f"film-{seed:05d}.npz"
         if not path.exists():
-            save_film(phantom_film(seed, max_pixels=recipe.pool_max_pixels), folder)
+            save_film(recipe.make(seed), folder)
             say(f"{recipe.name}: film {number} of {count}")
         films.append(load_film(path))
     return films

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
@@ -19,6 +19,10 @@ from dicom_ai_node.config import Settings
 from dicom_ai_node.errors import InconsistentGeometry, InputError, NotAnalysable
 from dicom_ai_node.report import Analysis, Reason, Source, SpineReport
 from dicom_ai_node.results.validate import EncodedObject
+
+if TYPE_CHECKING:
+    from dicom_ai_node.imaging.radiograph import Radiograph
+    from dicom_ai_node.results.source import SourceSeries
 
 Progress = Callable[[str, float], None]
 """Told the name of what is being done, and how much of it is done (0 to 1)."""
@@ -108,8 +112,15 @@ def node_steps(settings: Settings, *, secondary_capture: bool = False) -> Steps:
     wanted = any("sc" in destination.results for destination in settings.destinations)
 
     def analysed(pipeline: str, paths: Sequence[Path], progress: Progress) -> tuple[Analysis, SourceSeries]:
-        analysis, volume = analyse(pipeline, paths, settings, progress)
-        return analysis, SourceSeries(tuple(paths), volume)
+        found = analyse(pipeline, paths, settings, progress)
+        return found.analysis, SourceSeries(tuple(paths), found.volume, found.radiograph)
+
+    def encoded(analysis: Analysis, series: SourceSeries, folder: Path) -> Sequence[EncodedObject]:
+        if series.volume is None and series.radiograph is None:
+            series = replace(series, radiograph=_film_of(analysis, series.paths))
+        return encode(
+            analysis, series, folder, settings.results, secondary_capture=secondary_capture or wanted
+        )
 
     def source(paths: Sequence[Path]) -> SourceSeries:
         try:
@@ -122,9 +133,21 @@ def node_steps(settings: Settings, *, secondary_capture: bool = False) -> Steps:
 
     return Steps(
         analyse=analysed,
-        encode=lambda analysis, series, folder: encode(
-            analysis, series, folder, settings.results, secondary_capture=secondary_capture or wanted
-        ),
+        encode=encoded,
         validate=validate,
         source=source,
     )
+
+
+def _film_of(analysis: Analysis, paths: Sequence[Path]) -> Radiograph | None:
+    """The radiograph that a report speaks of; None where it speaks of none."""
+    from dicom_ai_node.imaging.radiograph import load_radiograph  # noqa: PLC0415
+
+    named = {item.box_px.sop_instance_uid for item in analysis.report.vertebrae if item.box_px is not None}
+    if analysis.label_map is None or analysis.label_map.affine is not None:
+        return None
+    for path in paths:
+        film = load_radiograph(path)
+        if film.instance.sop_instance_uid in named:
+            return film
+    return None

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Generator, nn
@@ -14,8 +13,9 @@ from torch import Generator, nn
 from dicom_ai_node.anatomy import Level
 from dicom_ai_node.errors import ModelError
 from dicom_ai_node.inference.bundle import _NETWORKS, FilmPreprocessing, NetworkDefinition, load_bundle
+from dicom_ai_node.inference.film import seen_vertebrae
 from dicom_ai_node.inference.publish import publish
-from dicom_ai_node.training.detection_metrics import Instances
+from dicom_ai_node.networks.film_classes import EVERY_VERTEBRA, PUBLISHED_CLASSES, DetectClass, class_of_name
 from dicom_ai_node.training.film_augment import PLAIN
 from dicom_ai_node.training.film_classify import (
     FilmAcuityOptions,
@@ -24,15 +24,7 @@ from dicom_ai_node.training.film_classify import (
     FilmViewTask,
     leave_one_out,
 )
-from dicom_ai_node.training.film_detect import (
-    EVERY_VERTEBRA,
-    PUBLISHED_CLASSES,
-    DetectClass,
-    FilmDetectOptions,
-    FilmDetectTask,
-    class_of_name,
-    seen_vertebrae,
-)
+from dicom_ai_node.training.film_detect import FilmDetectOptions, FilmDetectTask
 from dicom_ai_node.training.film_points import FilmPointsOptions, FilmPointsTask
 from dicom_ai_node.training.film_recipes import FILM_RECIPES, film_pool
 from dicom_ai_node.training.films import ACUITIES, VIEWS, Film, save_film
@@ -112,10 +104,10 @@ def test_classes_are_the_papers_six_and_every_vertebra() -> None:
 
 
 def test_detections_of_one_place_are_one_vertebra_with_alternatives() -> None:
-    boxes = np.array([[0, 0, 10, 20], [1, 0, 10, 20], [0, 1, 10, 20], [30, 0, 40, 20]], dtype=float)
-    found = Instances(np.array([2, 3, 4, 1]), boxes, np.array([0.5, 0.3, 0.1, 0.2]))
-    (first,) = seen_vertebrae(found, CLASSES)
-    assert first.instance == 0
+    boxes = torch.tensor([[0.0, 0, 20, 10], [0, 1, 20, 10], [1, 0, 20, 10], [0, 30, 20, 40]])
+    scores = torch.tensor([0.5, 0.3, 0.1, 0.2])
+    (first,) = seen_vertebrae(boxes, torch.tensor([2, 3, 4, 1]), scores, CLASSES)
+    assert first.number == 0
     assert first.score == pytest.approx(0.9)
     assert first.levels == pytest.approx({Level.L1: 0.8 / 0.9, Level.L2: 0.1 / 0.9})
     assert first.fractured == pytest.approx(0.3 / 0.9)

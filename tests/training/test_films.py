@@ -13,8 +13,9 @@ from torchvision.io import write_png
 
 from dicom_ai_node.anatomy import Level
 from dicom_ai_node.errors import ConfigurationError, UnreadableInstance
+from dicom_ai_node.networks.film_geometry import crop, into_crop, out_of_crop
 from dicom_ai_node.report import SIX_POINT_NAMES
-from dicom_ai_node.training.film_augment import FilmLook, crop, into_crop, out_of_crop, pose, vary_film
+from dicom_ai_node.training.film_augment import FilmLook, pose, vary_film
 from dicom_ai_node.training.film_folders import leave_one_patient_out, load_coco, load_labelme, load_vcfnet
 from dicom_ai_node.training.films import (
     Film,

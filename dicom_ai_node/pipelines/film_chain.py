@@ -1,0 +1,153 @@
+"""From what two networks see on a film to one chain of named vertebrae, head to tail.
+
+The detector tells places, the heatmaps tell names; a body that only one of them sees is still a body. Places
+are pixels [row, column] of the upright film.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from dicom_ai_node.anatomy import USUAL_LEVELS, Level, order
+from dicom_ai_node.inference.film import LevelMaps, SeenVertebra
+from dicom_ai_node.pipelines.labelling import (
+    Candidate,
+    LabellingSettings,
+    NamedCentre,
+    name_chain,
+)
+
+Floats = npt.NDArray[np.float64]
+
+MIN_PEAK: Final = 0.35
+"""A peak of the heatmaps as high as this is a body even where the detector saw none."""
+
+TYPICAL_MM: Final = 31.0
+"""Distance of neighbouring bodies in the middle of a film: what a film without a scale is taken for."""
+
+_DETECTOR_WEIGHT: Final = 0.5
+"""Of the detector's word on a level beside the heatmaps' (both 0 to 1)."""
+
+
+@dataclass(frozen=True)
+class FilmBody:
+    """One vertebral body of the chain.
+
+    Attributes:
+        link: its name, with confidence and alternatives; its centre in millimetres of the film's own plane.
+        box: first row, first column, last row, last column, shape (4,).
+        seen: what the detector said of it; None where only the heatmaps saw it.
+    """
+
+    link: NamedCentre
+    box: Floats
+    seen: SeenVertebra | None
+
+
+def named_bodies(
+    seen: Sequence[SeenVertebra],
+    maps: LevelMaps,
+    mm_per_pixel: float | None,
+    settings: LabellingSettings | None = None,
+) -> list[FilmBody]:
+    """The chain of bodies, head to tail; gaps of the chain are left out.
+
+    Args:
+        seen: by the detector, the surest first.
+        maps: heatmaps of the same film.
+        mm_per_pixel: at the patient, where it is known.
+        settings: of the labelling.
+    """
+    places = _without_outliers(_with_peaks(seen, maps))
+    if not places:
+        return []
+    scale = mm_per_pixel or _scale([place.box for place in places])
+    heights = np.array([place.box[2] - place.box[0] for place in places])
+    candidates, mine = [], {}
+    for place, height in zip(places, heights, strict=True):
+        middle = (place.box[:2] + place.box[2:]) / 2
+        evidence = maps.evidence(middle, 0.4 * float(height))
+        if place.seen is not None:
+            said = np.array([place.seen.levels.get(level, 0.0) for level in maps.levels])
+            evidence = (1 - _DETECTOR_WEIGHT) * evidence + _DETECTOR_WEIGHT * place.seen.score * said
+        # The film's plane as the labelling's space: columns run backwards, rows run down.
+        center = np.array([0.0, middle[1] * scale, -middle[0] * scale])
+        candidates.append(Candidate(center, evidence))
+        mine[tuple(center)] = place
+    candidates.sort(key=lambda candidate: -candidate.center_mm[2])
+    chain = name_chain(candidates, maps.levels, settings or LabellingSettings())
+    return [replace(mine[tuple(link.center_mm)], link=link) for link in chain if not link.interpolated]
+
+
+_UNNAMED: Final = NamedCentre(Level.L1, np.zeros(3), 0.0, {})
+
+
+def _with_peaks(seen: Sequence[SeenVertebra], maps: LevelMaps) -> list[FilmBody]:
+    bodies = [FilmBody(_UNNAMED, item.box, item) for item in seen]
+    sacrum = maps.levels.index(Level.S1) if Level.S1 in maps.levels else None
+    for place, _ in maps.peaks(MIN_PEAK):
+        # The sacrum is no body of the detector's; it anchors the numbering.
+        edge = _edge_near(place, bodies)
+        if edge is None:
+            continue
+        if any(_holds(body.box, place) for body in bodies):
+            continue
+        half = np.array([0.5, 0.62]) * edge
+        if sacrum is not None and int(maps.evidence(place, 0.2 * edge).argmax()) == sacrum:
+            half = np.array([0.5, 0.5]) * edge
+        bodies.append(FilmBody(_UNNAMED, np.concatenate([place - half, place + half]), None))
+    return bodies
+
+
+def _edge_near(place: Floats, bodies: Sequence[FilmBody]) -> float | None:
+    """Height of the boxes next to a place; None where there is none."""
+    near = sorted(
+        (float(np.linalg.norm((body.box[:2] + body.box[2:]) / 2 - place)), index)
+        for index, body in enumerate(bodies)
+        if body.seen is not None
+    )
+    if not near:
+        return None
+    return float(np.median([bodies[index].box[2] - bodies[index].box[0] for _, index in near[:3]]))
+
+
+def _holds(box: Floats, place: Floats) -> bool:
+    slack = 0.15 * (box[2:] - box[:2])
+    return bool((place >= box[:2] - slack).all() and (place <= box[2:] + slack).all())
+
+
+def _without_outliers(bodies: list[FilmBody]) -> list[FilmBody]:
+    """Without boxes of quite another size than the rest: neighbours of one spine are alike."""
+    if len(bodies) < 3:
+        return bodies
+    sizes = np.array([float(np.sqrt(np.prod(body.box[2:] - body.box[:2]))) for body in bodies])
+    middle = float(np.median(sizes))
+    return [body for body, size in zip(bodies, sizes, strict=True) if 0.4 * middle <= size <= 2.2 * middle]
+
+
+def _scale(boxes: Sequence[Floats]) -> float:
+    """Millimetres per pixel that make the distances of neighbouring bodies those of a spine."""
+    middles = sorted((tuple((box[:2] + box[2:]) / 2) for box in boxes), key=lambda place: place[0])
+    steps = [float(np.hypot(b[0] - a[0], b[1] - a[1])) for a, b in pairwise(middles)]
+    if not steps:
+        edge = float(boxes[0][2] - boxes[0][0])
+        return 0.8 * TYPICAL_MM / max(edge, 1.0)
+    return TYPICAL_MM / max(float(np.median(steps)), 1.0)
+
+
+def missing_between(bodies: Sequence[FilmBody]) -> list[Level]:
+    """Levels that must lie between the bodies of a chain but were not seen."""
+    levels = [body.link.level for body in bodies]
+    if not levels:
+        return []
+    return [
+        level
+        for level in USUAL_LEVELS
+        if order(levels[0]) < order(level) < order(levels[-1]) and level not in levels
+    ]

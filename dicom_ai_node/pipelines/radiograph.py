@@ -1,0 +1,407 @@
+"""The pipeline of lateral radiographs: find, name, outline, measure and grade every vertebra (P0, P1).
+
+Mask R-CNN (P0) finds bodies and says which are broken, a 2-D M-SCN names them, another places six points,
+P1's ResNet-18 tells the age of each fracture. All of it happens on the film turned upright; what is reported
+lies on the film as it is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from dicom_ai_node.anatomy import Level
+from dicom_ai_node.errors import NotAnalysable
+from dicom_ai_node.genant import GENANT_THRESHOLDS, Grading, Heights, Thresholds, grade_spine
+from dicom_ai_node.imaging.film_pose import FilmPose
+from dicom_ai_node.imaging.radiograph import Radiograph
+from dicom_ai_node.inference import film as networks
+from dicom_ai_node.inference.bundle import Bundle, load_bundle
+from dicom_ai_node.pipelines.film_chain import FilmBody, missing_between, named_bodies
+from dicom_ai_node.pipelines.film_label_map import film_label_map
+from dicom_ai_node.pipelines.labelling import LabellingSettings
+from dicom_ai_node.pipelines.morphometry import six_point_heights
+from dicom_ai_node.report import (
+    Analysis,
+    BoxPx,
+    HeightsMm,
+    LabelMap,
+    Reason,
+    SixPoints,
+    Source,
+    SpineReport,
+    Vertebra,
+)
+
+Floats = npt.NDArray[np.float64]
+Progress = Callable[[str, float], None]
+"""Called with the name of the stage that begins and the share of the whole that is done."""
+
+BUNDLES: Final = (
+    "radiograph-view",
+    "radiograph-detect",
+    "radiograph-localise",
+    "radiograph-points",
+    "radiograph-acuity",
+)
+"""What the pipeline needs."""
+
+LATERAL: Final = "lateral-spine"
+_NOT_GRADED: Final = frozenset({Level.S1})
+_AGREEMENT: Final = 0.5
+"""Probability from which on the detector says that a body is broken."""
+
+
+@dataclass(frozen=True)
+class RadiographSettings:
+    """What the administrator may set.
+
+    Attributes:
+        thresholds: of the height loss.
+        labelling: of the chain.
+        min_level_confidence: below it the report says that the numbering is uncertain.
+        fracture_threshold: probability from which on a vertebra is reported as fractured.
+        min_lateral: a film of which the view network believes less is refused.
+        detector_score: places that the detector gives less are dropped.
+    """
+
+    thresholds: Thresholds = GENANT_THRESHOLDS
+    labelling: LabellingSettings = field(default_factory=LabellingSettings)
+    min_level_confidence: float = 0.7
+    fracture_threshold: float = 0.5
+    min_lateral: float = 0.5
+    detector_score: float = 0.3
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A body with its six points in the upright film, or with the reason why there are none."""
+
+    body: FilmBody
+    points: Floats | None
+    reason: Reason | None
+
+
+class RadiographPipeline:
+    """The five networks of radiographs, loaded once, for one device."""
+
+    def __init__(self, bundles: Mapping[str, Bundle], settings: RadiographSettings | None = None) -> None:
+        self.view, self.detector, self.localise, self.points, self.acuity = (
+            bundles[name] for name in BUNDLES
+        )
+        self.settings = settings or RadiographSettings()
+
+    @classmethod
+    def load(cls, models_dir: Path, device: torch.device, settings: RadiographSettings | None = None) -> Self:
+        """Load the bundles named in `BUNDLES`.
+
+        Raises:
+            ModelError: a bundle is missing, was changed, or does not fit.
+        """
+        return cls({name: load_bundle(models_dir / name, device) for name in BUNDLES}, settings)
+
+    @property
+    def bundles(self) -> tuple[Bundle, ...]:
+        """All that had a say."""
+        return (self.view, self.detector, self.localise, self.points, self.acuity)
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The levels that can be named."""
+        return tuple(Level(name) for name in self.localise.metadata.output_channels)
+
+    def analyse(self, film: Radiograph, progress: Progress = lambda _stage, _share: None) -> Analysis:
+        """What this pipeline says about one film.
+
+        Raises:
+            NotAnalysable: no statement can be made; the reason is coded and in words.
+        """
+        progress("view", 0.0)
+        turn, view_notes = self._upright(film)
+        pixels = np.ascontiguousarray(turn.upright(film.pixels))
+        progress("detect", 0.1)
+        seen = networks.detect(self.detector, pixels, score=self.settings.detector_score)
+        progress("localise", 0.55)
+        maps = networks.localise(self.localise, pixels)
+        spacing = film.spacing
+        scale = spacing.rows_mm if spacing is not None and spacing.at_patient else None
+        chain = named_bodies(seen, maps, scale, self.settings.labelling)
+        bodies = [body for body in chain if body.link.level not in _NOT_GRADED]
+        if not bodies:
+            raise NotAnalysable(
+                "no-spine", "No vertebral body was found on this film. Send a lateral film of the spine."
+            )
+        progress("measure", 0.65)
+        measured = self._measured(pixels, bodies)
+        progress("report", 0.85)
+        vertebrae = self._vertebrae(film, turn, pixels, measured)
+        label_map = film_label_map(
+            {item.body.link.level: (item.body.seen, item.points) for item in measured},
+            pixels.shape,
+            self.detector.metadata.film.size,
+        )
+        labels = turn.image_as_stored(label_map)[None]
+        report = SpineReport(
+            status="analysed",
+            source=Source(film.study_instance_uid, (film.series_instance_uid,), film.modality, None),
+            limitations=(*film.notes, *view_notes, *self._limitations(vertebrae, bodies, scale)),
+            algorithms=tuple(bundle.algorithm() for bundle in self.bundles),
+            vertebrae=tuple(vertebrae),
+        )
+        progress("report", 1.0)
+        return Analysis(report, LabelMap(labels, None))
+
+    def views(self, film: Radiograph) -> dict[int, dict[str, float]]:
+        """Quarter turns counter-clockwise -> probability of each view of the film so turned."""
+        small = film.pixels[:: max(1, max(film.shape) // 1024), :: max(1, max(film.shape) // 1024)]
+        return {
+            quarters: networks.view(self.view, np.ascontiguousarray(np.rot90(small, quarters)))
+            for quarters in range(4)
+        }
+
+    def _upright(self, film: Radiograph) -> tuple[FilmPose, list[Reason]]:
+        """How to turn the film upright; the image decides, the header is heard where the image is unsure."""
+        found = self.views(film)
+        best = max(found, key=lambda quarters: found[quarters][LATERAL])
+        lateral = found[best][LATERAL]
+        notes = []
+        if lateral < self.settings.min_lateral:
+            shown, share = max(found[0].items(), key=lambda item: item[1])
+            raise NotAnalysable(
+                "orientation",
+                f"This film does not look like a lateral view of the spine: it looks like {_WORDS[shown]} "
+                f"({share:.0%}). Send lateral films of the spine.",
+            )
+        if film.pose is not None and film.pose.quarters != best:
+            said = film.pose.quarters
+            if found[said][LATERAL] > 0.5 * lateral:
+                best = said
+            else:
+                notes.append(
+                    Reason(
+                        "orientation",
+                        "Patient Orientation (0020,0020) disagrees with the image about which way is up; "
+                        "the image was followed.",
+                    )
+                )
+        if film.view is not None and film.view != "lateral":
+            notes.append(
+                Reason(
+                    "modality-mismatch",
+                    f"The header calls this a {film.view} view ({film.view_source}); the image looks lateral "
+                    f"({lateral:.0%}) and was read as such.",
+                )
+            )
+        return FilmPose(best, mirrored=False), notes
+
+    def _measured(self, pixels: npt.NDArray[np.float32], bodies: Sequence[FilmBody]) -> list[_Measured]:
+        found = networks.six_points(self.points, pixels, [body.box for body in bodies])
+        # One film shows all bodies from one side: the many outvote the odd one.
+        facing_left = float(np.median([_facing(points) for points in found])) > 0
+        measured = []
+        for body, points in zip(bodies, found, strict=True):
+            if (_facing(points) > 0) != facing_left:
+                points = points[[4, 5, 2, 3, 0, 1]]  # noqa: PLW2901
+            reason = _why_not_measured(body, points, pixels.shape)
+            measured.append(_Measured(body, None if reason else points, reason))
+        return measured
+
+    def _vertebrae(
+        self,
+        film: Radiograph,
+        turn: FilmPose,
+        pixels: npt.NDArray[np.float32],
+        measured: Sequence[_Measured],
+    ) -> list[Vertebra]:
+        heights = {
+            item.body.link.level: six_point_heights(item.points)
+            for item in measured
+            if item.points is not None
+        }
+        gradings = grade_spine(heights, self.settings.thresholds)
+        vertebrae = []
+        for item in measured:
+            level = item.body.link.level
+            vertebra = self._vertebra(film, turn, item)
+            if level in gradings:
+                vertebra = self._graded(film, vertebra, heights[level], gradings[level])
+            vertebrae.append(vertebra)
+        broken = [number for number, vertebra in enumerate(vertebrae) if vertebra.fractured]
+        ages = networks.acuity(self.acuity, pixels, [measured[number].body.box for number in broken])
+        for number, age in zip(broken, ages, strict=True):
+            classes = {**vertebrae[number].classes, self.acuity.name: age}
+            vertebrae[number] = replace(vertebrae[number], classes=classes)
+        return vertebrae
+
+    def _vertebra(self, film: Radiograph, turn: FilmPose, item: _Measured) -> Vertebra:
+        body = item.body
+        corners = turn.as_stored(body.box.reshape(2, 2), film.shape)
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        limit = np.array(film.shape, dtype=np.float64) - 1
+        low, high = np.clip(low, 0, limit), np.clip(high, 0, limit)
+        classes = {}
+        if body.seen is not None:
+            classes[self.detector.name] = {
+                "healthy": 1 - body.seen.fractured,
+                "fractured": body.seen.fractured,
+            }
+        return Vertebra(
+            level=body.link.level,
+            level_confidence=body.link.confidence,
+            level_alternatives=body.link.alternatives,
+            box_px=BoxPx(
+                film.instance.sop_instance_uid,
+                film.instance.frame,
+                (float(low[0]), float(high[0])),
+                (float(low[1]), float(high[1])),
+            ),
+            six_points=None
+            if item.points is None
+            else SixPoints.from_array(turn.as_stored(item.points, film.shape)),
+            classes=classes,
+            status="analysed" if item.reason is None else "not-analysable",
+            reasons=() if item.reason is None else (item.reason,),
+        )
+
+    def _graded(self, film: Radiograph, vertebra: Vertebra, heights: Heights, grading: Grading) -> Vertebra:
+        by_height = 1 / (1 + np.exp(-(grading.loss - self.settings.thresholds.mild) / 0.03))
+        said = vertebra.classes.get(self.detector.name)
+        taught = self.detector.metadata.taught_shares.get("fractured", 0.5)
+        probability = _combined(None if said is None else said["fractured"], taught, float(by_height))
+        in_mm = None
+        if film.spacing is not None and film.spacing.at_patient:
+            mm = film.spacing.rows_mm
+            in_mm = HeightsMm(
+                heights.anterior * mm,
+                heights.middle * mm,
+                heights.posterior * mm,
+                grading.reference_mm * mm,
+            )
+        reasons = vertebra.reasons
+        if said is not None and (said["fractured"] >= _AGREEMENT) != (grading.grade > 0):
+            word = "broken" if said["fractured"] >= _AGREEMENT else "sound"
+            reasons = (
+                *reasons,
+                Reason(
+                    "disagreement",
+                    f"The detector calls {vertebra.level} {word} ({said['fractured']:.0%} fractured), "
+                    f"its heights say grade {grading.grade} ({grading.loss:.0%} lost).",
+                ),
+            )
+        return replace(
+            vertebra,
+            heights_mm=in_mm,
+            height_loss=grading.loss,
+            genant_grade=grading.grade,
+            deformity=grading.deformity,
+            fractured=probability >= self.settings.fracture_threshold,
+            fracture_probability=probability,
+            reasons=reasons,
+        )
+
+    def _limitations(
+        self, vertebrae: Sequence[Vertebra], bodies: Sequence[FilmBody], scale: float | None
+    ) -> list[Reason]:
+        cuts = self.settings.thresholds
+        limitations = [
+            Reason("research-use", "For research use. Made by software without clinical validation."),
+            Reason(
+                "thresholds",
+                f"Genant grades by height loss: mild from {cuts.mild:.0%}, "
+                f"moderate above {cuts.moderate:.0%}, severe above {cuts.severe:.0%}.",
+            ),
+        ]
+        unsure = [item for item in vertebrae if item.level_confidence < self.settings.min_level_confidence]
+        if unsure:
+            limitations.append(
+                Reason(
+                    "level-uncertain",
+                    f"The numbering is uncertain from {unsure[0].level} to {unsure[-1].level}: "
+                    "it may be shifted by one level. Compare with the sacrum or the last ribs.",
+                )
+            )
+        missing = missing_between(bodies)
+        if missing:
+            limitations.append(
+                Reason(
+                    "partial", f"Not found between the others: {', '.join(level.value for level in missing)}."
+                )
+            )
+        alone = [body.link.level.value for body in bodies if body.seen is None]
+        if alone:
+            limitations.append(
+                Reason(
+                    "disagreement",
+                    f"{', '.join(alone)} was seen by the naming network alone, not by the detector: "
+                    "its box is guessed from the neighbours.",
+                )
+            )
+        other = [body.link.level.value for body in bodies if _named_otherwise(body)]
+        if 2 * len(other) > len(bodies):
+            limitations.append(
+                Reason(
+                    "disagreement",
+                    f"The detector names {', '.join(other)} otherwise than the chain of all vertebrae does.",
+                )
+            )
+        if scale is None and not any(note.code == "spacing" for note in limitations):
+            limitations.append(
+                Reason("spacing", "Heights are compared with each other; no millimetres can be told.")
+            )
+        return limitations
+
+
+_WORDS: Final = {
+    LATERAL: "a lateral view of the spine",
+    "frontal-spine": "a frontal view of the spine",
+    "chest": "a chest film",
+    "other": "something else",
+}
+
+
+def _named_otherwise(body: FilmBody) -> bool:
+    if body.seen is None:
+        return False
+    levels = body.seen.levels
+    return max(levels, key=lambda level: levels[level]) is not body.link.level
+
+
+def _facing(points: Floats) -> float:
+    """Positive where the anterior points lie to the left of the posterior ones."""
+    return float(points[4:, 1].mean() - points[:2, 1].mean())
+
+
+def _why_not_measured(body: FilmBody, points: Floats, shape: tuple[int, ...]) -> Reason | None:
+    level = body.link.level
+    height, width = body.box[2:] - body.box[:2]
+    # A box that ends with the film belongs to a body that does not.
+    if (body.box[:2] < 0.02 * height).any() or (body.box[2:] > np.array(shape) - 1 - 0.02 * height).any():
+        return Reason("coverage", f"{level} is cut off by the edge of the film.")
+    words = None
+    upper, lower = points[0::2], points[1::2]
+    if (lower[:, 0] <= upper[:, 0]).any():
+        words = "the points of its two endplates are in the wrong order"
+    order = points[0::2, 1] + points[1::2, 1]
+    if not (order[0] < order[1] < order[2] or order[0] > order[1] > order[2]):
+        words = "the points are not in order from front to back"
+    low, high = body.box[:2] - 0.3 * np.array([height, width]), body.box[2:] + 0.3 * np.array([height, width])
+    if ((points < low) | (points > high)).any():
+        words = "the points lie outside of the body that the detector saw"
+    if words is not None:
+        return Reason("model-refused", f"The measurement of {level} was not used: {words}.")
+    return None
+
+
+def _combined(by_detector: float | None, taught: float, by_height: float) -> float:
+    """Two opinions as independent evidence; the detector's odds count against what it was taught."""
+    if by_detector is None:
+        return by_height
+    look, taught, height = (min(max(value, 0.02), 0.98) for value in (by_detector, taught, by_height))
+    odds = look / (1 - look) * (1 - taught) / taught * height / (1 - height)
+    return odds / (1 + odds)
