@@ -45,8 +45,8 @@ class FilmLocaliseOptions:
         look: see `FilmLook`.
     """
 
-    size: tuple[int, int] = (320, 192)
-    sigma: float = 3.0
+    size: tuple[int, int] = (256, 160)
+    sigma: float = 2.6
     channels: tuple[int, ...] = (12, 24, 48, 80, 96)
     global_channels: int = 12
     global_stride: int = 2
