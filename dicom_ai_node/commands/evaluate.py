@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from dicom_ai_node.training.film_recipes import FilmRecipe
     from dicom_ai_node.training.tasks import TaskRecipe
 
-PIPELINE: Final = "ct-volume"
-"""The task that evaluates all three networks together; its bundle is the folder of bundles."""
+PIPELINES: Final = ("ct-volume", "radiograph")
+"""The tasks that evaluate all networks of a pipeline together; their bundle is the folder of bundles."""
 
 Rows = list[Mapping[str, Sequence[float]]]
 """Per case: quantity -> its values, one per vertebra, NaN where it does not apply."""
@@ -31,8 +31,10 @@ Progress = Callable[[str, float], None]
 
 
 def command(  # noqa: PLR0917 - typer makes options of them
-    task: Annotated[str, typer.Argument(help="ct-localise, ct-segment, ct-points, or ct-volume for all.")],
-    bundle: Annotated[Path, typer.Option("--bundle", help="The bundle; for ct-volume the models folder.")],
+    task: Annotated[
+        str, typer.Argument(help="ct-segment, ...; ct-volume or radiograph for all of a pipeline.")
+    ],
+    bundle: Annotated[Path, typer.Option("--bundle", help="The bundle; for a pipeline the models folder.")],
     data: Annotated[
         str, typer.Option("--data", help="'phantom', or a folder of case-*.npz files.")
     ] = "phantom",
@@ -43,13 +45,17 @@ def command(  # noqa: PLR0917 - typer makes options of them
     """Measure on cases that were not trained on; intervals are 95 %, over cases."""
     console = Console(highlight=False, soft_wrap=True)
     tables: dict[str, Any] = {}
-    if task == PIPELINE:
+    if task in PIPELINES:
         if data != "phantom":
-            raise ConfigurationError("ct-volume is evaluated on --data phantom in this version")
+            raise ConfigurationError(f"{task} is evaluated on --data phantom in this version")
         from dicom_ai_node.commands.evaluate_ct_volume import evaluate_pipeline  # noqa: PLC0415
+        from dicom_ai_node.commands.evaluate_radiograph import evaluate_radiographs  # noqa: PLC0415
 
         rows: Rows
-        rows, tables = evaluate_pipeline(bundle, range(count), console.print, plots)
+        if task == "radiograph":
+            rows, tables = evaluate_radiographs(bundle, range(count), console.print)
+        else:
+            rows, tables = evaluate_pipeline(bundle, range(count), console.print, plots)
     else:
         from dicom_ai_node.training.film_recipes import FilmRecipe  # noqa: PLC0415 - waits for torch
 

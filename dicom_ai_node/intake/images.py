@@ -79,7 +79,7 @@ def kind(header: Dataset) -> str:
 
 
 def captured_film(header: Dataset) -> bool:
-    """Whether a secondary capture may be a digitised film: grey, and not called a picture of something else."""
+    """Whether a secondary capture may be a digitised film: grey, and not of another modality."""
     if sop_class(header) not in _CAPTURES or is_own_result(header):
         return False
     return text(header, "SamplesPerPixel") in {"", "1"} and text(header, "Modality") in {

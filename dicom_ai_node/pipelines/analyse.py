@@ -65,15 +65,10 @@ def _films(paths: Sequence[Path], pipeline: RadiographPipeline, progress: Progre
     refused: list[InputError] = []
     others = 0
     for number, path in enumerate(paths):
-        first = number / len(paths)
+        shown = _part_of(progress, number, len(paths))
         try:
             film = load_radiograph(path)
-            found = Analysed(
-                pipeline.analyse(
-                    film, lambda stage, share, at=first: progress(stage, at + share / len(paths))
-                ),
-                radiograph=film,
-            )
+            found = Analysed(pipeline.analyse(film, shown), radiograph=film)
         except InputError as error:
             refused.append(error)
             continue
@@ -91,12 +86,16 @@ def _films(paths: Sequence[Path], pipeline: RadiographPipeline, progress: Progre
         notes.append(
             Reason(
                 "partial",
-                f"This series holds {others + 1} lateral films; the one that shows most vertebrae is reported.",
+                f"Of {others + 1} lateral films in this series the one with most vertebrae is reported.",
             )
         )
     report = best.analysis.report
     report = replace(report, limitations=(*report.limitations, *notes))
     return replace(best, analysis=replace(best.analysis, report=report))
+
+
+def _part_of(progress: Progress, number: int, count: int) -> Progress:
+    return lambda stage, share: progress(stage, (number + share) / count)
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,211 @@
+"""The whole pipeline of radiographs against phantom films: instances, names, heights, grades, ages."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from dicom_ai_node.anatomy import Level, order, verse_label
+from dicom_ai_node.errors import NotAnalysable
+from dicom_ai_node.imaging.film_spacing import FilmSpacing
+from dicom_ai_node.imaging.radiograph import Radiograph
+from dicom_ai_node.imaging.volume import SliceRef
+from dicom_ai_node.pipelines.radiograph import RadiographPipeline
+from dicom_ai_node.report import Analysis, Vertebra
+from dicom_ai_node.training.classification_metrics import area_under_roc
+from dicom_ai_node.training.detection_metrics import (
+    Instances,
+    box_overlaps,
+    image_measures,
+    mean_average_precision,
+)
+from dicom_ai_node.training.films import ACUITIES, Film, FilmVertebra, phantom_film, polygon_mask
+
+WHOLE: Final = 0.95
+"""A body of which more lies in the field counts as in view; others are neither missed nor false."""
+
+FRACTURE_CLASSES: Final = tuple(
+    level for level in Level if order(Level.T4) <= order(level) <= order(Level.L6)
+)
+"""The classes of the average precision: a fracture at each level (P0)."""
+
+_MASK_ROWS: Final = 640
+
+
+@dataclass
+class _Tally:
+    """What is told over all films together."""
+
+    found: list[Instances] = field(default_factory=list)
+    truth: list[Instances] = field(default_factory=list)
+    said: list[bool] = field(default_factory=list)
+    true: list[bool] = field(default_factory=list)
+    grades: Counter[tuple[int, int]] = field(default_factory=Counter)
+    types: Counter[tuple[str, str]] = field(default_factory=Counter)
+    ages: list[tuple[list[float], int]] = field(default_factory=list)
+
+
+def evaluate_radiographs(
+    models: Path, seeds: Iterable[int], say: Callable[[str], None]
+) -> tuple[list[Mapping[str, Sequence[float]]], dict[str, Any]]:
+    """Rows per film (quantity -> values per vertebra), and what is told over all films together."""
+    pipeline = RadiographPipeline.load(models, torch.device("cpu"))
+    rows: list[Mapping[str, Sequence[float]]] = []
+    tally = _Tally()
+    for seed in seeds:
+        film = phantom_film(seed, training=False, max_pixels=2_000_000)
+        try:
+            analysis = pipeline.analyse(radiograph_of(film))
+        except NotAnalysable as refusal:
+            rows.append({"not_analysable_film": [1.0]})
+            say(f"film {seed}: not analysable: {refusal}")
+            continue
+        row = _row(analysis, film, tally)
+        rows.append({"not_analysable_film": [0.0], **row})
+        say(f"film {seed}: {sum(row['level_right']):.0f} of {len(row['found'])} found and named")
+    return rows, _tables(tally)
+
+
+def radiograph_of(film: Film) -> Radiograph:
+    """The film as the pipeline gets it, without the way over DICOM."""
+    instance = SliceRef("1.2.840.10008.5.1.4.1.1.1.1", f"1.2.{abs(hash(film.name))}", 1, Path(film.name))
+    spacing = None
+    if film.spacing_mm is not None:
+        spacing = FilmSpacing(film.spacing_mm, film.spacing_mm, "magnification")
+    pixels = film.pixels.astype(np.float32) / np.float32(np.iinfo(film.pixels.dtype).max)
+    return Radiograph(pixels, instance, "1.2", "1.3", "DX", spacing, None)
+
+
+def _row(analysis: Analysis, film: Film, tally: _Tally) -> dict[str, list[float]]:
+    row: dict[str, list[float]] = {
+        name: []
+        for name in (
+            "found", "level_right", "height_error", "grade_right", "fracture_found", "false_alarm",
+            "not_judged", "overlap", "acuity_right",
+        )
+    }  # fmt: skip
+    answers = list(analysis.report)
+    boxes = np.array([_box(item) for item in answers]).reshape(-1, 4)
+    true = [item for item in film.vertebrae if item.level is not Level.S1]
+    overlaps = box_overlaps(np.array([item.box for item in true]).reshape(-1, 4), boxes)
+    partners: dict[int, int] = {}
+    for number, values in enumerate(overlaps):
+        if values.size and values.max() >= 0.4:
+            partners[number] = int(values.argmax())
+    free = set(range(len(answers))) - set(partners.values())
+    row["false_per_film"] = [float(len(free))]
+    for number, vertebra in enumerate(true):
+        if vertebra.visible < WHOLE:
+            continue
+        row["found"].append(float(number in partners))
+        if number not in partners:
+            continue
+        answer = answers[partners[number]]
+        row["overlap"].append(float(overlaps[number, partners[number]]))
+        row["level_right"].append(float(answer.level is vertebra.level))
+        _measures(row, tally, vertebra, answer)
+    _instances(analysis, film, tally)
+    return row
+
+
+def _measures(row: dict[str, list[float]], tally: _Tally, vertebra: FilmVertebra, answer: Vertebra) -> None:
+    row["not_judged"].append(float(answer.six_points is None))
+    if answer.six_points is not None and vertebra.six_points is not None:
+        found, true = (
+            np.linalg.norm(points[0::2] - points[1::2], axis=1)
+            for points in (answer.six_points.to_array(), vertebra.six_points)
+        )
+        row["height_error"] += (np.abs(found - true) / true).tolist()
+    if answer.genant_grade is not None and vertebra.grade is not None:
+        tally.grades[vertebra.grade, answer.genant_grade] += 1
+        row["grade_right"].append(float(vertebra.grade == answer.genant_grade))
+        if vertebra.grade:
+            tally.types[str(vertebra.deformity), str(answer.deformity)] += 1
+        row["fracture_found" if vertebra.fractured else "false_alarm"].append(float(bool(answer.fractured)))
+    said = answer.classes.get("radiograph-acuity")
+    if said is not None and vertebra.acuity is not None:
+        values = [said[name] for name in ACUITIES]
+        number = ACUITIES.index(vertebra.acuity)
+        tally.ages.append((values, number))
+        row["acuity_right"].append(float(int(np.argmax(values)) == number))
+
+
+def _instances(analysis: Analysis, film: Film, tally: _Tally) -> None:
+    """Fractures as P0's instances: by level, with masks on a picture of 640 rows."""
+    assert analysis.label_map is not None
+    labels = analysis.label_map.labels[0]
+    step = max(1, labels.shape[0] // _MASK_ROWS)
+    small = labels[::step, ::step]
+    broken = [
+        item for item in analysis.report if item.fracture_probability and item.level in FRACTURE_CLASSES
+    ]
+    tally.found.append(
+        Instances(
+            np.array([FRACTURE_CLASSES.index(item.level) for item in broken], dtype=np.int64),
+            np.array([_box(item) for item in broken]).reshape(-1, 4),
+            np.array([(item.fracture_probability or 0.0) * item.level_confidence for item in broken]),
+            [small == verse_label(item.level) for item in broken],
+        )
+    )
+    true = [
+        item
+        for item in film.vertebrae
+        if item.fractured and item.visible >= WHOLE and item.level in FRACTURE_CLASSES
+    ]
+    tally.truth.append(
+        Instances(
+            np.array([FRACTURE_CLASSES.index(item.level) for item in true], dtype=np.int64),
+            np.array([item.box for item in true]).reshape(-1, 4),
+            masks=[polygon_mask(item.outline / step, (small.shape[0], small.shape[1])) for item in true],
+        )
+    )
+    tally.said.append(any(item.fractured for item in analysis.report))
+    tally.true.append(bool(true))
+
+
+def _tables(tally: _Tally) -> dict[str, Any]:
+    numbers = list(range(len(FRACTURE_CLASSES)))
+    boxes = mean_average_precision(tally.found, tally.truth, numbers)
+    masks = mean_average_precision(tally.found, tally.truth, numbers, masks=True)
+    together = {f"box_{name}": value for name, value in boxes.items()}
+    together |= {f"mask_{name}": value for name, value in masks.items()}
+    together |= {f"image_{name}": value for name, value in image_measures(tally.said, tally.true).items()}
+    together["grade_kappa"] = kappa(tally.grades)
+    if tally.ages:
+        values = np.array([item for item, _ in tally.ages])
+        true = np.array([number for _, number in tally.ages])
+        together |= {
+            f"auc_{name}": area_under_roc(values[:, number], true == number)
+            for number, name in enumerate(ACUITIES)
+        }
+    return {
+        "together": {name: None if np.isnan(value) else float(value) for name, value in together.items()},
+        "grades_truth_found": {f"{truth}>{found}": n for (truth, found), n in sorted(tally.grades.items())},
+        "types_truth_found": {f"{truth}>{found}": n for (truth, found), n in sorted(tally.types.items())},
+    }
+
+
+def kappa(pairs: Mapping[tuple[int, int], int], classes: int = 4) -> float:
+    """Cohen's kappa, unweighted, of (truth, found) counts; NaN without any."""
+    table = np.zeros((classes, classes))
+    for (truth, found), count in pairs.items():
+        table[truth, found] += count
+    total = table.sum()
+    if not total:
+        return float("nan")
+    agreed = np.trace(table) / total
+    chance = float((table.sum(axis=0) * table.sum(axis=1)).sum()) / total**2
+    return float((agreed - chance) / (1 - chance)) if chance < 1 else float("nan")
+
+
+def _box(vertebra: Vertebra) -> npt.NDArray[np.float64]:
+    assert vertebra.box_px is not None
+    rows, columns = vertebra.box_px.rows, vertebra.box_px.columns
+    return np.array([rows[0], columns[0], rows[1], columns[1]])

@@ -1,0 +1,329 @@
+"""The pipeline of radiographs with networks that know the truth: what is joined, mapped, graded and said.
+
+The stand-ins see the picture that the real networks would see and answer from the film's truth, so that
+everything between the networks is what runs in the node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dicom_ai_node.anatomy import Level, verse_label
+from dicom_ai_node.errors import NotAnalysable
+from dicom_ai_node.imaging.film_pose import ALL_POSES, FilmPose
+from dicom_ai_node.imaging.film_spacing import FilmSpacing
+from dicom_ai_node.imaging.radiograph import Radiograph
+from dicom_ai_node.imaging.volume import SliceRef
+from dicom_ai_node.inference.bundle import (
+    Bundle,
+    FilmPreprocessing,
+    Metadata,
+    NetworkDefinition,
+    WeightsFile,
+)
+from dicom_ai_node.networks.film_classes import EVERY_VERTEBRA, DetectClass
+from dicom_ai_node.networks.film_geometry import fitting, into_crop, square_crop
+from dicom_ai_node.networks.heatmaps import gaussian_heatmaps
+from dicom_ai_node.networks.mscn import Heatmaps
+from dicom_ai_node.pipelines.radiograph import BUNDLES, RadiographPipeline
+from dicom_ai_node.report import Analysis, json_schema
+from dicom_ai_node.training.films import Film, FilmVertebra, polygon_mask
+from dicom_ai_node.training.localise import TAUGHT_LEVELS
+
+SIZE = (200, 120)
+LEVELS = (Level.T12, Level.L1, Level.L2, Level.L3, Level.L4)
+
+
+def column(*, crushed: Level | None = Level.L2, facing: int = 1) -> Film:
+    """Five bodies, one above the other, one of them wedged; the front is to the left (1) or right (-1)."""
+    vertebrae = []
+    for number, level in enumerate(LEVELS):
+        top, left = 40.0 + 64 * number, 70.0 + 6 * number
+        low = 44.0 * (0.65 if level is crushed else 1.0)
+        points = np.array(
+            [
+                [top + 44 - low, left], [top + 44, left],
+                [top + (44 - low) / 2, left + 32], [top + 44, left + 32],
+                [top, left + 64], [top + 44, left + 64],
+            ]
+        )  # fmt: skip
+        if facing < 0:
+            points[:, 1] = 2 * (left + 32) - points[:, 1]
+        outline = points[[0, 2, 4, 5, 3, 1]]
+        broken = level is crushed
+        vertebrae.append(
+            FilmVertebra(level, outline, points, broken, 2 if broken else 0, "wedge" if broken else "none")
+        )
+    shape = (400, 240)
+    pixels = np.full(shape, 0.3, dtype=np.float32)
+    for vertebra in vertebrae:
+        pixels[polygon_mask(vertebra.outline, shape)] = 0.8
+    pixels[:28] = 0.0
+    return Film("drawn", pixels, 0.55, tuple(vertebrae))
+
+
+@dataclass
+class Oracle:
+    """What the stand-ins answer from."""
+
+    film: Film
+    age: tuple[float, float, float] = (0.1, 0.7, 0.2)
+    broken: float = 0.9
+    seen: tuple[Level, ...] = LEVELS
+    lateral: Callable[[Tensor], bool] | None = None
+
+
+class View(nn.Module):
+    def __init__(self, oracle: Oracle) -> None:
+        super().__init__()
+        self.oracle = oracle
+
+    def forward(self, x: Tensor) -> Tensor:
+        # The dark stripe of the drawn film tells where up is.
+        picture = x[0, 0]
+        sides = [picture[1], picture[:, -2], picture[-2], picture[:, 1]]
+        darkest = int(np.argmin([float(side.mean()) for side in sides]))
+        upright = darkest == 0 if self.oracle.lateral is None else self.oracle.lateral(picture)
+        return torch.tensor([[6.0 if upright else -6.0, 0.0, -3.0, 1.0]])
+
+
+class Detector(nn.Module):
+    def __init__(self, oracle: Oracle) -> None:
+        super().__init__()
+        self.oracle = oracle
+
+    def forward(self, x: Tensor) -> list[dict[str, Tensor]]:
+        film, size = self.oracle.film, (x.shape[2], x.shape[3])
+        center, matrix = fitting(film.pixels.shape, size)
+        boxes, labels, scores, masks = [], [], [], []
+        for item in film.vertebrae:
+            if item.level not in self.oracle.seen:
+                continue
+            outline = into_crop(torch.from_numpy(item.outline).float(), center, matrix, size)
+            low, high = outline.amin(dim=0), outline.amax(dim=0)
+            share = self.oracle.broken if item.fractured else 1 - self.oracle.broken
+            for broken, score in ((True, share), (False, 1 - share)):
+                boxes.append([float(low[1]), float(low[0]), float(high[1]) + 1, float(high[0]) + 1])
+                labels.append(1 + EVERY_VERTEBRA.index(DetectClass(item.level, broken)))
+                scores.append(score)
+                masks.append(torch.from_numpy(polygon_mask(outline.numpy(), size)).float()[None])
+        return [
+            {
+                "boxes": torch.tensor(boxes).reshape(-1, 4),
+                "labels": torch.tensor(labels, dtype=torch.int64),
+                "scores": torch.tensor(scores),
+                "masks": torch.stack(masks) if masks else torch.zeros(0, 1, *size),
+            }
+        ]
+
+
+class Localiser(nn.Module):
+    def __init__(self, oracle: Oracle) -> None:
+        super().__init__()
+        self.oracle = oracle
+
+    def forward(self, x: Tensor) -> Heatmaps:
+        size = (x.shape[2], x.shape[3])
+        center, matrix = fitting(self.oracle.film.pixels.shape, size)
+        places = torch.full((1, len(TAUGHT_LEVELS), 2), float("nan"))
+        for item in self.oracle.film.vertebrae:
+            middle = torch.from_numpy((item.box[:2] + item.box[2:]) / 2).float()
+            places[0, TAUGHT_LEVELS.index(item.level)] = into_crop(middle[None], center, matrix, size)[0]
+        maps = gaussian_heatmaps(places, size, 2.5)
+        return Heatmaps(maps, maps, maps)
+
+
+class Points(nn.Module):
+    """Answers for crops in the order in which the pipeline asks: head to tail."""
+
+    def __init__(self, oracle: Oracle, margin: float, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.oracle, self.margin, self.size = oracle, margin, size
+
+    def forward(self, x: Tensor) -> Heatmaps:
+        places = []
+        for item in self.oracle.film.vertebrae[: len(x)]:
+            assert item.six_points is not None
+            center, matrix = square_crop(item.box, self.margin, self.size)
+            places.append(into_crop(torch.from_numpy(item.six_points).float(), center, matrix, self.size))
+        maps = gaussian_heatmaps(torch.stack(places), self.size, 2.0)
+        return Heatmaps(maps, maps, maps)
+
+
+class Acuity(nn.Module):
+    def __init__(self, oracle: Oracle) -> None:
+        super().__init__()
+        self.oracle = oracle
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tensor([self.oracle.age]).log().expand(len(x), -1)
+
+
+def pipeline(oracle: Oracle) -> RadiographPipeline:
+    crops = FilmPreprocessing(size=(96, 96), margin=1.7, marker_sigma=9.0)
+    networks: Mapping[str, tuple[nn.Module, FilmPreprocessing, tuple[str, ...]]] = {
+        "radiograph-view": (
+            View(oracle), FilmPreprocessing(size=(64, 64)),
+            ("lateral-spine", "frontal-spine", "chest", "other"),
+        ),
+        "radiograph-detect": (
+            Detector(oracle), FilmPreprocessing(size=SIZE), tuple(item.name for item in EVERY_VERTEBRA)
+        ),
+        "radiograph-localise": (
+            Localiser(oracle), FilmPreprocessing(size=SIZE), tuple(level.value for level in TAUGHT_LEVELS)
+        ),
+        "radiograph-points": (Points(oracle, 1.7, (96, 96)), crops, ()),
+        "radiograph-acuity": (
+            Acuity(oracle), FilmPreprocessing(size=(32, 32), margin=1.2), ("acute", "chronic", "pathologic")
+        ),
+    }  # fmt: skip
+    assert tuple(networks) == BUNDLES
+    return RadiographPipeline({name: bundle(name, *parts) for name, parts in networks.items()})
+
+
+def bundle(
+    name: str, network: nn.Module, preprocessing: FilmPreprocessing, channels: tuple[str, ...]
+) -> Bundle:
+    metadata = Metadata(
+        name=name,
+        version="1",
+        task=name,
+        description="stand-in",
+        authors="",
+        license="",
+        intended_use="",
+        training_data="",
+        trained_on="cpu",
+        rebuild="",
+        output_channels=channels,
+        network=NetworkDefinition(architecture="MSCN", arguments={}),
+        preprocessing=preprocessing,
+        metrics={},
+        weights=(WeightsFile(file="weights.safetensors", sha256="0" * 64),),
+        device_uid="2.25.1",
+    )
+    return Bundle(metadata, network, torch.device("cpu"))
+
+
+def radiograph(film: Film, **changes: Any) -> Radiograph:
+    pixels: npt.NDArray[np.float32] = np.ascontiguousarray(film.pixels)
+    instance = SliceRef("1.2.840.10008.5.1.4.1.1.1.1", "1.2.9", 1, Path("film.dcm"))
+    plain = Radiograph(pixels, instance, "1.2", "1.3", "DX", FilmSpacing(0.55, 0.55, "fiducial"), None)
+    return replace(plain, **changes)
+
+
+def by_level(analysis: Analysis) -> dict[Level, Any]:
+    return {item.level: item for item in analysis.report}
+
+
+def test_every_vertebra_is_named_measured_and_graded() -> None:
+    film = column()
+    analysis = pipeline(Oracle(film)).analyse(radiograph(film))
+    found = by_level(analysis)
+    assert tuple(found) == LEVELS
+    for item in film.vertebrae:
+        answer = found[item.level]
+        assert item.six_points is not None
+        assert answer.six_points.to_array() == pytest.approx(item.six_points, abs=1.0)
+        assert answer.genant_grade == item.grade
+        assert answer.fractured is item.fractured
+        assert answer.deformity == item.deformity
+        assert answer.box_px.rows == pytest.approx(item.box[[0, 2]], abs=1.5)
+        assert answer.box_px.columns == pytest.approx(item.box[[1, 3]], abs=1.5)
+        assert answer.heights_mm.posterior == pytest.approx(44 * 0.55, rel=0.04)
+    assert found[Level.L2].classes["radiograph-acuity"] == pytest.approx(
+        {"acute": 0.1, "chronic": 0.7, "pathologic": 0.2}, abs=1e-6
+    )
+    assert "radiograph-acuity" not in found[Level.L1].classes
+    assert len(analysis.report.algorithms) == 5
+
+
+@pytest.mark.parametrize("pose", ALL_POSES, ids=str)
+def test_films_stored_turned_or_mirrored_are_read_alike_and_mapped_back(pose: FilmPose) -> None:
+    upright = column()
+    # A stored film that is mirrored is, once turned, a film that faces the other way.
+    seen = column(facing=-1) if pose.mirrored else upright
+    pixels = upright.pixels if not pose.mirrored else seen.pixels
+    turn = FilmPose(pose.quarters)
+    stored = turn.image_as_stored(pixels)
+    analysis = pipeline(Oracle(seen)).analyse(radiograph(seen, pixels=stored))
+    assert analysis.label_map is not None
+    labels = analysis.label_map.labels[0]
+    assert labels.shape == stored.shape
+    for item in seen.vertebrae:
+        assert item.six_points is not None
+        answer = by_level(analysis)[item.level]
+        expected = turn.as_stored(item.six_points, stored.shape)
+        assert answer.six_points.to_array() == pytest.approx(expected, abs=1.0)
+        true = turn.image_as_stored(polygon_mask(item.outline, pixels.shape))
+        mine = labels == verse_label(item.level)
+        assert 2 * (mine & true).sum() / (mine.sum() + true.sum()) > 0.93
+        assert answer.genant_grade == item.grade
+
+
+def test_without_a_calibration_ratios_are_given_and_no_millimetres() -> None:
+    film = column()
+    for spacing in (None, FilmSpacing(0.9, 0.9, "detector")):
+        analysis = pipeline(Oracle(film)).analyse(radiograph(film, spacing=spacing))
+        answer = by_level(analysis)[Level.L2]
+        assert answer.heights_mm is None
+        assert answer.height_loss == pytest.approx(0.35, abs=0.03)
+        assert answer.genant_grade == 2
+        assert any(note.code == "spacing" for note in analysis.report.limitations)
+
+
+def test_a_body_that_only_the_naming_network_saw_is_reported_and_told() -> None:
+    film = column()
+    oracle = Oracle(film, seen=tuple(level for level in LEVELS if level is not Level.L3))
+    analysis = pipeline(oracle).analyse(radiograph(film))
+    assert tuple(by_level(analysis)) == LEVELS
+    told = " ".join(note.text for note in analysis.report.limitations if note.code == "disagreement")
+    assert "L3" in told
+    assert (analysis.label_map.labels == verse_label(Level.L3)).any()  # type: ignore[union-attr]
+
+
+def test_detector_and_heights_that_disagree_are_told() -> None:
+    film = column()
+    analysis = pipeline(Oracle(film, broken=0.1)).analyse(radiograph(film))
+    answer = by_level(analysis)[Level.L2]
+    assert [reason.code for reason in answer.reasons] == ["disagreement"]
+    assert "sound" in answer.reasons[0].text
+    assert "grade 2" in answer.reasons[0].text
+
+
+def test_a_view_that_the_header_calls_otherwise_is_told() -> None:
+    film = column()
+    analysis = pipeline(Oracle(film)).analyse(radiograph(film, view="frontal", view_source="ViewPosition"))
+    assert any("frontal" in note.text for note in analysis.report.limitations)
+
+
+def test_a_film_that_is_not_lateral_is_refused_with_what_it_shows() -> None:
+    film = column()
+    oracle = Oracle(film, lateral=lambda _picture: False)
+    with pytest.raises(NotAnalysable, match="something else") as refusal:
+        pipeline(oracle).analyse(radiograph(film))
+    assert refusal.value.code == "orientation"
+
+
+def test_a_film_without_bodies_is_refused() -> None:
+    film = column()
+    oracle = Oracle(replace(film, vertebrae=()), seen=())
+    with pytest.raises(NotAnalysable) as refusal:
+        pipeline(oracle).analyse(radiograph(film))
+    assert refusal.value.code == "no-spine"
+
+
+def test_reports_follow_the_schema() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    film = column()
+    analysis = pipeline(Oracle(film)).analyse(radiograph(film))
+    jsonschema.validate(analysis.report.to_dict(), json_schema())
