@@ -42,6 +42,9 @@ REASON_CODES: Final[dict[str, str]] = {
 }
 """Every reason and limitation code, with what it means."""
 
+ACUITIES: Final = ("acute", "chronic", "pathologic")
+"""The classes of an algorithm that judges how old a fracture is, or whether it has another cause (P1)."""
+
 SIX_POINT_NAMES: Final = (
     "anterior_superior",
     "anterior_inferior",
@@ -148,6 +151,14 @@ class Vertebra:
     mean_hu: float | None = None
     status: Status = "analysed"
     reasons: tuple[Reason, ...] = ()
+
+    @property
+    def acuity(self) -> tuple[str, float] | None:
+        """The likeliest of `ACUITIES` of a fracture with its probability; None where nobody judged it."""
+        for classes in self.classes.values():
+            if self.fractured and classes and set(classes) <= set(ACUITIES):
+                return max(classes.items(), key=lambda item: item[1])
+        return None
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,20 @@ class FilmPose:
             height, width = width, height
         return found
 
+    def as_upright(
+        self, points: npt.NDArray[np.floating[Any]], shape: tuple[int, int]
+    ) -> npt.NDArray[np.float64]:
+        """Points [row, column] of the film as stored in the upright film: the way back of `as_stored`."""
+        rows, columns = shape
+        found = np.asarray(points, dtype=np.float64).copy()
+        for _ in range(self.quarters % 4):
+            # A quarter counter-clockwise: the last column becomes the first row.
+            found = np.stack([columns - 1 - found[:, 1], found[:, 0]], axis=1)
+            rows, columns = columns, rows
+        if self.mirrored:
+            found[:, 1] = columns - 1 - found[:, 1]
+        return found
+
     def image_as_stored(self, upright: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """An image of the upright film, such as a mask, in the film as stored."""
         turned = upright[:, ::-1] if self.mirrored else upright

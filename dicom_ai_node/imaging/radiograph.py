@@ -88,7 +88,7 @@ def load_radiograph(path: Path) -> Radiograph:
         header = read_header(path)
         sop_class = text(header, "SOPClassUID", path) or str(header.file_meta.get("MediaStorageSOPClassUID"))
         _refuse_unfit(header, sop_class, path)
-        stored, dataset = _decoded(path)
+        stored, dataset = stored_pixels(path)
         pixels, notes = _brightness(stored, dataset, path)
         spacing, spacing_notes = spacing_of(header, path)
         pose, pose_notes = pose_of(header, path)
@@ -133,7 +133,12 @@ def _refuse_unfit(header: Dataset, sop_class: str, path: Path) -> None:
         )
 
 
-def _decoded(path: Path) -> tuple[npt.NDArray[Any], Dataset]:
+def stored_pixels(path: Path) -> tuple[npt.NDArray[Any], Dataset]:
+    """The values as they are stored, shape (rows, columns), and the whole data set.
+
+    Raises:
+        UnreadableInstance: the pixels cannot be decoded, or are no single grey image.
+    """
     try:
         dataset = pydicom.dcmread(path, force=True)
         if dataset.file_meta.get("TransferSyntaxUID") in JPEG_12_BIT and dataset.BitsAllocated == 16:
@@ -157,14 +162,14 @@ def _decoded(path: Path) -> tuple[npt.NDArray[Any], Dataset]:
 
 def _brightness(stored: npt.NDArray[Any], dataset: Dataset, path: Path) -> tuple[Brightness, list[Reason]]:
     notes: list[Reason] = []
-    padded = _padding(stored, dataset)
+    padded = padding(stored, dataset)
     values = _meant(stored, dataset, path, notes)
     real = values[~padded] if padded is not None else values
     low, high = (float(real.min()), float(real.max())) if real.size else (0.0, 0.0)
     if not high > low:
         raise NotAnalysable("unreadable", f"{path.name}: all pixels are alike. Send the image again.")
     shown = (values - low) / (high - low)
-    if _inverted(dataset):
+    if shown_inverted(dataset):
         shown = 1.0 - shown
     if padded is not None:
         # Outside the exposed field a film is black.
@@ -222,7 +227,8 @@ def _applied(
     return answer
 
 
-def _padding(stored: npt.NDArray[Any], dataset: Dataset) -> npt.NDArray[np.bool_] | None:
+def padding(stored: npt.NDArray[Any], dataset: Dataset) -> npt.NDArray[np.bool_] | None:
+    """Which pixels are padding (PS3.3 C.7.5.1.1.2); None where none is."""
     first = dataset.get("PixelPaddingValue")
     if not isinstance(first, int):
         return None
@@ -232,7 +238,7 @@ def _padding(stored: npt.NDArray[Any], dataset: Dataset) -> npt.NDArray[np.bool_
     return mask if 0 < int(mask.sum()) < mask.size else None
 
 
-def _inverted(dataset: Dataset) -> bool:
+def shown_inverted(dataset: Dataset) -> bool:
     """Whether large values mean dark: what a display turns over (PS3.3 C.7.6.3.1.2, C.11.6.1.2)."""
     inverted = str(dataset.get("PhotometricInterpretation", "")).strip() == "MONOCHROME1"
     shape = str(dataset.get("PresentationLUTShape", "")).strip()

@@ -36,10 +36,16 @@ def encode_capture(
     pixels = np.asarray(picture.convert("RGB"))
     dataset.ConversionType = "WSD"
     dataset.ImageType = ["DERIVED", "SECONDARY"]
-    dataset.PatientOrientation = ["P", "F"]
+    if source.is_film:
+        # How the film lies in the picture is drawn into it; its header may be wrong about it.
+        dataset.PatientOrientation = ""
+        what, derivation = "Radiograph", codes.SPATIAL_RESAMPLING
+    else:
+        dataset.PatientOrientation = ["P", "F"]
+        what, derivation = "Curved sagittal reformat", codes.CURVED_MULTIPLANAR_REFORMATTING
     dataset.BurnedInAnnotation = "YES"
-    dataset.DerivationDescription = f"Curved sagittal reformat with findings. {RESEARCH_USE_ONLY}"
-    dataset.DerivationCodeSequence = [codes.item(codes.CURVED_MULTIPLANAR_REFORMATTING)]
+    dataset.DerivationDescription = f"{what} with findings. {RESEARCH_USE_ONLY}"
+    dataset.DerivationCodeSequence = [codes.item(derivation)]
     dataset.SamplesPerPixel = 3
     dataset.PhotometricInterpretation = "RGB"
     dataset.PlanarConfiguration = 0

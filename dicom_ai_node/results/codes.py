@@ -38,6 +38,8 @@ SOURCE_IMAGE_FOR_PROCESSING: Final = _dcm("121322", "Source image for image proc
 """CID 7202 Source Image Purpose of Reference."""
 SEGMENTATION_DERIVATION: Final = _dcm("113076", "Segmentation")
 """CID 7203 Image Derivation."""
+SPATIAL_RESAMPLING: Final = _dcm("113085", "Spatial resampling")
+"""CID 7203 Image Derivation."""
 MULTIPLANAR_REFORMATTING: Final = _dcm("113072", "Multiplanar reformatting")
 """CID 7203 Image Derivation."""
 CURVED_MULTIPLANAR_REFORMATTING: Final = _dcm("113073", "Curved multiplanar reformatting")
@@ -113,6 +115,10 @@ PIXEL_DATA_ROWS: Final = _dcm("110910", "Pixel Data Rows")
 PIXEL_DATA_COLUMNS: Final = _dcm("110911", "Pixel Data Columns")
 HORIZONTAL_PIXEL_SPACING: Final = _dcm("111026", "Horizontal Pixel Spacing")
 VERTICAL_PIXEL_SPACING: Final = _dcm("111066", "Vertical Pixel Spacing")
+PATIENT_ORIENTATION_ROW: Final = _dcm("111044", "Patient Orientation Row")
+"""TID 1603."""
+PATIENT_ORIENTATION_COLUMN: Final = _dcm("111043", "Patient Orientation Column")
+"""TID 1603."""
 MODALITIES: Final[dict[str, Code]] = {
     "CT": _dcm("CT", "Computed Tomography"),
     "MR": _dcm("MR", "Magnetic Resonance"),
@@ -130,6 +136,12 @@ TOPOGRAPHICAL_MODIFIER: Final = _sct("106233006", "Topographical modifier")
 """TID 300 row 6 and CID 210."""
 IMAGE_REGION: Final = _dcm("111030", "Image Region")
 REFERENCED_SEGMENT: Final = _dcm("121191", "Referenced Segment")
+REFERENCED_SEGMENTATION_FRAME: Final = _dcm("121214", "Referenced Segmentation Frame")
+"""TID 1410: a region that is one frame of a segmentation."""
+SOURCE_IMAGE_FOR_SEGMENTATION: Final = _dcm("121233", "Source image for segmentation")
+"""TID 1410."""
+SOURCE_OF_MEASUREMENT: Final = _dcm("121112", "Source of Measurement")
+"""CID 7551, TID 320: the coordinates that a number was measured with."""
 SOURCE_SERIES_FOR_SEGMENTATION: Final = _dcm("121232", "Source series for segmentation")
 ALGORITHM_NAME: Final = _dcm("111001", "Algorithm Name")
 """TID 4019."""
@@ -157,6 +169,12 @@ NORMAL: Final = _sct("17621005", "Normal")
 """CID 242 Normality Codes."""
 COMPRESSION_FRACTURE: Final = _sct("42942008", "Compression fracture of vertebral column")
 """SNOMED CT disorder; the level is the finding site. PS3.16 lists no fracture of a vertebra."""
+ACUTE: Final = _sct("373933003", "Acute onset")
+"""SNOMED CT qualifier value of the clinical course of a disorder."""
+CHRONIC: Final = _sct("90734009", "Chronic")
+"""CID 6130."""
+PATHOLOGICAL_FRACTURE: Final = _sct("268029009", "Pathological fracture")
+"""SNOMED CT disorder. PS3.16 lists no kind of fracture of bone."""
 ABNORMAL: Final = _sct("263654008", "Abnormal")
 """CID 242."""
 NORMALITY_UNDETERMINED: Final = _sct("371934000", "Normality Undetermined")
@@ -203,6 +221,16 @@ GENANT_GRADES: Final[tuple[Code, ...]] = (
 )
 SEVERITIES: Final[tuple[Code | None, ...]] = (None, MILD, MODERATE, SEVERE)
 """The severity that goes with each Genant grade."""
+ACUITY: Final = _private("ACUITY", "Acuity or cause of vertebral fracture")
+ACUITIES: Final[dict[str, tuple[Code, Code]]] = {
+    "acute": (_private("PROB-ACUTE", "Probability of acute vertebral fracture"), ACUTE),
+    "chronic": (_private("PROB-CHRONIC", "Probability of chronic vertebral fracture"), CHRONIC),
+    "pathologic": (
+        _private("PROB-PATHOLOGIC", "Probability of pathological vertebral fracture"),
+        PATHOLOGICAL_FRACTURE,
+    ),
+}
+"""The classes of P1: how the probability is named, and what is probable."""
 DEFORMITY: Final = _private("DEFORMITY", "Vertebral deformity type")
 DEFORMITIES: Final[dict[str, Code]] = {
     "wedge": _private("DEF-WEDGE", "Wedge deformity"),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
 
+import numpy as np
+import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from dicom_ai_node.results import codes
@@ -17,6 +19,7 @@ HAS_CONCEPT_MOD: Final = "HAS CONCEPT MOD"
 HAS_OBS_CONTEXT: Final = "HAS OBS CONTEXT"
 HAS_ACQ_CONTEXT: Final = "HAS ACQ CONTEXT"
 SELECTED_FROM: Final = "SELECTED FROM"
+INFERRED_FROM: Final = "INFERRED FROM"
 
 Point = tuple[float, float]
 
@@ -99,11 +102,26 @@ def box(name: Code, rows: Point, columns: Point, reference: ImageReference) -> D
         rows: first and last row as pixel edges: the first pixel reaches from 0.0 to 1.0 (PS3.3 C.18.6.1.1).
         columns: likewise.
     """
-    item = _item(CONTAINS, "SCOORD", name)
-    item.GraphicType = "POLYLINE"
     (top, bottom), (left, right) = rows, columns
-    corners = [left, top, right, top, right, bottom, left, bottom, left, top]
-    item.GraphicData = [round(value, 3) for value in corners]
+    corners = [(top, left), (top, right), (bottom, right), (bottom, left), (top, left)]
+    return coordinates(CONTAINS, name, "POLYLINE", np.array(corners), reference)
+
+
+def coordinates(
+    relationship: str,
+    name: Code,
+    graphic_type: Literal["POLYLINE", "MULTIPOINT"],
+    points: npt.NDArray[np.float64],
+    reference: ImageReference,
+) -> Dataset:
+    """An SCOORD item on an image.
+
+    Args:
+        points: shape (n, 2), (row, column) as pixel edges; written as (column, row) (PS3.3 C.18.6).
+    """
+    item = _item(relationship, "SCOORD", name)
+    item.GraphicType = graphic_type
+    item.GraphicData = [round(float(value), 3) for value in points[:, ::-1].ravel()]
     item.ContentSequence = [image(SELECTED_FROM, None, reference)]
     return item
 

@@ -90,6 +90,7 @@ _IMAGE: Final = (
     "AcquisitionNumber",
     "KVP",
     "PatientPosition",
+    "PatientOrientation",
     "ContrastBolusAgent",
     "RequestAttributesSequence",
     "Rows",

@@ -8,21 +8,27 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol
 
+from PIL.Image import Image
 from pydicom.dataset import FileDataset
 
+from dicom_ai_node.imaging.film_picture import film_overview
+from dicom_ai_node.imaging.film_pose import FilmPose
 from dicom_ai_node.imaging.header import reading_quietly
 from dicom_ai_node.imaging.picture import sagittal_overview
 from dicom_ai_node.imaging.reformat import FlatReformat
 from dicom_ai_node.report import Analysis, Reason
+from dicom_ai_node.results.canvas import Canvas, canvas_of, canvases_of_slices
 from dicom_ai_node.results.capture import encode_capture
+from dicom_ai_node.results.film_display import canvas_of_film
+from dicom_ai_node.results.film_views import found_pose, views_on_film
 from dicom_ai_node.results.identity import ResultIdentity
 from dicom_ai_node.results.modules import Stamp
-from dicom_ai_node.results.presentation import canvas_of, canvases_of_slices, encode_presentation
+from dicom_ai_node.results.presentation import encode_presentation
 from dicom_ai_node.results.reformat import encode_reformat, spine_plane
 from dicom_ai_node.results.seg import encode_segmentation
 from dicom_ai_node.results.source import ImageReference, SourceImages, SourceSeries, read_source
 from dicom_ai_node.results.sr import encode_report
-from dicom_ai_node.results.views import is_sagittal, views_on_reformat, views_on_slices
+from dicom_ai_node.results.views import VertebraView, is_sagittal, views_on_reformat, views_on_slices
 
 ResultKind = Literal["sr", "seg", "pr", "sc", "reformat"]
 
@@ -62,18 +68,21 @@ def encode(
     timestamp: datetime | None = None,
     secondary_capture: bool = False,
     overlay: bool = True,
+    pose: FilmPose | None = None,
 ) -> list[ResultObject]:
     """Writes report.json, sr.dcm and, where there is something to show, seg.dcm, reformat.dcm, pr-<n>.dcm,
     sc-1.dcm and overlay.png into `folder`.
 
     Args:
-        analysis: with its label map on the grid of `source.volume`.
-        source: the analysed series; without a volume there is a report only.
+        analysis: with its label map on the grid of `source.volume` or on the pixels of `source.radiograph`.
+        source: the analysed series; without a volume or a radiograph there is a report only.
         folder: is made where it is missing.
         settings: thresholds to name in the structured report where the analysis does not name them.
         timestamp: the date and time that results carry; None takes the source's.
         secondary_capture: whether the overview picture becomes a Secondary Capture as well.
         overlay: whether the overview picture is written as overlay.png.
+        pose: how presentation state and overview turn a radiograph. None leaves it in the presentation state
+            as it is stored, and turns the overview head up where the findings tell how.
 
     Returns:
         The DICOM objects, those that others refer to first.
@@ -95,10 +104,10 @@ def encode(
         named = _with_thresholds(analysis, settings)
         written = [
             _write(kind, folder / f"{name}.dcm", dataset)
-            for kind, name, dataset in _objects(named, source, images, identity, stamp)
+            for kind, name, dataset in _objects(named, source, images, identity, stamp, pose=pose)
         ]
-        if source.volume is not None and (overlay or secondary_capture):
-            picture = sagittal_overview(source.volume, analysis)
+        picture = _overview(analysis, source, pose) if overlay or secondary_capture else None
+        if picture is not None:
             if overlay:
                 picture.save(folder / "overlay.png")
             if secondary_capture:
@@ -107,8 +116,25 @@ def encode(
     return written
 
 
+def _overview(analysis: Analysis, source: SourceSeries, pose: FilmPose | None) -> Image | None:
+    if source.volume is not None:
+        return sagittal_overview(source.volume, analysis)
+    if source.radiograph is None:
+        return None
+    found = found_pose(analysis.report)
+    told = found or source.radiograph.pose or FilmPose()
+    # Turned, but no mirror image unless asked for: in that the film's markers could not be read.
+    return film_overview(source.radiograph, analysis, pose or FilmPose(told.quarters), found)
+
+
 def _objects(
-    analysis: Analysis, source: SourceSeries, images: SourceImages, identity: ResultIdentity, stamp: Stamp
+    analysis: Analysis,
+    source: SourceSeries,
+    images: SourceImages,
+    identity: ResultIdentity,
+    stamp: Stamp,
+    *,
+    pose: FilmPose | None,
 ) -> Iterator[tuple[ResultKind, str, FileDataset]]:
     """(kind, name of the file without its suffix, object)."""
     segmentation = encode_segmentation(analysis, images, identity, stamp)
@@ -116,13 +142,16 @@ def _objects(
         yield "seg", "seg", segmentation
     plane = _plane(analysis, source)
     reformat = None
+    canvases: list[tuple[Canvas, tuple[VertebraView, ...]]]
     if plane is not None:
         reformat = encode_reformat(plane, analysis, images, identity, stamp)
         yield "reformat", "reformat", reformat
-    if plane is not None and reformat is not None:
         image = ImageReference(str(reformat.SOPClassUID), str(reformat.SOPInstanceUID))
         views = views_on_reformat(analysis, plane, image)
         canvases = [(canvas_of(reformat), views)] if views else []
+    elif source.radiograph is not None:
+        views = views_on_film(analysis, images)
+        canvases = [(canvas_of_film(source.radiograph, pose), views)] if views else []
     else:
         views = views_on_slices(analysis, images)
         canvases = canvases_of_slices(views, images)

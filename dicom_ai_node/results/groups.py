@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pydicom.dataset import Dataset
@@ -15,9 +15,11 @@ from dicom_ai_node.results.content import (
     CONTAINS,
     HAS_CONCEPT_MOD,
     HAS_OBS_CONTEXT,
+    INFERRED_FROM,
     box,
     coded,
     container,
+    coordinates,
     image,
     number,
     text,
@@ -55,15 +57,26 @@ def measurement_groups(
     identity: ResultIdentity,
     segments: dict[Level, SegmentReference],
     views: Sequence[VertebraView],
+    *,
+    film: bool = False,
 ) -> list[Dataset]:
-    """All groups of a report, from head to tail; the groups of one vertebra stand together."""
+    """All groups of a report, from head to tail; the groups of one vertebra stand together.
+
+    Args:
+        film: the source is a projection image, on which no region has a volume: every group is planar.
+    """
     regions = {view.vertebra.level: view for view in views if view.rows is not None}
     groups = []
     for vertebra in report:
         segment, region = segments.get(vertebra.level), regions.get(vertebra.level)
-        statements = [*_measurements(vertebra), *_evaluations(vertebra)]
+        lines = None if region is None or not film else _Lines.of(region)
+        statements = [*_measurements(vertebra, report, lines), *_evaluations(vertebra)]
         head = [*_identification(vertebra, identity), *_algorithms(report)]
-        if segment is not None:
+        if film and region is not None:
+            # Readers that merge by tracking UID show the first region: the box.
+            groups.append(_planar(head, region, statements))
+            groups += _same_place(vertebra, identity, region, segment)
+        elif segment is not None:
             groups.append(_volumetric(head, segment, statements))
             if region is not None:
                 groups.append(_planar(_identification(vertebra, identity), region, []))
@@ -80,6 +93,47 @@ def _volumetric(head: Sequence[Dataset], segment: SegmentReference, statements: 
         uidref(CONTAINS, codes.SOURCE_SERIES_FOR_SEGMENTATION, segment.source_series_uid),
     ]
     return container(codes.MEASUREMENT_GROUP, [*head, *place, *statements], template="1411")
+
+
+def _same_place(
+    vertebra: Vertebra, identity: ResultIdentity, region: VertebraView, segment: SegmentReference | None
+) -> Iterable[Dataset]:
+    """The body's outline, and its segment: TID 1410 allows one region to a group."""
+    for outline in region.outlines:
+        place = coordinates(CONTAINS, codes.IMAGE_REGION, "POLYLINE", outline, region.image)
+        head = _identification(vertebra, identity)
+        yield container(codes.MEASUREMENT_GROUP, [*head, place], template="1410")
+    if segment is not None:
+        # On a film every segment is one frame, in the same order; its number excludes the segment's (PS3.3
+        # table C.17.3-4).
+        frame = replace(segment.segmentation, frame=segment.number)
+        places = [
+            image(CONTAINS, codes.REFERENCED_SEGMENTATION_FRAME, frame),
+            image(CONTAINS, codes.SOURCE_IMAGE_FOR_SEGMENTATION, region.image),
+        ]
+        head = _identification(vertebra, identity)
+        yield container(codes.MEASUREMENT_GROUP, [*head, *places], template="1410")
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """The coordinates that heights and their loss were measured with, as items (TID 320)."""
+
+    heights: Sequence[Dataset]
+    """Anterior, middle, posterior; each from its superior to its inferior point."""
+    six_points: Dataset
+
+    @classmethod
+    def of(cls, region: VertebraView) -> _Lines | None:
+        points = region.points
+        if points is None:
+            return None
+        pairs = [
+            coordinates(INFERRED_FROM, codes.SOURCE_OF_MEASUREMENT, "POLYLINE", pair, region.image)
+            for pair in points.reshape(3, 2, 2)
+        ]
+        whole = coordinates(INFERRED_FROM, codes.SOURCE_OF_MEASUREMENT, "MULTIPOINT", points, region.image)
+        return cls(pairs, whole)
 
 
 def _planar(head: Iterable[Dataset], region: VertebraView, statements: Sequence[Dataset]) -> Dataset:
@@ -120,28 +174,56 @@ _PERCENT_OF: Final = (
 )
 
 
-def _measurements(vertebra: Vertebra) -> Iterable[Dataset]:
+def _measurements(vertebra: Vertebra, report: SpineReport, lines: _Lines | None) -> Iterable[Dataset]:
     if vertebra.heights_mm is not None:
-        yield from _heights(vertebra.heights_mm, code(vertebra.level))
+        yield from _heights(vertebra.heights_mm, code(vertebra.level), lines)
     for name, attribute in _PERCENT_OF:
         value = getattr(vertebra, attribute)
         if value is not None:
-            yield number(name, 100 * value, codes.PERCENT)
+            source = [lines.six_points] if lines is not None and attribute == "height_loss" else []
+            yield number(name, 100 * value, codes.PERCENT, source)
+    for algorithm, classes in _acuities(vertebra):
+        said_by = list(_algorithm(report, algorithm))
+        for kind, share in classes.items():
+            probability, likely = codes.ACUITIES[kind]
+            yield number(
+                probability,
+                100 * share,
+                codes.PERCENT,
+                [coded(HAS_CONCEPT_MOD, codes.FINDING, likely), *said_by],
+            )
     if vertebra.mean_hu is not None:
         mean = coded(HAS_CONCEPT_MOD, codes.DERIVATION, codes.MEAN)
         yield number(codes.ATTENUATION_COEFFICIENT, vertebra.mean_hu, codes.HOUNSFIELD, [mean])
 
 
-def _heights(heights: HeightsMm, level: Code) -> Iterable[Dataset]:
-    for name, value, where in (
-        (codes.ANTERIOR_HEIGHT, heights.anterior, codes.ANTERIOR),
-        (codes.MIDDLE_HEIGHT, heights.middle, codes.MIDDLE),
-        (codes.POSTERIOR_HEIGHT, heights.posterior, codes.POSTERIOR),
+def _heights(heights: HeightsMm, level: Code, lines: _Lines | None) -> Iterable[Dataset]:
+    for place, (name, value, where) in enumerate(
+        (
+            (codes.ANTERIOR_HEIGHT, heights.anterior, codes.ANTERIOR),
+            (codes.MIDDLE_HEIGHT, heights.middle, codes.MIDDLE),
+            (codes.POSTERIOR_HEIGHT, heights.posterior, codes.POSTERIOR),
+        )
     ):
         modifier = coded(HAS_CONCEPT_MOD, codes.TOPOGRAPHICAL_MODIFIER, where)
         site = coded(HAS_CONCEPT_MOD, codes.FINDING_SITE, level, [modifier])
-        yield number(name, value, codes.MILLIMETRE, [site])
+        yield number(name, value, codes.MILLIMETRE, [site] if lines is None else [site, lines.heights[place]])
     yield number(codes.REFERENCE_HEIGHT, heights.reference, codes.MILLIMETRE)
+
+
+def _acuities(vertebra: Vertebra) -> Iterable[tuple[str, Mapping[str, float]]]:
+    """The algorithms that judged how old a fracture is or what caused it, with their probabilities."""
+    for algorithm, classes in vertebra.classes.items():
+        if classes and classes.keys() <= codes.ACUITIES.keys():
+            yield algorithm, classes
+
+
+def _algorithm(report: SpineReport, name: str) -> Iterable[Dataset]:
+    """TID 4019 for the one algorithm that said so; nothing where the report does not list it."""
+    for item in report.algorithms:
+        if item.name == name:
+            yield text(HAS_CONCEPT_MOD, codes.ALGORITHM_NAME, item.name)
+            yield text(HAS_CONCEPT_MOD, codes.ALGORITHM_VERSION, item.version)
 
 
 def _evaluations(vertebra: Vertebra) -> Iterable[Dataset]:
@@ -154,6 +236,8 @@ def _evaluations(vertebra: Vertebra) -> Iterable[Dataset]:
             yield coded(CONTAINS, codes.SEVERITY, severity)
     if vertebra.deformity is not None:
         yield coded(CONTAINS, codes.DEFORMITY, codes.DEFORMITIES[vertebra.deformity])
+    if vertebra.acuity is not None:
+        yield coded(CONTAINS, codes.ACUITY, codes.ACUITIES[vertebra.acuity[0]][1])
     for reason in vertebra.reasons:
         yield coded(CONTAINS, codes.REASON, codes.REASONS[reason.code])
         yield text(CONTAINS, codes.COMMENT, reason.text)

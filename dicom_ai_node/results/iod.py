@@ -22,6 +22,9 @@ from pydicom.uid import (
 
 from dicom_ai_node.anatomy import PRIVATE_CODING_SCHEME
 
+REGION, SEGMENT, FRAME, SOURCE = "111030", "121191", "121214", "121233"
+"""Where a measurement group may lie: image region, referenced segment, segmentation frame with its source."""
+
 Required = tuple[str, tuple[str, ...], str]
 
 
@@ -207,10 +210,15 @@ def _group(dataset: Dataset, group: Dataset) -> Iterator[str]:
     for concept in ("112039", "112040", "363698007"):
         if concepts.count(concept) != 1:
             yield f"{_name(dataset)}: a measurement group has {concepts.count(concept)} of concept {concept}"
-    places = {"1410": ("111030",), "1411": ("121191",), "1501": ()}.get(_template(group))
-    if places is None:
+    allowed = {
+        "1410": ([REGION], [FRAME, SOURCE]),
+        "1411": ([SEGMENT],),
+        "1501": ([],),
+    }.get(_template(group))
+    places = [concept for concept in concepts if concept in {REGION, SEGMENT, FRAME, SOURCE}]
+    if allowed is None:
         yield f"{_name(dataset)}: a measurement group follows no known template"
-    elif [concept for concept in concepts if concept in {"111030", "121191"}] != list(places):
+    elif places not in allowed:
         yield f"{_name(dataset)}: a measurement group of TID {_template(group)} has the wrong places"
     for item in group.ContentSequence:
         if item.ValueType == "NUM" and not item.MeasuredValueSequence[0].MeasurementUnitsCodeSequence:

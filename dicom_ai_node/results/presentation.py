@@ -7,7 +7,7 @@ modality LUT for all its images: slices with another rescale get a state of thei
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from fractions import Fraction
 from typing import Final
 
 import numpy as np
@@ -16,84 +16,23 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import GrayscaleSoftcopyPresentationStateStorage
 
 from dicom_ai_node.colours import LABEL_COLOUR, POINT_COLOUR, Rgb, grade_colour, pcs_cielab
-from dicom_ai_node.imaging.slices import read_slices
+from dicom_ai_node.imaging.film_pose import FilmPose
 from dicom_ai_node.report import Analysis, Vertebra
+from dicom_ai_node.results.canvas import Canvas
 from dicom_ai_node.results.identity import ResultIdentity
+from dicom_ai_node.results.labels import labels, notice
 from dicom_ai_node.results.modules import RESEARCH_USE_ONLY, Stamp, new_object
-from dicom_ai_node.results.reformat import WINDOW_CENTER, WINDOW_WIDTH
 from dicom_ai_node.results.seg import decimals
 from dicom_ai_node.results.source import ImageReference, SourceImages
 from dicom_ai_node.results.views import VertebraView
 
 SERIES_NUMBER: Final = 9104
 POINT_RADIUS_MM: Final = 1.0
-TEXT_HEIGHT_SHARE: Final = 0.028
-"""Height of a label by height of the image."""
-_WIDTH_OF_A_LETTER: Final = 0.55
-"""By its height."""
 
 UNGRADED_LAYER: Final = "AI UNGRADED"
 POINTS_LAYER: Final = "AI POINTS"
 NOTICE_LAYER: Final = "AI NOTICE"
 _GRADE_LAYERS: Final = ("AI GRADE 0", "AI GRADE 1", "AI GRADE 2", "AI GRADE 3")
-
-
-@dataclass(frozen=True)
-class Canvas:
-    """What a presentation state is drawn on: images of one size, spacing and rescale.
-
-    Attributes:
-        series_instance_uid: the series of the images.
-        shape: rows, columns.
-        spacing_mm: distance of rows, of columns; None where the image does not say.
-        slope, intercept: of the modality LUT.
-    """
-
-    series_instance_uid: str
-    shape: tuple[int, int]
-    spacing_mm: tuple[float, float] | None
-    slope: float
-    intercept: float
-
-
-def canvas_of(reformat: Dataset) -> Canvas:
-    """The derived sagittal image."""
-    rows, columns = (float(value) for value in reformat.PixelSpacing)
-    return Canvas(
-        str(reformat.SeriesInstanceUID),
-        (int(reformat.Rows), int(reformat.Columns)),
-        (rows, columns),
-        float(reformat.RescaleSlope),
-        float(reformat.RescaleIntercept),
-    )
-
-
-def canvases_of_slices(
-    views: Sequence[VertebraView], source: SourceImages
-) -> list[tuple[Canvas, tuple[VertebraView, ...]]]:
-    """The views on source slices, parted by the rescale of their slices."""
-    if source.affine is None or source.shape is None:
-        header = source.header
-        spacing = header.get("PixelSpacing") or header.get("ImagerPixelSpacing")
-        canvas = Canvas(
-            source.series[0][0],
-            (int(header.Rows), int(header.Columns)),
-            None if spacing is None else (float(spacing[0]), float(spacing[1])),
-            float(header.get("RescaleSlope") or 1),
-            float(header.get("RescaleIntercept") or 0),
-        )
-        return [(canvas, tuple(views))] if views else []
-    rescales = _rescales(views, source)
-    lengths = np.linalg.norm(source.affine[:3, 1:3], axis=0)
-    spacing_mm = (float(lengths[0]), float(lengths[1]))
-    parted: dict[tuple[float, float], list[VertebraView]] = {}
-    for view in views:
-        assert view.slice_index is not None
-        parted.setdefault(rescales[view.slice_index], []).append(view)
-    return [
-        (Canvas(source.series[0][0], source.shape[1:], spacing_mm, slope, intercept), tuple(found))
-        for (slope, intercept), found in parted.items()
-    ]
 
 
 def encode_presentation(
@@ -137,19 +76,6 @@ def encode_presentation(
     return dataset
 
 
-def _rescales(views: Sequence[VertebraView], source: SourceImages) -> dict[int, tuple[float, float]]:
-    indices = sorted({view.slice_index for view in views if view.slice_index is not None})
-    found: dict[int, tuple[float, float]] = {}
-    by_file = {}
-    for index in indices:
-        path, reference = source.paths[index], source.slices[index]
-        if path not in by_file:
-            by_file[path] = {item.frame: item.pixels for item in read_slices(path)}
-        pixels = by_file[path][(reference.frame if reference is not None else None) or 1]
-        found[index] = (pixels.slope, pixels.intercept)
-    return found
-
-
 def _relationship_module(dataset: Dataset, images: Sequence[ImageReference], canvas: Canvas) -> None:
     item = Dataset()
     item.SeriesInstanceUID = canvas.series_instance_uid
@@ -172,22 +98,33 @@ def _image_items(images: Iterable[ImageReference]) -> list[Dataset]:
 
 
 def _display_modules(dataset: Dataset, canvas: Canvas) -> None:
-    """Displayed area, modality LUT, softcopy VOI LUT, presentation LUT (PS3.3 C.10.4, C.11)."""
+    """Displayed area, spatial transformation and grey scale (PS3.3 C.10.4, C.10.6, C.11)."""
     area = Dataset()
-    area.DisplayedAreaTopLeftHandCorner = [1, 1]
-    area.DisplayedAreaBottomRightHandCorner = [canvas.shape[1], canvas.shape[0]]
+    rows, columns = canvas.shown_shape
+    first, last = canvas.to_stored([(0.5, 0.5), (rows - 0.5, columns - 0.5)]) + 0.5
+    # The pixels that stand in the corners once the image is turned, counted in the image as stored.
+    area.DisplayedAreaTopLeftHandCorner = [round(first[1]), round(first[0])]
+    area.DisplayedAreaBottomRightHandCorner = [round(last[1]), round(last[0])]
     area.PresentationSizeMode = "SCALE TO FIT"
-    if canvas.spacing_mm is not None:
+    if canvas.spacing_mm is not None and canvas.at_patient:
         area.PresentationPixelSpacing = decimals(canvas.spacing_mm)
     else:
-        area.PresentationPixelAspectRatio = [1, 1]
+        # No spacing that a viewer would measure the patient with.
+        area.PresentationPixelAspectRatio = _aspect_ratio(canvas.spacing_mm)
     dataset.DisplayedAreaSelectionSequence = [area]
-    dataset.RescaleIntercept, dataset.RescaleSlope = decimals([canvas.intercept, canvas.slope])
-    dataset.RescaleType = "HU"
-    window = Dataset()
-    window.WindowCenter, window.WindowWidth = WINDOW_CENTER, WINDOW_WIDTH
-    dataset.SoftcopyVOILUTSequence = [window]
-    dataset.PresentationLUTShape = "IDENTITY"
+    if canvas.pose != FilmPose():
+        # Clockwise, before the flip (PS3.3 C.10.6), as in a pose.
+        dataset.ImageRotation = -90 * canvas.pose.quarters % 360
+        dataset.ImageHorizontalFlip = "Y" if canvas.pose.mirrored else "N"
+    dataset.update(canvas.greys)
+
+
+def _aspect_ratio(spacing_mm: tuple[float, float] | None) -> list[int]:
+    """Height to width of a pixel in whole numbers."""
+    if spacing_mm is None:
+        return [1, 1]
+    ratio = Fraction(spacing_mm[0] / spacing_mm[1]).limit_denominator(1000)
+    return [ratio.numerator, ratio.denominator]
 
 
 def _annotations(
@@ -200,12 +137,11 @@ def _annotations(
         for layer in dict.fromkeys(_layer(view.vertebra) for view in here):
             drawn = [view for view in here if _layer(view.vertebra) == layer]
             graphics = [item for view in drawn for item in _shapes(view)]
-            texts = [_label(view, canvas) for view in drawn]
-            annotations.append(_annotation(image, layer, graphics, texts))
+            annotations.append(_annotation(image, layer, graphics, labels(here, drawn, canvas)))
         points = [item for view in here for item in _points(view, canvas)]
         if points:
             annotations.append(_annotation(image, POINTS_LAYER, points, []))
-        annotations.append(_annotation(image, NOTICE_LAYER, [], [_notice()]))
+        annotations.append(_annotation(image, NOTICE_LAYER, [], [notice()]))
     return annotations
 
 
@@ -280,57 +216,4 @@ def _graphic(kind: str, points: npt.NDArray[np.float64], *, filled: bool) -> Dat
     if kind == "CIRCLE" or np.array_equal(points[0], points[-1]):
         # Type 1C: for closed graphics only.
         item.GraphicFilled = "Y" if filled else "N"
-    return item
-
-
-def _label(view: VertebraView, canvas: Canvas) -> Dataset:
-    """Level and finding beside the vertebra, never on it: where there is more room, smaller if need be."""
-    (top, bottom), (left, right) = _extent(view)
-    words = _label_text(view.vertebra) + (" off plane" if view.off_plane else "")
-    rows, columns = canvas.shape
-    height = max(8.0, TEXT_HEIGHT_SHARE * rows)
-    gap = height / 3
-    before, after = left - gap, columns - right - gap
-    wanted = _WIDTH_OF_A_LETTER * height * len(words)
-    # Before the vertebra are vessels and bowel, behind it are the arches: before is better to read.
-    ahead = before >= min(wanted, after)
-    room = before if ahead else after
-    width = max(1.0, min(wanted, room))
-    height = max(4.0, height * width / wanted)
-    first = max(0.0, left - gap - width) if ahead else min(right + gap, columns - width)
-    # Below the notice.
-    above = float(np.clip((top + bottom - height) / 2, 0.05 * rows, rows - height))
-    item = Dataset()
-    item.BoundingBoxAnnotationUnits = "PIXEL"
-    item.UnformattedTextValue = words
-    item.BoundingBoxTopLeftHandCorner = [round(first, 2), round(above, 2)]
-    item.BoundingBoxBottomRightHandCorner = [round(first + width, 2), round(above + height, 2)]
-    item.BoundingBoxTextHorizontalJustification = "RIGHT" if ahead else "LEFT"
-    return item
-
-
-def _extent(view: VertebraView) -> tuple[tuple[float, float], tuple[float, float]]:
-    """(first, last) row and column of what is drawn of the vertebra."""
-    if view.rows is not None and view.columns is not None:
-        return view.rows, view.columns
-    corners = np.concatenate(view.outlines)
-    (top, left), (bottom, right) = corners.min(axis=0), corners.max(axis=0)
-    return (float(top), float(bottom)), (float(left), float(right))
-
-
-def _label_text(vertebra: Vertebra) -> str:
-    if vertebra.status != "analysed":
-        return f"{vertebra.level.value} not judged"
-    if not vertebra.genant_grade or vertebra.height_loss is None:
-        return vertebra.level.value
-    return f"{vertebra.level.value} G{vertebra.genant_grade} -{100 * vertebra.height_loss:.0f}%"
-
-
-def _notice() -> Dataset:
-    item = Dataset()
-    item.BoundingBoxAnnotationUnits = "DISPLAY"
-    item.UnformattedTextValue = f"AI - {RESEARCH_USE_ONLY}"
-    item.BoundingBoxTopLeftHandCorner = [0.02, 0.01]
-    item.BoundingBoxBottomRightHandCorner = [0.98, 0.045]
-    item.BoundingBoxTextHorizontalJustification = "LEFT"
     return item

@@ -110,19 +110,23 @@ def _occupied_slices(labels: npt.NDArray[np.uint8]) -> dict[int, tuple[int, ...]
 
 
 def _check_grid(label_map: LabelMap, source: SourceImages) -> None:
-    if label_map.affine is None:
-        expected: tuple[int, ...] = (1, int(source.header.Rows), int(source.header.Columns))
-    elif source.shape is None or source.affine is None:
+    if source.shape is None:
+        raise EncodingError("Label map: the source series forms neither volume nor radiograph to lie on.")
+    if (label_map.affine is None) != source.is_film:
         raise EncodingError(
-            "Label map: it lies in patient space, but the source series forms no volume to lie on."
+            "Label map: it lies in patient space, the source is a radiograph, which has none; give no affine."
+            if source.is_film
+            else "Label map: it lies in no patient space, but the source series is a volume; give its affine."
         )
-    else:
-        expected = source.shape
-        if not np.allclose(label_map.affine, source.affine, atol=1e-3):
-            raise EncodingError(
-                "Label map: its affine differs from that of the source volume; "
-                "resample it to the source's grid."
-            )
+    expected = source.shape
+    if (
+        label_map.affine is not None
+        and source.affine is not None
+        and not np.allclose(label_map.affine, source.affine, atol=1e-3)
+    ):
+        raise EncodingError(
+            "Label map: its affine differs from that of the source volume; resample it to the source's grid."
+        )
     if label_map.labels.shape != expected:
         raise EncodingError(
             f"Label map: its shape is {label_map.labels.shape}, that of the source images {expected}; "
@@ -150,7 +154,10 @@ def _image_modules(dataset: Dataset, label_map: LabelMap, source: SourceImages) 
     dataset.ContentLabel = "VERTEBRAE"
     dataset.ContentDescription = f"Vertebral bodies, found by AI. {RESEARCH_USE_ONLY}"
     dataset.ContentCreatorName = ""
-    if label_map.affine is not None:
+    if label_map.affine is None:
+        # Type 2C without a position in the patient (PS3.3 C.7.6.1).
+        dataset.PatientOrientation = source.header.get("PatientOrientation") or ""
+    else:
         dataset.FrameOfReferenceUID = source.frame_of_reference_uid
         dataset.PositionReferenceIndicator = source.header.get("PositionReferenceIndicator") or ""
 
@@ -171,7 +178,8 @@ def _segment_item(
     if analysis.report.algorithms:
         # Readers (highdicom among them) take exactly one; the others stand in Contributing Equipment.
         drew = next(
-            (a for a in analysis.report.algorithms if "segment" in a.name), analysis.report.algorithms[0]
+            (a for a in analysis.report.algorithms if "segment" in a.name or "detect" in a.name),
+            analysis.report.algorithms[0],
         )
         item.SegmentationAlgorithmIdentificationSequence = [_algorithm_item(drew.name, drew.version)]
     item.SegmentedPropertyCategoryCodeSequence = [codes.item(codes.ANATOMICAL_STRUCTURE)]
@@ -213,12 +221,14 @@ def _functional_groups(
     dataset: Dataset, segments: Sequence[Segment], label_map: LabelMap, source: SourceImages
 ) -> None:
     affine = label_map.affine
-    dataset.SharedFunctionalGroupsSequence = [Dataset() if affine is None else _shared_groups(affine)]
+    dataset.SharedFunctionalGroupsSequence = [
+        _film_groups(source.header) if affine is None else _shared_groups(affine)
+    ]
     positions = {index: number for number, index in enumerate(_all_slices(segments), start=1)}
     frames = []
     for segment in segments:
         for index in segment.slices:
-            image = next(source.instances) if affine is None else source.reference(index)
+            image = source.reference(index)
             frames.append(
                 _frame_groups(
                     segment.number, None if affine is None else (affine, index, positions[index]), image
@@ -226,11 +236,7 @@ def _functional_groups(
             )
     dataset.PerFrameFunctionalGroupsSequence = frames
     dataset.NumberOfFrames = len(frames)
-    used = [
-        image
-        for index in positions
-        if (image := next(source.instances) if affine is None else source.reference(index)) is not None
-    ]
+    used = [image for index in positions if (image := source.reference(index)) is not None]
     dataset.ReferencedSeriesSequence = referenced_series(source, used)
 
 
@@ -253,6 +259,21 @@ def _shared_groups(affine: npt.NDArray[np.float64]) -> Dataset:
     shared = Dataset()
     shared.PixelMeasuresSequence = [measures]
     shared.PlaneOrientationSequence = [orientation]
+    return shared
+
+
+def _film_groups(header: Dataset) -> Dataset:
+    """The pixel spacing that a film tells, in its own words (PS3.3 C.7.6.16.2.1).
+
+    Each pixel is one of the film's (A.51.5.1). That of the detector alone is not repeated: here it would be
+    taken for the patient's.
+    """
+    shared = Dataset()
+    spacing = header.get("PixelSpacing")
+    if spacing is not None and len(spacing) == 2:
+        measures = Dataset()
+        measures.PixelSpacing = decimals([float(value) for value in spacing])
+        shared.PixelMeasuresSequence = [measures]
     return shared
 
 

@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 
 from dicom_ai_node.errors import EncodingError, UnreadableInstance
 from dicom_ai_node.imaging.header import read_header, reading_quietly
+from dicom_ai_node.imaging.radiograph import Radiograph
 from dicom_ai_node.imaging.slices import MULTI_FRAME_SOP_CLASSES
 from dicom_ai_node.imaging.volume import Volume
 from dicom_ai_node.results.copied import read_clean_header
@@ -22,10 +23,17 @@ _REFERENCE_TAGS: Final = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "
 
 @dataclass(frozen=True)
 class SourceSeries:
-    """What was analysed: the files, and the volume that was made of them where they form one."""
+    """What was analysed: the files, and the volume or the radiograph that was made of them.
+
+    Attributes:
+        paths: all files of the series.
+        volume: where the files form one.
+        radiograph: where one of the files is a film; that file alone is then the analysed image.
+    """
 
     paths: tuple[Path, ...]
     volume: Volume | None = None
+    radiograph: Radiograph | None = None
 
 
 @dataclass(frozen=True)
@@ -58,10 +66,10 @@ class SourceImages:
         header: the first instance's data set without pixels; patient and study are copied from it.
         series: (Series Instance UID, its instances), in the order of the slices.
         slices: one per slice of the volume, with the frame where the image is multi-frame; None where a
-            slice was not sent but interpolated. Empty without a volume.
+            slice was not sent but interpolated. A radiograph is one slice. Empty without either.
         paths: the file of each slice, in the same order.
         affine: 4x4, (slice, row, column, 1) to LPS millimetres; None without a volume.
-        shape: slices, rows, columns; None without a volume.
+        shape: slices, rows, columns; (1, rows, columns) of a radiograph, None without either.
     """
 
     header: Dataset
@@ -84,8 +92,15 @@ class SourceImages:
 
     @property
     def frame_of_reference_uid(self) -> str | None:
-        """The space of the images; None for a projection image."""
+        """The space of the images; None for a projection image, whose pixels have no place in any space."""
+        if self.is_film:
+            return None
         return str(self.header.get("FrameOfReferenceUID") or "") or None
+
+    @property
+    def is_film(self) -> bool:
+        """Whether the source is one radiograph: results then lie in its pixels."""
+        return self.shape is not None and self.affine is None
 
     def nearest_slice(self, point: Sequence[float]) -> int:
         """Index of the slice nearest to a point in LPS millimetres."""
@@ -105,6 +120,8 @@ def read_source(source: SourceSeries) -> SourceImages:
     Raises:
         EncodingError: not one of the files can be read, so that nobody knows whose result this would be.
     """
+    if source.radiograph is not None:
+        return _from_radiograph(source.radiograph)
     if source.volume is None:
         return _from_paths(source.paths)
     volume = source.volume
@@ -127,6 +144,18 @@ def read_source(source: SourceSeries) -> SourceImages:
         paths=tuple(item.path for item in volume.instances),
         affine=volume.affine,
         shape=volume.shape,
+    )
+
+
+def _from_radiograph(film: Radiograph) -> SourceImages:
+    # No frame number even where the class allows frames: a film has one.
+    reference = ImageReference(film.instance.sop_class_uid, film.instance.sop_instance_uid)
+    return SourceImages(
+        header=read_clean_header(film.instance.path),
+        series=((film.series_instance_uid, (reference,)),),
+        slices=(reference,),
+        paths=(film.instance.path,),
+        shape=(1, *film.shape),
     )
 
 

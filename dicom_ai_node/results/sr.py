@@ -4,6 +4,9 @@ One volumetric measurement group (TID 1411) per vertebra holds all that was meas
 segment. TID 1411 allows either a segment or an image region, so the box on an image is a planar group
 (TID 1410) of its own with the same tracking identifiers: readers that merge by tracking UID show both as
 one. Where there is no segment, the planar group holds everything.
+
+Nothing on a film has a volume: there the planar group with the box holds everything, the outline and the
+segment's frame are planar groups of their own, and numbers name the points that they were measured with.
 """
 
 from __future__ import annotations
@@ -90,7 +93,8 @@ def encode_report(
     )
     _document_modules(dataset, source, [item for item in (segmentation, reformat) if item is not None])
     segments = SegmentReference.by_level(segmentation, source)
-    root = _content(report, source, measurement_groups(report, identity, segments, views), reformat)
+    groups = measurement_groups(report, identity, segments, views, film=source.is_film)
+    root = _content(report, source, groups, reformat)
     for element in root:
         dataset[element.tag] = element
     declare_private_codes(dataset)
@@ -202,6 +206,12 @@ def _library_group(header: Dataset, references: Sequence[ImageReference]) -> Dat
         ):
             item = number(name, value, codes.MILLIMETRE, decimals=6, relationship=HAS_ACQ_CONTEXT)
             shared.append(item)
+    orientation = header.get("PatientOrientation")
+    if orientation is not None and len(orientation) == 2 and all(orientation):
+        for name, value in zip(
+            (codes.PATIENT_ORIENTATION_ROW, codes.PATIENT_ORIENTATION_COLUMN), orientation, strict=True
+        ):
+            shared.append(text(HAS_ACQ_CONTEXT, name, str(value)))
     images = [image(CONTAINS, None, reference) for reference in references]
     return container(codes.IMAGE_LIBRARY_GROUP, [*shared, *images])
 

@@ -1,6 +1,7 @@
 """Where each vertebra is drawn: on which image, its box, its outline and its six points, in pixels.
 
-An axial series gets one derived sagittal reformat; a sagittal series is drawn on as it is. All coordinates
+An axial series gets one derived sagittal reformat; a sagittal series is drawn on as it is; for films see
+`results.film_views`. All coordinates
 here are image-relative pixel edges as presentation states and SCOORDs have them: the centre of the first
 pixel is (0.5, 0.5), order (row, column).
 """
@@ -8,7 +9,7 @@ pixel is (0.5, 0.5), order (row, column).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import contourpy
@@ -69,7 +70,7 @@ def views_on_reformat(
         place = places[label - 1] if label <= len(places) else None
         if label_map is not None and label_map.affine is not None and place is not None:
             cut, profile = _cut(reformat, label_map, place, label)
-            outlines = _outlines(cut, reformat.pixels.shape)
+            outlines = outlines_of(cut, reformat.pixels.shape)
         else:
             outlines, profile = (), None
         box = _box(outlines, profile, vertebra, reformat.to_pixels, 1 / reformat.spacing_mm)
@@ -84,7 +85,7 @@ def views_on_reformat(
 def views_on_slices(analysis: Analysis, source: SourceImages) -> tuple[VertebraView, ...]:
     """Every vertebra on the source's own slices: box and points on its middle slice, outlines on all."""
     if source.affine is None or source.shape is None:
-        return _views_by_box(analysis, source)
+        return ()
     inverse = np.linalg.inv(source.affine)
     plane = source.shape[1], source.shape[2]
 
@@ -109,25 +110,6 @@ def views_on_slices(analysis: Analysis, source: SourceImages) -> tuple[VertebraV
             points = _points(vertebra.six_points, to_pixels)
             polygons = outlines.get(middle, ())
             views.append(VertebraView(vertebra, image, *_within(box, plane), polygons, points, middle))
-    return tuple(views)
-
-
-def _views_by_box(analysis: Analysis, source: SourceImages) -> tuple[VertebraView, ...]:
-    """Projection images: the report's own boxes, which name their image."""
-    instances = {item.sop_instance_uid: item for item in source.instances}
-    views = []
-    for vertebra in analysis.report:
-        box = vertebra.box_px
-        if box is None or box.sop_instance_uid not in instances:
-            continue
-        image = instances[box.sop_instance_uid]
-        if box.frame > 1:
-            image = replace(image, frame=box.frame)
-        # Pixel centres in the report, pixel edges here.
-        rows, columns = (box.rows[0], box.rows[1] + 1), (box.columns[0], box.columns[1] + 1)
-        points = None if vertebra.six_points is None else vertebra.six_points.to_array() + 0.5
-        in_plane = points is not None and points.shape[1] == 2
-        views.append(VertebraView(vertebra, image, rows, columns, (), points if in_plane else None))
     return tuple(views)
 
 
@@ -158,8 +140,13 @@ def _cut(
     return cut, profile
 
 
-def _outlines(field: npt.NDArray[np.floating], shape: tuple[int, ...]) -> tuple[FloatArray, ...]:
-    """Closed polygons where the field passes 0.5, largest first; specks of a few pixels are left out."""
+def outlines_of(field: npt.NDArray[np.floating], shape: tuple[int, ...] | None) -> tuple[FloatArray, ...]:
+    """Closed polygons where the field passes 0.5, largest first; specks of a few pixels are left out.
+
+    Args:
+        field: shape (rows, columns).
+        shape: of the image that polygons must not leave; None lets them reach half a pixel around the field.
+    """
     rows, columns = np.flatnonzero(field.any(axis=1)), np.flatnonzero(field.any(axis=0))
     if not len(rows):
         return ()
@@ -168,10 +155,11 @@ def _outlines(field: npt.NDArray[np.floating], shape: tuple[int, ...]) -> tuple[
     lines = contourpy.contour_generator(z=part).lines(0.5)
     polygons = [np.asarray(line, dtype=np.float64)[:, ::-1] + corner for line in lines]
     sized = sorted(((_area(polygon), polygon) for polygon in polygons), key=lambda item: -item[0])
+    kept = [polygon for area, polygon in sized if area > max(4.0, 0.05 * sized[0][0])]
+    if shape is None:
+        return tuple(kept)
     limits = np.array(shape, dtype=np.float64)
-    return tuple(
-        np.clip(polygon, 0, limits) for area, polygon in sized if area > max(4.0, 0.05 * sized[0][0])
-    )
+    return tuple(np.clip(polygon, 0, limits) for polygon in kept)
 
 
 def _area(polygon: FloatArray) -> float:
@@ -188,7 +176,7 @@ def _slice_outlines(
     found = {}
     for index, plane in enumerate(label_map.labels):
         if source.reference(index) is not None and (plane == label).any():
-            found[index] = _outlines((plane == label).astype(np.float64), plane.shape)
+            found[index] = outlines_of((plane == label).astype(np.float64), plane.shape)
     return found
 
 

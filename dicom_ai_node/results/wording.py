@@ -31,6 +31,9 @@ def finding(vertebra: Vertebra) -> str:
         words.append(f"Genant grade {vertebra.genant_grade}")
     if vertebra.fracture_probability is not None:
         words.append(f"fracture probability {100 * vertebra.fracture_probability:.0f} %")
+    kind = vertebra.acuity
+    if kind is not None:
+        words.append(f"{kind[0]} {100 * kind[1]:.0f} %")
     return f"{vertebra.level.value}: {', '.join(words)}."
 
 
