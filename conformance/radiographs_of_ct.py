@@ -19,8 +19,9 @@ import numpy.typing as npt
 import torch
 
 from dicom_ai_node.errors import InputError
+from dicom_ai_node.imaging.film_picture import film_overview
+from dicom_ai_node.imaging.film_pose import FilmPose
 from dicom_ai_node.imaging.film_spacing import FilmSpacing
-from dicom_ai_node.imaging.picture import film_overview
 from dicom_ai_node.imaging.radiograph import Radiograph
 from dicom_ai_node.imaging.volume import SliceRef, Volume, load_volume
 from dicom_ai_node.inference.bundle import find_models_dir
@@ -133,7 +134,7 @@ def main() -> int:
         except InputError as error:
             told[name] = {"refused": str(error)}
             continue
-        film_overview(film.film, read).save(asked.out / f"{name}.png")
+        film_overview(film.film, read, FilmPose()).save(asked.out / f"{name}.png")
         told[name] = {"vertebrae": compared(film, read), **_summary(compared(film, read))}
     (asked.out / "films-of-ct.json").write_text(json.dumps(told, indent=2) + "\n", "utf-8")
     sys.stdout.write(json.dumps(told, indent=2) + "\n")
@@ -153,7 +154,8 @@ def _summary(lines: list[dict[str, Any]]) -> dict[str, float]:
 def _nifti(folder: Path) -> Volume:
     """TotalSegmentator's example as a volume; NIfTI's affine is RAS, its axes columns, rows, slices."""
     image: Any = nibabel.load(folder / "example_ct.nii.gz")
-    canonical: Any = nibabel.as_closest_canonical(image)
+    functions: Any = nibabel
+    canonical = functions.as_closest_canonical(image)
     voxels: npt.NDArray[np.int16] = np.asarray(canonical.dataobj).astype(np.int16)
     to_lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.asarray(canonical.affine)
     order = np.zeros((4, 4))

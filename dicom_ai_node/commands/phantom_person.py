@@ -59,7 +59,8 @@ class SeriesEntry:
         files: how many.
         route: the kind of series that a node analyses it as: "ct", "radiograph" or "mr"; None where no
             node should.
-        pipeline: what this version of the node runs on it; None where it is refused.
+        pipeline: that this version of the node hands it to; None where it is left alone. A pipeline may still
+            refuse it after a look.
         why: in words.
         truth: file of the truth.
         labels: files of the label maps on its grid.
