@@ -19,6 +19,7 @@ from dicom_ai_node.errors import ConfigurationError
 if TYPE_CHECKING:
     from dicom_ai_node.training.cases import Case
     from dicom_ai_node.training.film_recipes import FilmRecipe
+    from dicom_ai_node.training.films import Film
     from dicom_ai_node.training.tasks import TaskRecipe
 
 PIPELINES: Final = ("ct-volume", "radiograph")
@@ -41,6 +42,15 @@ def command(  # noqa: PLR0917 - typer makes options of them
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers here.")] = None,
     plots: Annotated[Path | None, typer.Option("--plots", help="Draw plots into this folder.")] = None,
     count: Annotated[int, typer.Option("--count", min=1, max=900, help="How many phantoms.")] = 20,
+    fine_tune: Annotated[
+        int,
+        typer.Option(
+            "--fine-tune", min=0, help="radiograph-acuity: steps learned from others before one is judged."
+        ),
+    ] = 0,
+    pool: Annotated[
+        Path | None, typer.Option("--pool", help="Folder of phantom films that --fine-tune learns from too.")
+    ] = None,
 ) -> None:
     """Measure on cases that were not trained on; intervals are 95 %, over cases."""
     console = Console(highlight=False, soft_wrap=True)
@@ -56,6 +66,8 @@ def command(  # noqa: PLR0917 - typer makes options of them
             rows, tables = evaluate_radiographs(bundle, range(count), console.print)
         else:
             rows, tables = evaluate_pipeline(bundle, range(count), console.print, plots)
+    elif task == "radiograph-acuity":
+        rows, tables = _acuity(bundle, _films(data, count), console, plots, fine_tune, pool)
     else:
         from dicom_ai_node.training.film_recipes import FilmRecipe  # noqa: PLC0415 - waits for torch
 
@@ -71,6 +83,37 @@ def command(  # noqa: PLR0917 - typer makes options of them
     _show(console, result, tables)
     if json_file is not None:
         json_file.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", "utf-8")
+
+
+def _films(data: str, count: int) -> list[Film]:
+    """Fresh films of persons with many diseases, or those of a folder."""
+    from dicom_ai_node.training.film_folders import load_labelled  # noqa: PLC0415 - waits for torch
+    from dicom_ai_node.training.films import phantom_film  # noqa: PLC0415
+
+    if data == "phantom":
+        # Odd seeds of the training's kind have many diseases; these seeds no training saw.
+        return [phantom_film(seed, max_pixels=1_000_000) for seed in range(1, 2 * count, 2)]
+    if not Path(data).is_dir():
+        raise ConfigurationError(f"--data is 'phantom' or a folder of films; {data} is neither")
+    return load_labelled(Path(data))
+
+
+def _acuity(  # noqa: PLR0917 - the options of the command
+    bundle: Path, films: list[Film], console: Console, plots: Path | None, fine_tune: int, pool: Path | None
+) -> tuple[Rows, dict[str, Any]]:
+    from dicom_ai_node.commands import evaluate_acuity  # noqa: PLC0415 - waits for torch
+
+    probabilities, truth, owners = evaluate_acuity.judged(
+        bundle, films, console.print, fine_tune=fine_tune, pool=pool
+    )
+    if plots is not None:
+        evaluate_acuity.draw(plots / "radiograph-acuity.png", probabilities, truth)
+    right = (probabilities.argmax(axis=1) == truth).astype(float)
+    rows: Rows = [
+        {"right": [value for value, owner in zip(right, owners, strict=True) if owner == group]}
+        for group in dict.fromkeys(owners)
+    ]
+    return rows, evaluate_acuity.tables(probabilities, truth, owners)
 
 
 def summary(rows: Rows) -> dict[str, Any]:
@@ -127,7 +170,7 @@ def rows_of_films(recipe: FilmRecipe, bundle: Path, data: str, count: int, progr
     import torch  # noqa: PLC0415
 
     from dicom_ai_node.inference.bundle import load_bundle  # noqa: PLC0415
-    from dicom_ai_node.training.films import load_films, phantom_film  # noqa: PLC0415
+    from dicom_ai_node.training.film_folders import load_labelled  # noqa: PLC0415
 
     if data != "phantom" and not Path(data).is_dir():
         raise ConfigurationError(f"--data is 'phantom' or a folder of films; {data} is neither")
@@ -136,11 +179,9 @@ def rows_of_films(recipe: FilmRecipe, bundle: Path, data: str, count: int, progr
         raise ConfigurationError(f"{bundle} is a bundle of {loaded.metadata.task}, not of {recipe.name}")
     if data == "phantom":
         total = count
-        films = (
-            phantom_film(seed, training=False, max_pixels=recipe.pool_max_pixels) for seed in range(count)
-        )
+        films = (recipe.make(seed, False) for seed in range(count))
     else:
-        labelled = load_films(Path(data))
+        labelled = load_labelled(Path(data))
         total, films = len(labelled), (film for film in labelled)
     task = recipe.build([], [])
     rows: Rows = []

@@ -19,7 +19,7 @@ from torchvision.io import ImageReadMode, decode_image
 
 from dicom_ai_node.anatomy import Level, order
 from dicom_ai_node.errors import ConfigurationError, UnreadableInstance
-from dicom_ai_node.training.films import ACUITIES, Film, FilmVertebra
+from dicom_ai_node.training.films import ACUITIES, Film, FilmVertebra, load_films
 
 _LABEL = re.compile(r"^\s*([CTLS]\d{1,2})(?:[\s_/-]+(.*))?$", re.IGNORECASE)
 _HEALTHY = ("", "normal", "healthy", "vertebra")
@@ -157,3 +157,25 @@ def _read_label(label: str, source: Path) -> tuple[Level, str]:
 def _area(polygon: npt.NDArray[Any]) -> float:
     x, y = polygon[:, 0], polygon[:, 1]
     return abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
+
+
+def load_labelled(folder: Path) -> list[Film]:
+    """The films of a folder of any kind that is known here, told by what lies in it.
+
+    Raises:
+        ConfigurationError: none of the kinds.
+        UnreadableInstance: an image cannot be decoded.
+    """
+    if any(folder.glob("film-*.npz")):
+        return load_films(folder)
+    if any(_VCFNET.match(path.stem) for path in folder.rglob("*.png")):
+        return load_vcfnet(folder)
+    for path in sorted(folder.glob("*.json")):
+        content = json.loads(path.read_text("utf-8"))
+        if "annotations" in content:
+            return load_coco(path, folder)
+        if "shapes" in content:
+            return load_labelme(folder)
+    raise ConfigurationError(
+        f"{folder} holds no films: film-*.npz, labelme or COCO polygons (*.json), or VCFNet's crops are read"
+    )

@@ -52,7 +52,7 @@ class FilmRecipe:
         loop: optimiser and learning rate.
         build: task from training films and held-out films.
         taught_shares: how frequent a class is among what is drawn.
-        make: the film of a seed.
+        make: the film of a seed, for training (or for a test: realistic).
     """
 
     name: str
@@ -66,7 +66,9 @@ class FilmRecipe:
     loop: LoopOptions
     build: Callable[[Sequence[Film], Sequence[Film]], MeasuredFilmTask]
     taught_shares: Mapping[str, float] = field(default_factory=dict)
-    make: Callable[[int], Film] = lambda seed: phantom_film(seed, max_pixels=POOL_PIXELS)
+    make: Callable[[int, bool], Film] = lambda seed, training: phantom_film(
+        seed, training=training, max_pixels=POOL_PIXELS
+    )
 
 
 _POINTS, _ACUITY, _VIEW = FilmPointsOptions(), FilmAcuityOptions(), FilmViewOptions()
@@ -167,7 +169,7 @@ FILM_RECIPES: Final[Mapping[str, FilmRecipe]] = {
             loop=LoopOptions(),
             build=lambda training, held_out: FilmViewTask(training, held_out, _VIEW),
             taught_shares=dict.fromkeys(VIEWS, 1 / len(VIEWS)),
-            make=view_film,
+            make=lambda seed, training: view_film(seed, training=training),
         ),
     )
 }
@@ -190,7 +192,7 @@ def film_pool(
     for number, seed in enumerate(range(FIRST_SEED, FIRST_SEED + count), start=1):
         path = folder / f"film-{seed:05d}.npz"
         if not path.exists():
-            save_film(recipe.make(seed), folder)
+            save_film(recipe.make(seed, True), folder)
             say(f"{recipe.name}: film {number} of {count}")
         films.append(load_film(path))
     return films
