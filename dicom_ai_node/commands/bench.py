@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -20,6 +21,7 @@ from dicom_ai_node.errors import ConfigurationError
 BENCHES: Final[Mapping[str, str]] = {
     "ingest": "dicom_ai_node.commands.bench_ingest",
     "ct": "dicom_ai_node.commands.bench_ct",
+    "radiograph": "dicom_ai_node.commands.bench_radiograph",
     "phantom": "dicom_ai_node.commands.bench_phantom",
 }
 """Each is a module with a function `measure(console) -> Measured`."""
@@ -45,6 +47,21 @@ class Measured:
             "peers": {name: dict(values) for name, values in self.peers.items()},
             "ratios": dict(self.ratios),
         }
+
+
+class Stages:
+    """Seconds per stage; told of progress, a stage lasts until another one is named."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._current: tuple[str, float] | None = None
+
+    def __call__(self, stage: str, done: float) -> None:  # noqa: ARG002 - only the name counts
+        now = time.perf_counter()
+        if self._current is not None:
+            name, since = self._current
+            self.seconds[name] = self.seconds.get(name, 0.0) + now - since
+        self._current = (stage, now)
 
 
 def command(

@@ -10,26 +10,11 @@ from typing import Final
 
 from rich.console import Console
 
-from dicom_ai_node.commands.bench import Measured
+from dicom_ai_node.commands.bench import Measured, Stages
 from dicom_ai_node.commands.process import process_series
 from dicom_ai_node.config import load_settings
 
 SEED: Final = 5
-
-
-class _Stages:
-    """Seconds per stage; told of progress, a stage lasts until another one is named."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._current: tuple[str, float] | None = None
-
-    def __call__(self, stage: str, done: float) -> None:  # noqa: ARG002 - only the name counts
-        now = time.perf_counter()
-        if self._current is not None:
-            name, since = self._current
-            self.seconds[name] = self.seconds.get(name, 0.0) + now - since
-        self._current = (stage, now)
 
 
 def measure(console: Console) -> Measured:
@@ -47,7 +32,7 @@ def measure(console: Console) -> Measured:
         routed = route_files([folder / "study" / "dicom"], settings)[0]
         steps = node_steps(settings)
         for name in ("first", "second"):
-            stages = _Stages()
+            stages = Stages()
             began = time.perf_counter()
             done = process_series(routed, folder / name, steps, stages)
             whole = time.perf_counter() - began

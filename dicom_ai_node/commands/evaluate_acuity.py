@@ -1,4 +1,4 @@
-"""radiograph-acuity as P1 tells it: accuracy, area per class with intervals, ROC, confusion, readers beside."""
+"""radiograph-acuity as P1 tells it: accuracy, area per class with intervals, ROC, confusion, readers."""
 
 from __future__ import annotations
 
@@ -101,8 +101,8 @@ def draw(file: Path, probabilities: Floats, truth: npt.NDArray[np.int64]) -> Non
     left.legend(loc="lower right")
     counts = confusion(probabilities.argmax(axis=1), truth, len(ACUITIES))
     right.imshow(counts, cmap="Blues")
-    for (row, column), number in np.ndenumerate(counts):
-        right.text(column, row, str(number), ha="center", va="center")
+    for (row, column), count in np.ndenumerate(counts):
+        right.text(column, row, str(count), ha="center", va="center")
     right.set(
         xticks=range(3), xticklabels=ACUITIES, yticks=range(3), yticklabels=ACUITIES, xlabel="found",
         ylabel="true",
