@@ -18,7 +18,7 @@ from dicom_ai_node.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from dicom_ai_node.training.cases import Case
-    from dicom_ai_node.training.film_recipes import FilmRecipe
+    from dicom_ai_node.training.film_recipes import FilmRecipe, MeasuredFilmTask
     from dicom_ai_node.training.films import Film
     from dicom_ai_node.training.tasks import TaskRecipe
 
@@ -171,6 +171,7 @@ def rows_of_films(recipe: FilmRecipe, bundle: Path, data: str, count: int, progr
 
     from dicom_ai_node.inference.bundle import load_bundle  # noqa: PLC0415
     from dicom_ai_node.training.film_folders import load_labelled  # noqa: PLC0415
+    from dicom_ai_node.training.film_recipes import detector_of  # noqa: PLC0415
 
     if data != "phantom" and not Path(data).is_dir():
         raise ConfigurationError(f"--data is 'phantom' or a folder of films; {data} is neither")
@@ -183,7 +184,10 @@ def rows_of_films(recipe: FilmRecipe, bundle: Path, data: str, count: int, progr
     else:
         labelled = load_labelled(Path(data))
         total, films = len(labelled), (film for film in labelled)
-    task = recipe.build([], [])
+    task: MeasuredFilmTask = recipe.build([], [])
+    if recipe.name == "radiograph-detect":
+        # Detectors differ in classes and size: the bundle says which it has.
+        task = detector_of(loaded.metadata.output_channels, loaded.metadata.film.size)
     rows: Rows = []
     for number, film in enumerate(films, start=1):
         with torch.inference_mode():

@@ -21,15 +21,25 @@ if TYPE_CHECKING:
 _HELD_OUT = 8
 
 
-def recipe_of(task: str) -> TaskRecipe | FilmRecipe:
-    """The recipe of a task, on CT or on radiographs.
+def recipe_of(task: str, network: str | None = None) -> TaskRecipe | FilmRecipe:
+    """The recipe of a task, on CT or on radiographs, with one of the networks that the task knows.
 
     Raises:
-        ConfigurationError: this version has no such task.
+        ConfigurationError: this version has no such task, or the task no such network.
     """
-    from dicom_ai_node.training.film_recipes import FILM_RECIPES  # noqa: PLC0415 - waits for torch
+    from dicom_ai_node.training.film_recipes import (  # noqa: PLC0415 - waits for torch
+        DETECTORS,
+        FILM_RECIPES,
+        detect_recipe,
+    )
     from dicom_ai_node.training.tasks import PLANNED_TASKS, RECIPES  # noqa: PLC0415
 
+    if network is not None:
+        if task != "radiograph-detect" or network not in DETECTORS:
+            raise ConfigurationError(
+                f"--network {network} is none of {task}; radiograph-detect has: {', '.join(DETECTORS)}"
+            )
+        return detect_recipe(network)
     if task in RECIPES:
         return RECIPES[task]
     if task in FILM_RECIPES:
@@ -42,7 +52,7 @@ def command(  # noqa: PLR0917 - typer makes options of them
     task: Annotated[str, typer.Argument(help="ct-localise, radiograph-detect, ...; a wrong name lists all.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the bundle to write.")],
     data: Annotated[
-        str, typer.Option("--data", help="'phantom', or a folder of case-*.npz or film-*.npz files.")
+        str, typer.Option("--data", help="'phantom', or a folder of cases or labelled films.")
     ] = "phantom",
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     minutes: Annotated[float, typer.Option("--minutes", min=0.01, help="How long to train.")] = 90.0,
@@ -54,13 +64,16 @@ def command(  # noqa: PLR0917 - typer makes options of them
     pool: Annotated[
         int | None, typer.Option("--pool", min=10, help="How many phantoms to make (default: the recipe's).")
     ] = None,
+    network: Annotated[
+        str | None, typer.Option("--network", help="radiograph-detect: mask-rcnn, mask-rcnn-small, ...")
+    ] = None,
 ) -> None:
     """Train TASK and write its bundle; checkpoints lie beside it, in OUT.training."""
     from dicom_ai_node.inference.publish import publish  # noqa: PLC0415 - waits for torch
     from dicom_ai_node.training.film_recipes import FilmRecipe  # noqa: PLC0415
     from dicom_ai_node.training.loop import LoopOptions, train  # noqa: PLC0415
 
-    recipe = recipe_of(task)
+    recipe = recipe_of(task, network)
     if device not in ("auto", "cpu", "cuda"):
         raise ConfigurationError(f"--device is auto, cpu or cuda, not {device!r}")
     choice: Choice = device  # type: ignore[assignment]
@@ -80,7 +93,7 @@ def command(  # noqa: PLR0917 - typer makes options of them
         job, told, held_out = _ct_task(recipe, data, work, say, pool)
         options = LoopOptions(seed=seed)
     scores: dict[str, float] = {}
-    network = train(
+    trained = train(
         job,
         work,
         minutes=minutes,
@@ -93,7 +106,7 @@ def command(  # noqa: PLR0917 - typer makes options of them
     )
     metadata = publish(
         recipe,
-        network,
+        trained,
         out,
         metrics={f"{held_out} held-out cases": scores},
         trained_on=where.type,
@@ -121,10 +134,11 @@ def _ct_task(
 def _film_task(
     recipe: FilmRecipe, data: str, work: Path, say: Callable[[str], None], pool: int | None
 ) -> tuple[Task, str, int]:
-    from dicom_ai_node.training.film_recipes import film_pool  # noqa: PLC0415 - waits for torch
-    from dicom_ai_node.training.films import load_films, split_by_patient  # noqa: PLC0415
+    from dicom_ai_node.training.film_folders import load_labelled  # noqa: PLC0415 - waits for torch
+    from dicom_ai_node.training.film_recipes import film_pool  # noqa: PLC0415
+    from dicom_ai_node.training.films import split_by_patient  # noqa: PLC0415
 
-    films = film_pool(recipe, work / "pool", say, pool) if data == "phantom" else load_films(Path(data))
+    films = film_pool(recipe, work / "pool", say, pool) if data == "phantom" else load_labelled(Path(data))
     training, held_out = split_by_patient(films, 5 * _HELD_OUT)
     return recipe.build(training, held_out), _told(len(films), "films", data), len(held_out)
 

@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 
 from torch import nn
 
+from dicom_ai_node.networks.film_classes import PUBLISHED_CLASSES, class_of_name
 from dicom_ai_node.report import SIX_POINT_NAMES
 from dicom_ai_node.training.film_classify import (
     FilmAcuityOptions,
@@ -52,6 +53,7 @@ class FilmRecipe:
         loop: optimiser and learning rate.
         build: task from training films and held-out films.
         taught_shares: how frequent a class is among what is drawn.
+        network: which of `DETECTORS`; "" of tasks that have one network only.
         make: the film of a seed, for training (or for a test: realistic).
     """
 
@@ -66,6 +68,7 @@ class FilmRecipe:
     loop: LoopOptions
     build: Callable[[Sequence[Film], Sequence[Film]], MeasuredFilmTask]
     taught_shares: Mapping[str, float] = field(default_factory=dict)
+    network: str = ""
     make: Callable[[int, bool], Film] = lambda seed, training: phantom_film(
         seed, training=training, max_pixels=POOL_PIXELS
     )
@@ -75,33 +78,46 @@ _POINTS, _ACUITY, _VIEW = FilmPointsOptions(), FilmAcuityOptions(), FilmViewOpti
 _DETECT, _LOCALISE = FilmDetectOptions(), FilmLocaliseOptions()
 
 
-def detect_recipe(options: FilmDetectOptions, *, pool_size: int = POOL) -> FilmRecipe:
-    """The recipe of a detector: P0's network as published, a smaller one, a rival, other classes."""
-    kind = options.network.get("kind", "mask-rcnn")
+_SMALL: Final = {"backbone": "resnet18", "features": 64, "anchor_px": 12}
+"""ResNet-18-FPN with a quarter of the channels: what two processor cores can train."""
+
+DETECTORS: Final[Mapping[str, FilmDetectOptions]] = {
+    "mask-rcnn": _DETECT,
+    "mask-rcnn-published": replace(_DETECT, classes=PUBLISHED_CLASSES),
+    "mask-rcnn-small": replace(_DETECT, network=_SMALL, size=(640, 384)),
+    "retinanet-small": replace(_DETECT, network={**_SMALL, "kind": "retinanet"}, size=(640, 384)),
+}
+"""The detectors that can be trained: P0's network for every vertebra from T4 to L5, the same with P0's six
+classes, a small one for a CPU, and a one-stage rival of its size."""
+
+
+def detect_recipe(name: str = "mask-rcnn") -> FilmRecipe:
+    """The recipe of one of `DETECTORS`."""
+    options = DETECTORS[name]
+    small = name.endswith("-small")
     return FilmRecipe(
         name="radiograph-detect",
-        description=f"{kind}: vertebrae on lateral radiographs by level, healthy or fractured (P0)",
+        description=f"{name}: vertebrae on lateral radiographs by level, healthy or fractured (P0)",
         architecture="FilmDetector",
         arguments={"classes": len(options.classes), **options.network},
         output_channels=tuple(item.name for item in options.classes),
         preprocessing={"size": options.size},
-        pool_size=pool_size,
+        pool_size=POOL,
         pool_max_pixels=POOL_PIXELS,
-        # P0, "Study settings": SGD with momentum; rate and decay are torchvision's for two films a step.
-        loop=LoopOptions("sgd", 5e-3, 1e-4, clip=10.0, warmup_steps=200, ema=0.999),
+        # P0, "Study settings": SGD with momentum; rate and decay are torchvision's for two films a step. In
+        # the few thousand steps of a CPU SGD gets nowhere from fresh weights: the small ones take AdamW.
+        loop=LoopOptions(learning_rate=4e-4, warmup_steps=50)
+        if small
+        else LoopOptions("sgd", 5e-3, 1e-4, clip=10.0, warmup_steps=200, ema=0.999),
         build=lambda training, held_out: FilmDetectTask(training, held_out, options),
+        network=name,
     )
 
-
-SMALL_DETECTOR: Final = replace(
-    _DETECT, network={"backbone": "resnet18", "features": 64, "anchor_px": 12}, size=(640, 384)
-)
-"""For training on a CPU: ResNet-18-FPN with a quarter of the channels, on films of 640x384."""
 
 FILM_RECIPES: Final[Mapping[str, FilmRecipe]] = {
     recipe.name: recipe
     for recipe in (
-        detect_recipe(_DETECT),
+        detect_recipe(),
         FilmRecipe(
             name="radiograph-localise",
             description="2-D M-SCN: one heatmap per level on a whole film (after P3 section 2.2)",
@@ -174,6 +190,17 @@ FILM_RECIPES: Final[Mapping[str, FilmRecipe]] = {
     )
 }
 """The tasks on films of this version, by name."""
+
+
+def detector_of(channels: Sequence[str], size: tuple[int, int]) -> FilmDetectTask:
+    """The task that a bundle of radiograph-detect was trained for, without films.
+
+    Args:
+        channels: names of its classes, as the bundle's `output_channels`.
+        size: rows and columns of its picture.
+    """
+    classes = tuple(class_of_name(name) for name in channels)
+    return FilmDetectTask([], [], replace(_DETECT, classes=classes, size=size))
 
 
 def film_pool(
