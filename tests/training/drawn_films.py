@@ -35,6 +35,9 @@ def drawn_film(seed: int, *, fractured: Level | None = Level.L1, acuity: str = "
             stripes = body if acuity == ACUITIES[1] else body.T
             stripes[::4] -= 0.3
             stripes[1::4] -= 0.3
+        # A stump behind the body, as its pedicle is: it tells front from back.
+        stump = pixels[(top + bottom) // 2 - 3 : (top + bottom) // 2 + 3, right + 1 : right + 9]
+        stump += 0.3
         corners = [(row, column) for column in (left, (left + right) / 2, right) for row in (top, bottom)]
         vertebrae.append(
             FilmVertebra(

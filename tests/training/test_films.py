@@ -164,11 +164,11 @@ def test_changed_films_stay_between_black_and_white() -> None:
     assert len(seen) == 8
 
 
-def test_truth_of_the_phantom_is_turned_into_rows_and_columns() -> None:
+def test_truth_of_the_phantom_becomes_a_film() -> None:
     points = {name: [10.0 + number, 20.0 + number] for number, name in enumerate(SIX_POINT_NAMES)}
     entry = {
         "level": "L1", "visible": 0.9, "fractured": True, "genant_grade": 2, "deformity": "wedge",
-        "projection": {"outline_px": [[1, 2], [5, 2], [5, 9], [1, 9]], "six_points_px": points},
+        "projection": {"outline_px": [[2, 1], [2, 5], [9, 5], [9, 1]], "six_points_px": points},
     }  # fmt: skip
     image = {"view": "lateral", "pixel_mm": 0.3, "magnification": 1.2}
     film = film_of_truth("a", np.zeros((30, 20)), {"image": image, "vertebrae": [entry]})
@@ -176,6 +176,6 @@ def test_truth_of_the_phantom_is_turned_into_rows_and_columns() -> None:
     (vertebra,) = film.vertebrae
     np.testing.assert_array_equal(vertebra.box, [2, 1, 9, 5])
     assert vertebra.six_points is not None
-    np.testing.assert_array_equal(vertebra.six_points[2], [22, 12])
+    np.testing.assert_array_equal(vertebra.six_points[2], [12, 22])
     frontal = {"image": image | {"view": "frontal"}, "vertebrae": [entry]}
     assert film_of_truth("b", np.zeros((30, 20)), frontal).view == "frontal-spine"
