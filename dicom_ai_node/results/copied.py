@@ -137,7 +137,9 @@ def _valid(element: DataElement) -> bool:
     try:
         for value in values:
             if value is not None and str(value):
-                validate_value(element.VR, str(value) if element.VR == "PN" else value, RAISE)
+                # Names and numbers of pydicom's own types are valid only as they are written.
+                as_text = element.VR in {"PN", "DS", "IS"}
+                validate_value(element.VR, str(value) if as_text else value, RAISE)
     except (ValueError, TypeError):
         return False
     return True

@@ -76,7 +76,7 @@ def film_greys(film: Radiograph) -> Dataset:
 
 
 def _modality(greys: Dataset, header: Dataset) -> None:
-    table = _table(header.get("ModalityLUTSequence"))
+    table = _table(header.get("ModalityLUTSequence"), shown=False)
     if table is not None:
         table.ModalityLUTType = str(header.ModalityLUTSequence[0].get("ModalityLUTType") or "US")
         greys.ModalityLUTSequence = [table]
@@ -88,7 +88,7 @@ def _modality(greys: Dataset, header: Dataset) -> None:
 def _stored_voi(header: Dataset) -> Dataset | None:
     """The first VOI LUT or window of the image; None where there is none that can be used."""
     item = Dataset()
-    table = _table(header.get("VOILUTSequence"))
+    table = _table(header.get("VOILUTSequence"), shown=True)
     if table is not None:
         item.VOILUTSequence = [table]
         return item
@@ -110,8 +110,12 @@ def _first(value: Any) -> float:
     return float(several[0])
 
 
-def _table(sequence: Sequence[Dataset] | None) -> Dataset | None:
-    """The first lookup table, with VRs that say what is in it; None where there is none, or a broken one."""
+def _table(sequence: Sequence[Dataset] | None, *, shown: bool) -> Dataset | None:
+    """The first lookup table, with VRs that say what is in it; None where there is none, or a broken one.
+
+    Args:
+        shown: its entries are shown (VOI LUT); else they are values that a window follows (modality LUT).
+    """
     if not sequence:
         return None
     try:
@@ -120,7 +124,16 @@ def _table(sequence: Sequence[Dataset] | None) -> Dataset | None:
         values = data if isinstance(data, bytes) else np.asarray(data, dtype="<u2").tobytes()
     except (AttributeError, TypeError, ValueError, OverflowError):
         return None
-    return _lookup_table(entries, first, bits, values) if values else None
+    if len(values) < (entries or 2**16) * (1 if bits <= 8 else 2):
+        return None
+    if bits <= 8:
+        return _lookup_table(entries, first, 8, values)
+    # Entries stand in words of 16 bits, and those are what validators allow beside 8.
+    table = np.frombuffer(values, dtype="<u2")
+    if shown:
+        # What is shown goes by the share of the largest entry that the bits allow.
+        table = np.rint(table * (65535 / (2**bits - 1))).clip(0, 65535).astype("<u2")
+    return _lookup_table(entries, first, 16, table.tobytes())
 
 
 def _lookup_table(entries: int, first: int, bits: int, values: bytes) -> Dataset:

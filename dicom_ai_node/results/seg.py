@@ -221,9 +221,8 @@ def _functional_groups(
     dataset: Dataset, segments: Sequence[Segment], label_map: LabelMap, source: SourceImages
 ) -> None:
     affine = label_map.affine
-    dataset.SharedFunctionalGroupsSequence = [
-        _film_groups(source.header) if affine is None else _shared_groups(affine)
-    ]
+    # Each pixel is one of the film's, spacing and all (PS3.3 A.51.5.1): nothing to add.
+    dataset.SharedFunctionalGroupsSequence = [Dataset() if affine is None else _shared_groups(affine)]
     positions = {index: number for number, index in enumerate(_all_slices(segments), start=1)}
     frames = []
     for segment in segments:
@@ -259,21 +258,6 @@ def _shared_groups(affine: npt.NDArray[np.float64]) -> Dataset:
     shared = Dataset()
     shared.PixelMeasuresSequence = [measures]
     shared.PlaneOrientationSequence = [orientation]
-    return shared
-
-
-def _film_groups(header: Dataset) -> Dataset:
-    """The pixel spacing that a film tells, in its own words (PS3.3 C.7.6.16.2.1).
-
-    Each pixel is one of the film's (A.51.5.1). That of the detector alone is not repeated: here it would be
-    taken for the patient's.
-    """
-    shared = Dataset()
-    spacing = header.get("PixelSpacing")
-    if spacing is not None and len(spacing) == 2:
-        measures = Dataset()
-        measures.PixelSpacing = decimals([float(value) for value in spacing])
-        shared.PixelMeasuresSequence = [measures]
     return shared
 
 
