@@ -53,6 +53,8 @@ BUNDLES: Final = (
 """What the pipeline needs."""
 
 LATERAL: Final = "lateral-spine"
+MIN_PIXELS: Final = 120
+"""Smaller images are icons: a body would be ten pixels high."""
 _NOT_GRADED: Final = frozenset({Level.S1})
 _AGREEMENT: Final = 0.5
 """Probability from which on the detector says that a body is broken."""
@@ -122,6 +124,12 @@ class RadiographPipeline:
         Raises:
             NotAnalysable: no statement can be made; the reason is coded and in words.
         """
+        if min(film.shape) < MIN_PIXELS:
+            raise NotAnalysable(
+                "coverage",
+                f"The image has {film.shape[0]} x {film.shape[1]} pixels; a film needs {MIN_PIXELS} each way. "
+                "Send the original image.",
+            )
         progress("view", 0.0)
         turn, view_notes = self._upright(film)
         pixels = np.ascontiguousarray(turn.upright(film.pixels))

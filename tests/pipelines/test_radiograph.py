@@ -327,3 +327,11 @@ def test_reports_follow_the_schema() -> None:
     film = column()
     analysis = pipeline(Oracle(film)).analyse(radiograph(film))
     jsonschema.validate(analysis.report.to_dict(), json_schema())
+
+
+def test_icons_are_refused() -> None:
+    film = column()
+    small = np.ascontiguousarray(film.pixels[::8, ::8])
+    with pytest.raises(NotAnalysable) as refusal:
+        pipeline(Oracle(film)).analyse(radiograph(film, pixels=small))
+    assert refusal.value.code == "coverage"
