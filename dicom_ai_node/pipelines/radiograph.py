@@ -127,7 +127,7 @@ class RadiographPipeline:
         if min(film.shape) < MIN_PIXELS:
             raise NotAnalysable(
                 "coverage",
-                f"The image has {film.shape[0]} x {film.shape[1]} pixels; a film needs {MIN_PIXELS} each way. "
+                f"The image has {film.shape[0]} x {film.shape[1]} pixels; {MIN_PIXELS} are the least. "
                 "Send the original image.",
             )
         progress("view", 0.0)
