@@ -59,8 +59,7 @@ class SeriesEntry:
         files: how many.
         route: the kind of series that a node analyses it as: "ct", "radiograph" or "mr"; None where no
             node should.
-        pipeline: that this version of the node hands it to; None where it is left alone. A pipeline may still
-            refuse it after a look.
+        pipeline: what this version of the node runs on it; None where it is refused.
         why: in words.
         truth: file of the truth.
         labels: files of the label maps on its grid.

@@ -38,10 +38,9 @@ def write_study_case(folder: Path, seed: int, wish: PersonWish) -> str:
     line = write_radiograph_case(folder / "radiograph", seed, wish)
     films = (("lateral", "radiograph", "truth.json"), ("frontal", None, "truth-frontal.json"))
     for view, route, truth in films:
-        # Headers are not believed about the view: the pipeline looks at both and refuses the frontal one.
-        why = f"a {view} radiograph" + ("" if route else "; heights are read off lateral ones")
+        why = f"a {view} radiograph; " + (_NO_PIPELINE if route else "heights are read off lateral ones")
         place = f"dicom/{view}"
-        entry = SeriesEntry(f"{view} radiograph", "", place, 1, route, "radiograph", why, truth)
+        entry = SeriesEntry(f"{view} radiograph", "", place, 1, route, None, why, truth)
         series.append(_within("radiograph", entry))
     write_mr_case(folder / "mr", seed, wish)
     for item in json.loads((folder / "mr" / "series.json").read_text())["series"]:

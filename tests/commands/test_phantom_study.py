@@ -99,9 +99,7 @@ def test_every_series_is_routed_as_the_list_says(study: Path) -> None:
     assert set(decided) == set(folders)
     for folder, decision in decided.items():
         assert decision.pipeline == folders[folder]["pipeline"], (folder, decision.reasons)
-        assert (decision.pipeline is not None) == (
-            folders[folder]["modality"] in {"CR", "DX"} or folders[folder]["route"] == "ct"
-        )
+        assert (decision.pipeline is not None) == (folders[folder]["route"] == "ct")
         assert decision.reasons
     reasons = {folders[f]["kind"]: " ".join(d.reasons) for f, d in decided.items()}
     assert "LOCALIZER" in reasons["frontal scout"]

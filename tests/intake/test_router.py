@@ -301,6 +301,7 @@ def test_other_images_have_no_pipeline_yet(
     assert decision.reasons[0] == f"no pipeline in this version for {kind}"
 
 
+FILMS = Settings.model_validate({"routes": {"radiograph": {"enabled": True}}})
 RADIOGRAPHS = [
     "1.2.840.10008.5.1.4.1.1.1",
     "1.2.840.10008.5.1.4.1.1.1.1",
@@ -312,7 +313,7 @@ RADIOGRAPHS = [
 def test_radiographs_of_any_view_are_looked_at(write_series: Series, change: Change, sop_class: str) -> None:
     paths = write_series(2)
     change(paths, SOPClassUID=sop_class, ViewPosition="AP", BodyPartExamined="CHEST")
-    decision = decide(paths)
+    decision = decide(paths, FILMS)
     assert decision.pipeline == "radiograph"
     assert set(decision.paths) == set(paths)
 
@@ -321,11 +322,11 @@ def test_radiographs_of_limbs_are_left_alone(write_series: Series, change: Chang
     paths = write_series(2)
     change(paths, SOPClassUID=RADIOGRAPHS[0])
     change(paths[:1], BodyPartExamined="HAND")
-    decision = decide(paths)
+    decision = decide(paths, FILMS)
     assert decision.paths == (paths[1],)
     assert "HAND" in decision.excluded[0][1]
     change(paths, BodyPartExamined="LEFT KNEE")
-    nothing = decide(paths)
+    nothing = decide(paths, FILMS)
     assert nothing.pipeline is None
     assert nothing.refusal is None
 
@@ -333,8 +334,10 @@ def test_radiographs_of_limbs_are_left_alone(write_series: Series, change: Chang
 def test_secondary_captures_are_films_where_the_settings_say_so(write_series: Series, change: Change) -> None:
     paths = write_series(1)
     change(paths, SOPClassUID=SecondaryCaptureImageStorage, Modality="CR")
-    assert decide(paths).pipeline is None
-    allowed = Settings.model_validate({"routes": {"radiograph": {"secondary_captures": True}}})
+    assert decide(paths, FILMS).pipeline is None
+    allowed = Settings.model_validate(
+        {"routes": {"radiograph": {"enabled": True, "secondary_captures": True}}}
+    )
     assert decide(paths, allowed).pipeline == "radiograph"
     change(paths, Modality="CT")
     assert decide(paths, allowed).pipeline is None
@@ -343,8 +346,7 @@ def test_secondary_captures_are_films_where_the_settings_say_so(write_series: Se
 def test_radiographs_that_are_switched_off_say_so(write_series: Series, change: Change) -> None:
     paths = write_series(1)
     change(paths, SOPClassUID=RADIOGRAPHS[0])
-    off = Settings.model_validate({"routes": {"radiograph": {"enabled": False}}})
-    decision = decide(paths, off)
+    decision = decide(paths)
     assert decision.pipeline is None
     assert "[routes.radiograph] enabled = false" in decision.reasons[0]
 
@@ -353,7 +355,7 @@ def test_a_truncated_radiograph_is_refused_with_a_report(write_series: Series, c
     (path,) = write_series(1)
     change([path], SOPClassUID=RADIOGRAPHS[0])
     path.write_bytes(path.read_bytes()[:-20])
-    decision = decide([path])
+    decision = decide([path], FILMS)
     assert decision.pipeline is None
     assert decision.refusal is not None
     assert decision.refusal.code == "unreadable"
@@ -427,7 +429,7 @@ def test_real_ct_is_analysed_though_its_header_says_breast(shared_data: Path) ->
 
 
 def test_every_real_file_gets_a_decision_with_a_reason(shared_data: Path) -> None:
-    routes = route_files([shared_data / "dicom"], Settings())
+    routes = route_files([shared_data / "dicom"], FILMS)
     assert len(routes) > 50
     for route in routes:
         assert route.decision.reasons[0]
