@@ -28,6 +28,8 @@ _INK: Final[Rgb] = (235, 235, 235)
 _FAINT: Final[Rgb] = (150, 150, 150)
 _HAIRLINE: Final[Rgb] = (105, 105, 105)
 _PAPER: Final[Rgb] = (18, 18, 20)
+_SOFTENING: Final = 4
+"""Pixels that the edge of a colour reaches."""
 _SAID_ANYWAY: Final = ("research-use", "thresholds")
 _NAMES: Final = ("normal", "mild (grade 1)", "moderate (grade 2)", "severe (grade 3)")
 
@@ -93,13 +95,26 @@ def _colour_bodies(
 ) -> npt.NDArray[np.uint8]:
     """A strong outline and a breath of colour inside, with the bone still to be seen."""
     shown = pixels.astype(np.float32)
-    for mask, colour in bodies:
+    for whole, colour in bodies:
+        near = _around(whole)
+        mask = whole[near]
         inner = ndimage.binary_erosion(mask, iterations=3)
         for part, weight in ((inner, 0.16), (mask & ~inner, 0.9)):
             # Softened by a pixel: outlines without stairs.
             alpha = ndimage.gaussian_filter(part.astype(np.float32), 0.7)[..., None] * weight
-            shown = shown * (1 - alpha) + np.array(colour, np.float32) * alpha
+            shown[near] = shown[near] * (1 - alpha) + np.array(colour, np.float32) * alpha
     return np.asarray(np.clip(np.rint(shown), 0, 255), dtype=np.uint8)
+
+
+def _around(mask: Mask) -> tuple[slice, slice]:
+    """The part of the image that a body colours: its box and the width of the softening."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return slice(0, 0), slice(0, 0)
+    return (
+        slice(max(0, rows[0] - _SOFTENING), rows[-1] + _SOFTENING + 1),
+        slice(max(0, columns[0] - _SOFTENING), columns[-1] + _SOFTENING + 1),
+    )
 
 
 def _draw_points(draw: ImageDraw.ImageDraw, sheet: Sheet, bodies: Sequence[Body]) -> None:

@@ -19,23 +19,30 @@ from dicom_ai_node.results.modules import RESEARCH_USE_ONLY
 from dicom_ai_node.results.views import VertebraView
 
 FloatArray = npt.NDArray[np.float64]
+Place = tuple[FloatArray, str]
+"""Top left and bottom right (row, column) as shown, and the justification of the text in this box."""
 
 TEXT_HEIGHT_SHARE: Final = 0.028
 """Height of a label by height of the image."""
 _WIDTH_OF_A_LETTER: Final = 0.55
 """By its height."""
+_TIERS: Final = 6
+"""Rows of labels over a spine that lies."""
 
 
 def labels(views: Sequence[VertebraView], drawn: Sequence[VertebraView], canvas: Canvas) -> list[Dataset]:
     """One text object for each of `drawn`, beside all that is drawn of `views` on the same image."""
-    extents = {id(view): _extent(view, canvas) for view in views}
-    corners = np.array(list(extents.values()))
+    extents = [_extent(view, canvas) for view in views]
+    words = [_words(view) for view in views]
+    corners = np.array(extents)
     place = _above_or_below if _lies(corners) else _before_or_behind
-    items = []
-    for view in drawn:
-        words = label_text(view.vertebra) + (" off plane" if view.off_plane else "")
-        items.append(_text(words, *place(extents[id(view)], corners, words, canvas), canvas))
-    return items
+    places = place(corners, words, canvas)
+    wanted = {id(view) for view in drawn}
+    return [
+        _text(said, *found, canvas)
+        for view, said, found in zip(views, words, places, strict=True)
+        if id(view) in wanted
+    ]
 
 
 def label_text(vertebra: Vertebra) -> str:
@@ -58,6 +65,10 @@ def notice() -> Dataset:
     item.BoundingBoxBottomRightHandCorner = [0.98, 0.045]
     item.BoundingBoxTextHorizontalJustification = "LEFT"
     return item
+
+
+def _words(view: VertebraView) -> str:
+    return label_text(view.vertebra) + (" off plane" if view.off_plane else "")
 
 
 def _text(words: str, box: FloatArray, justification: str, canvas: Canvas) -> Dataset:
@@ -87,46 +98,60 @@ def _lies(corners: FloatArray) -> bool:
     return bool(width > height)
 
 
-def _before_or_behind(
-    extent: FloatArray, corners: FloatArray, words: str, canvas: Canvas
-) -> tuple[FloatArray, str]:
-    """Beside the vertebra, never on it or another: where there is more room, smaller if need be."""
-    (top, left), (bottom, right) = extent
+def _before_or_behind(corners: FloatArray, words: Sequence[str], canvas: Canvas) -> list[Place]:
+    """Beside each vertebra, never on it or another: where there is more room, smaller if need be."""
     rows, columns = canvas.shown_shape
-    height = max(8.0, TEXT_HEIGHT_SHARE * rows)
-    gap = height / 3
-    wanted = _WIDTH_OF_A_LETTER * height * len(words)
-    # Below the notice.
-    above = float(np.clip((top + bottom - height) / 2, 0.05 * rows, rows - height))
-    beside = corners[(corners[:, 0, 0] < above + height) & (corners[:, 1, 0] > above)]
-    left, right = min([left, *beside[:, 0, 1]]), max([right, *beside[:, 1, 1]])
-    before, after = left - gap, columns - right - gap
-    # Before the vertebra are vessels and bowel, behind it are the arches: before is better to read.
-    ahead = before >= min(wanted, after)
-    width = max(1.0, min(wanted, before if ahead else after))
-    height = max(4.0, height * width / wanted)
-    first = max(0.0, left - gap - width) if ahead else min(right + gap, columns - width)
-    above = float(np.clip((top + bottom - height) / 2, 0.05 * rows, rows - height))
-    box = np.array([(above, first), (above + height, first + width)])
-    return box, "RIGHT" if ahead else "LEFT"
+    tall = max(8.0, TEXT_HEIGHT_SHARE * rows)
+    gap = tall / 3
+    places: list[Place] = []
+    for extent, said in zip(corners, words, strict=True):
+        wanted = _WIDTH_OF_A_LETTER * tall * len(said)
+        middle = float(extent[:, 0].mean())
+        # Below the notice.
+        above = float(np.clip(middle - tall / 2, 0.05 * rows, rows - tall))
+        beside = corners[(corners[:, 0, 0] < above + tall) & (corners[:, 1, 0] > above)]
+        left, right = min([extent[0, 1], *beside[:, 0, 1]]), max([extent[1, 1], *beside[:, 1, 1]])
+        before, after = left - gap, columns - right - gap
+        # Before the vertebra are vessels and bowel, behind it are the arches: before is better to read.
+        ahead = before >= min(wanted, after)
+        choices = []
+        for front in (ahead, not ahead):
+            width = max(1.0, min(wanted, before if front else after))
+            height = max(4.0, tall * width / wanted)
+            first = max(0.0, left - gap - width) if front else min(right + gap, columns - width)
+            top = float(np.clip(middle - height / 2, 0.05 * rows, rows - height))
+            box = np.array([(top, first), (top + height, first + width)])
+            choices.append((box, "RIGHT" if front else "LEFT", width >= 0.7 * wanted))
+        (box, justification, _), (other, opposite, fits) = choices
+        if fits and any(_meet(box, on) for on, _ in places) and not any(_meet(other, on) for on, _ in places):
+            box, justification = other, opposite
+        places.append((box, justification))
+    return places
 
 
-def _above_or_below(
-    extent: FloatArray, corners: FloatArray, words: str, canvas: Canvas
-) -> tuple[FloatArray, str]:
-    """A spine that lies: labels stand over it, each no wider than the way to the next vertebra."""
+def _above_or_below(corners: FloatArray, words: Sequence[str], canvas: Canvas) -> list[Place]:
+    """A spine that lies: labels stand over it, in several rows where they would meet, else below it."""
     rows, columns = canvas.shown_shape
-    middles = np.sort(corners.mean(axis=1)[:, 1])
-    pitch = float(np.median(np.diff(middles)))
-    height = max(8.0, TEXT_HEIGHT_SHARE * rows)
-    wanted = _WIDTH_OF_A_LETTER * height * len(words)
-    width = max(1.0, min(wanted, 0.95 * pitch, columns))
-    height = max(4.0, height * width / wanted)
-    first = float(np.clip(extent[:, 1].mean() - width / 2, 0, columns - width))
-    over = corners[(corners[:, 0, 1] < first + width) & (corners[:, 1, 1] > first)]
-    top, bottom = min([extent[0, 0], *over[:, 0, 0]]), max([extent[1, 0], *over[:, 1, 0]])
-    gap = height / 3
-    upper = top - gap - height
-    above = upper if upper >= 0.05 * rows else min(bottom + gap, rows - height)
-    box = np.array([(above, first), (above + height, first + width)])
-    return box, "CENTER"
+    height = max(8.0, TEXT_HEIGHT_SHARE * rows, 0.4 * TEXT_HEIGHT_SHARE * columns)
+    # Short ones first: the levels stand in one row, and what is longer stands over them.
+    taken: dict[int, FloatArray] = {}
+    for number in sorted(range(len(words)), key=lambda number: (len(words[number]), number)):
+        width = min(_WIDTH_OF_A_LETTER * height * len(words[number]), columns)
+        first = float(np.clip(corners[number, :, 1].mean() - width / 2, 0, columns - width))
+        over = corners[(corners[:, 0, 1] < first + width) & (corners[:, 1, 1] > first)]
+        gap = height / 3
+        tiers = np.arange(_TIERS) * (height + gap)
+        candidates = [*(over[:, 0, 0].min() - gap - height - tiers), *(over[:, 1, 0].max() + gap + tiers)]
+        boxes = [np.array([(top, first), (top + height, first + width)]) for top in candidates]
+        free = [
+            box
+            for box in boxes
+            # Below the notice, and on no other label.
+            if 0.05 * rows <= box[0, 0] <= rows - height and not any(_meet(box, on) for on in taken.values())
+        ]
+        taken[number] = free[0] if free else np.clip(boxes[0], 0, [rows, columns])
+    return [(taken[number], "CENTER") for number in range(len(words))]
+
+
+def _meet(box: FloatArray, other: FloatArray) -> bool:
+    return bool((box[0] < other[1]).all() and (other[0] < box[1]).all())

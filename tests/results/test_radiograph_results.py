@@ -454,6 +454,24 @@ def test_a_film_gets_the_files_of_a_series(film):
     assert evidence == {uid, film(UPRIGHT).read("seg").SOPInstanceUID}
 
 
+@pytest.mark.parametrize("name", [UPRIGHT, LYING])
+def test_the_image_library_says_how_large_pixels_are_and_how_the_film_lies(film, name):
+    image = pydicom.dcmread(film(name).study.path, stop_before_pixels=True)
+    said: dict[str, Any] = {}
+    for item in film(name).read("sr").iterall():
+        if item.keyword == "ContentSequence":
+            for child in item.value:
+                if child.get("RelationshipType") == "HAS ACQ CONTEXT" and child.ValueType in {"NUM", "TEXT"}:
+                    concept = child.ConceptNameCodeSequence[0].CodeMeaning
+                    measured = child.get("MeasuredValueSequence")
+                    said[concept] = float(measured[0].NumericValue) if measured else child.TextValue
+    rows, columns = (float(value) for value in image.PixelSpacing)
+    assert said["Vertical Pixel Spacing"] == pytest.approx(rows, abs=1e-6)
+    assert said["Horizontal Pixel Spacing"] == pytest.approx(columns, abs=1e-6)
+    assert said["Patient Orientation Row"] == image.PatientOrientation[0]
+    assert said["Patient Orientation Column"] == image.PatientOrientation[1]
+
+
 def test_the_same_call_writes_the_same_bytes(film, tmp_path):
     study = film(LYING).study
     encode(study.analysis, study.source, tmp_path, secondary_capture=True)
