@@ -103,9 +103,11 @@ def node_steps(settings: Settings, *, secondary_capture: bool = False) -> Steps:
     A Secondary Capture is made where a destination wants one, or where `secondary_capture` says so.
     """
     # Here and not above: whoever only asks for the types must not wait for torch.
+    from dicom_ai_node.imaging.film_pose import FilmPose  # noqa: PLC0415
     from dicom_ai_node.imaging.volume import load_volume  # noqa: PLC0415
     from dicom_ai_node.pipelines.analyse import analyse  # noqa: PLC0415
     from dicom_ai_node.results.encode import encode  # noqa: PLC0415
+    from dicom_ai_node.results.film_views import found_pose  # noqa: PLC0415
     from dicom_ai_node.results.source import SourceSeries  # noqa: PLC0415
     from dicom_ai_node.results.validate import validate  # noqa: PLC0415
 
@@ -118,8 +120,15 @@ def node_steps(settings: Settings, *, secondary_capture: bool = False) -> Steps:
     def encoded(analysis: Analysis, series: SourceSeries, folder: Path) -> Sequence[EncodedObject]:
         if series.volume is None and series.radiograph is None:
             series = replace(series, radiograph=_film_of(analysis, series.paths))
+        lies = None if series.radiograph is None else found_pose(analysis.report)
         return encode(
-            analysis, series, folder, settings.results, secondary_capture=secondary_capture or wanted
+            analysis,
+            series,
+            folder,
+            settings.results,
+            secondary_capture=secondary_capture or wanted,
+            # Head up, but never mirrored: letters on the film stay readable.
+            pose=None if lies is None else FilmPose(lies.quarters),
         )
 
     def source(paths: Sequence[Path]) -> SourceSeries:
