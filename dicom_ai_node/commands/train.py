@@ -70,6 +70,7 @@ def command(  # noqa: PLR0917 - typer makes options of them
 ) -> None:
     """Train TASK and write its bundle; checkpoints lie beside it, in OUT.training."""
     from dicom_ai_node.inference.publish import publish  # noqa: PLC0415 - waits for torch
+    from dicom_ai_node.training.film_detect import FilmDetectTask  # noqa: PLC0415
     from dicom_ai_node.training.film_recipes import FilmRecipe  # noqa: PLC0415
     from dicom_ai_node.training.loop import LoopOptions, train  # noqa: PLC0415
 
@@ -113,6 +114,7 @@ def command(  # noqa: PLR0917 - typer makes options of them
         training_data=told,
         data=data if data == "phantom" else Path(data).name,
         steps=steps,
+        taught_shares=job.taught_shares if isinstance(job, FilmDetectTask) else None,
     )
     console.print(f"{out}: {metadata.name} {metadata.version}, weights {metadata.weights[0].sha256[:12]}…")
 

@@ -46,6 +46,7 @@ def publish(
     training_data: str,
     data: str = "phantom",
     steps: int | None = None,
+    taught_shares: Mapping[str, float] | None = None,
     notes: str = "",
 ) -> Metadata:
     """Write the bundle of a trained network to `folder`.
@@ -58,6 +59,7 @@ def publish(
         training_data: what it saw, in a sentence.
         data: what the command that rebuilds the bundle is to train on: "phantom", or the name of a folder.
         steps: of the training, where it went by steps: the command that rebuilds the same weights names them.
+        taught_shares: how frequent a class was in training, where the recipe does not fix it.
         notes: a paragraph for the card: where it falls short.
     """
     rebuild = f"dicom-ai-node train {recipe.name} --data {data} --out models/{recipe.name}"
@@ -86,7 +88,7 @@ def publish(
                 {"architecture": recipe.architecture, "arguments": dict(recipe.arguments)}
             ),
             preprocessing=kind.model_validate(dict(recipe.preprocessing)),
-            taught_shares=dict(recipe.taught_shares),
+            taught_shares=dict(taught_shares or recipe.taught_shares),
             # JSON knows no NaN: what could not be measured is left out.
             metrics={
                 data: {name: value for name, value in values.items() if math.isfinite(value)}

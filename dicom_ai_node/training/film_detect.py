@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from dicom_ai_node.networks.film_classes import EVERY_VERTEBRA, DetectClass
+from dicom_ai_node.networks.film_classes import EVERY_VERTEBRA, FRACTURED, DetectClass
 from dicom_ai_node.networks.film_detector import FilmDetector, total_loss
 from dicom_ai_node.networks.film_geometry import crop, fitting, into_crop
 from dicom_ai_node.networks.film_intensity import film_contrast
@@ -62,6 +62,14 @@ class FilmDetectTask:
     ) -> None:
         self.training, self.validation, self.options = training, validation, options
         self.numbers = {item: number for number, item in enumerate(options.classes, start=1)}
+
+    @property
+    def taught_shares(self) -> dict[str, float]:
+        """How frequent fractures are among what the training films show; empty without films."""
+        shown = [item for film in self.training for item in film.vertebrae if self._number(item) is not None]
+        if not shown:
+            return {}
+        return {FRACTURED: sum(item.fractured for item in shown) / len(shown)}
 
     def build(self) -> FilmDetector:
         """A fresh network."""
