@@ -59,6 +59,19 @@ def pose(generator: Generator, degrees: float, *, mirrored: float = 0.5, upside_
     return turn * flip
 
 
+def collimated(generator: Generator, image: Tensor) -> Tensor:
+    """The film with a field that leaves part of it unexposed: black, or white where a station inverts it.
+
+    Shape (rows, columns) in and out; at least a third of each edge stays.
+    """
+    rows, columns = image.shape
+    height, width = (max(1, round(n * uniform(generator, 0.35, 1.0))) for n in (rows, columns))
+    top, left = round(uniform(generator, 0, rows - height)), round(uniform(generator, 0, columns - width))
+    field = torch.zeros_like(image, dtype=torch.bool)
+    field[top : top + height, left : left + width] = True
+    return torch.where(field, image, torch.full_like(image, float(chance(generator, 0.5))))
+
+
 def _blurred(image: Tensor, sigma: float) -> Tensor:
     radius = max(1, round(2.5 * sigma))
     steps = torch.arange(-radius, radius + 1, dtype=torch.float32)

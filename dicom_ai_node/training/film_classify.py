@@ -16,7 +16,7 @@ from dicom_ai_node.networks.film_geometry import box_crop, crop, fitting
 from dicom_ai_node.networks.film_intensity import film_contrast
 from dicom_ai_node.training.augment import chance, normal, uniform
 from dicom_ai_node.training.classification_metrics import classification_scores
-from dicom_ai_node.training.film_augment import FilmLook, pose, vary_film
+from dicom_ai_node.training.film_augment import FilmLook, collimated, pose, vary_film
 from dicom_ai_node.training.film_folders import leave_one_patient_out
 from dicom_ai_node.training.films import ACUITIES, VIEWS, Film, FilmVertebra
 
@@ -175,7 +175,8 @@ class FilmViewOptions:
     """Sizes of radiograph-view; the whole film is fitted into `size`, its border repeated around it.
 
     `turned` is the share of films that lie on their side or on their head: those are "other", so that the
-    network tells which way is up.
+    network tells which way is up. `collimated` is the share of which a part is left unexposed, whatever they
+    show: else a narrow field would mean a spine.
     """
 
     size: tuple[int, int] = (128, 128)
@@ -183,6 +184,7 @@ class FilmViewOptions:
     degrees: float = 15.0
     scale: tuple[float, float] = (0.7, 1.15)
     turned: float = 0.2
+    collimated: float = 0.4
     batch: int = 16
     look: FilmLook = field(default_factory=lambda: FilmLook(inverted=0.3))
 
@@ -213,6 +215,8 @@ class FilmViewTask:
             center, matrix = fitting(film.pixels.shape, self.options.size)
             matrix = matrix @ pose(generator, self.options.degrees) * uniform(generator, *self.options.scale)
             image = film_contrast(crop(film.pixels, center, matrix, self.options.size))
+            if chance(generator, self.options.collimated):
+                image = collimated(generator, image)
             if chance(generator, self.options.turned):
                 quarters = 1 + int(torch.randint(3, (), generator=generator))
                 image, number = torch.rot90(image, quarters), VIEWS.index("other")
