@@ -254,6 +254,7 @@ REASONS: Final[dict[str, Code]] = {
     "model-refused": _private("R-MODEL", "Implausible answer of the model"),
     "level-uncertain": _private("R-LEVEL", "Vertebral level uncertain"),
     "partial": _private("R-PARTIAL", "Only part of what was sent could be used"),
+    "disagreement": _private("R-DISAGREEMENT", "Two opinions differ"),
     "research-use": _private("R-RESEARCH-USE", "For research use only"),
     "thresholds": _private("R-THRESHOLDS", "Thresholds applied"),
 }

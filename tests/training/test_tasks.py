@@ -15,7 +15,8 @@ from dicom_ai_node.training.tasks import FRACTURED_SEED, PLANNED_TASKS, RECIPES,
 
 ALL_TASKS = {
     "radiograph-detect", "radiograph-acuity", "ct-detect", "ct-classify", "ct-localise", "ct-segment",
-    "ct-points", "radiograph-view", "mri-detect", "mri-classify", "radiograph-points", "mri-points",
+    "ct-points", "radiograph-view", "radiograph-localise", "mri-detect", "mri-classify", "radiograph-points",
+    "mri-points",
 }  # fmt: skip
 
 
