@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -75,7 +76,8 @@ def evaluate_radiographs(
 
 def radiograph_of(film: Film) -> Radiograph:
     """The film as the pipeline gets it, without the way over DICOM."""
-    instance = SliceRef("1.2.840.10008.5.1.4.1.1.1.1", f"1.2.{abs(hash(film.name))}", 1, Path(film.name))
+    uid = f"1.2.{zlib.crc32(film.name.encode())}"
+    instance = SliceRef("1.2.840.10008.5.1.4.1.1.1.1", uid, 1, Path(film.name))
     spacing = None
     if film.spacing_mm is not None:
         spacing = FilmSpacing(film.spacing_mm, film.spacing_mm, "magnification")
