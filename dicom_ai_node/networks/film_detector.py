@@ -13,6 +13,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torchvision.models import resnet18, resnet50
 from torchvision.models.detection import FCOS, MaskRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -20,13 +21,13 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.models.resnet import BasicBlock, ResNet
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool, LastLevelP6P7
 
 Kind = Literal["mask-rcnn", "retinanet", "fcos"]
-Backbone = Literal["resnet50", "resnet18"]
+Backbone = Literal["resnet50", "resnet18", "resnet18-half"]
 Norm = Literal["group", "batch"]
 
-_BACKBONES = {"resnet50": (resnet50, 2048), "resnet18": (resnet18, 512)}
 _ASPECTS = (0.4, 0.7, 1.2)
 """Height over width of the anchors: a crushed body, a healthy one, a tall one in a tilted film."""
 
@@ -37,7 +38,8 @@ class FilmDetector(nn.Module):
     Args:
         classes: without background.
         kind: "mask-rcnn" as published, "retinanet" or "fcos" as rivals that draw no outline.
-        backbone: "resnet50" as published; "resnet18" for training on a CPU.
+        backbone: "resnet50" as published; "resnet18" and "resnet18-half", with half its channels, for
+            training on a CPU.
         norm: see the module.
         features: channels of the feature pyramid (published: 256); the heads shrink with it.
         anchor_px: edge of the anchors on the finest of five levels; each level doubles it. Mask R-CNN and
@@ -47,6 +49,13 @@ class FilmDetector(nn.Module):
         most: detections per film.
         sampled: anchors and regions per film that Mask R-CNN's losses are taken over. torchvision's 256 and
             512 suit photographs of many things; where few bodies lie in a film, background drowns them.
+        states: 1 as published: every class learns alone. Where the classes are each level in so many states,
+            states fastest, Mask R-CNN's heads share what a level looks like in all its states, what a state
+            looks like at all levels, and box and outline between all classes (class-agnostic masks are as
+            good: Mask R-CNN, table 2b): rare classes learn from frequent ones.
+        dense: besides the published losses, one that asks every pixel of the finest pyramid level for its
+            class in training (as the semantic branch of Hybrid Task Cascade, 2019, section 3.3): a backbone
+            without pretrained weights learns from all of a film instead of a few hundred regions.
 
     `forward` takes images (batch, 1, rows, columns), 0 to 1. In training it needs targets as torchvision
     does and gives a dictionary of losses; in evaluation it gives one dictionary per image: `boxes` (n, 4) as
@@ -67,10 +76,13 @@ class FilmDetector(nn.Module):
         overlap: float = 0.5,
         most: int = 100,
         sampled: int = 256,
+        states: int = 1,
+        dense: bool = False,
     ) -> None:
         super().__init__()
         layer = _norm(norm)
         self.kind = kind
+        self.dense = nn.Conv2d(features, classes + 1, 1) if dense else None
         if kind == "mask-rcnn":
             pyramid = _pyramid(backbone, layer, features, (1, 2, 3, 4), LastLevelMaxPool())
             hidden = 4 * features
@@ -78,9 +90,13 @@ class FilmDetector(nn.Module):
                 pyramid,
                 rpn_anchor_generator=_anchors(anchor_px),
                 box_head=TwoMLPHead(features * 49, hidden),
-                box_predictor=FastRCNNPredictor(hidden, classes + 1),
+                box_predictor=FastRCNNPredictor(hidden, classes + 1)
+                if states == 1
+                else _SharedPredictor(hidden, classes, states),
                 mask_head=MaskRCNNHeads(features, (features,) * 4, 1, norm_layer=layer),
-                mask_predictor=MaskRCNNPredictor(features, features, classes + 1),
+                mask_predictor=MaskRCNNPredictor(features, features, classes + 1)
+                if states == 1
+                else _SharedMasks(features, classes),
                 box_score_thresh=score,
                 box_nms_thresh=overlap,
                 box_detections_per_img=most,
@@ -113,10 +129,94 @@ class FilmDetector(nn.Module):
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
         """Losses by name in training, detections per image in evaluation."""
         expanded = list(images.expand(-1, 3, -1, -1))
-        answer: dict[str, Tensor] | list[dict[str, Tensor]] = self.detector(
-            expanded, None if targets is None else list(targets)
+        if not self.training or self.dense is None or targets is None:
+            answer: dict[str, Tensor] | list[dict[str, Tensor]] = self.detector(
+                expanded, None if targets is None else list(targets)
+            )
+            return answer
+        seen: list[Tensor] = []
+        hook = self.detector.backbone.register_forward_hook(
+            lambda _module, _arguments, levels: seen.append(next(iter(levels.values())))
         )
-        return answer
+        try:
+            losses: dict[str, Tensor] = self.detector(expanded, list(targets))
+        finally:
+            hook.remove()
+        return losses | {"loss_dense": _dense_loss(self.dense(seen[0]), targets)}
+
+
+def _dense_loss(logits: Tensor, targets: Sequence[dict[str, Tensor]]) -> Tensor:
+    """Cross-entropy of the class of each place, background and bodies weighing alike."""
+    size = logits.shape[2:]
+    classes = torch.zeros(len(targets), *size, dtype=torch.int64, device=logits.device)
+    for number, target in enumerate(targets):
+        if len(target["masks"]):
+            masks = functional.adaptive_avg_pool2d(target["masks"].float(), size) >= 0.5
+            # Bodies do not overlap but at their rims, where any of them will do.
+            classes[number] = (masks * target["labels"][:, None, None]).amax(dim=0)
+    each = functional.cross_entropy(logits, classes, reduction="none")
+    body = classes > 0
+    return 0.5 * (
+        (each * body).sum() / body.sum().clamp(min=1) + (each * ~body).sum() / (~body).sum().clamp(min=1)
+    )
+
+
+class _SharedPredictor(nn.Module):
+    """Class scores as the sum of a level's and a state's, and one box for all classes."""
+
+    def __init__(self, channels: int, classes: int, states: int) -> None:
+        super().__init__()
+        if classes % states:
+            raise ValueError(f"{classes} classes are not every level in each of {states} states")
+        self.classes = classes
+        self.background = nn.Linear(channels, 1)
+        self.levels = nn.Linear(channels, classes // states)
+        self.states = nn.Linear(channels, states)
+        self.box = nn.Linear(channels, 4)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(scores, boxes) of regions, shapes (n, 1 + classes) and (n, 4 * (1 + classes))."""
+        scores = (self.levels(x)[:, :, None] + self.states(x)[:, None]).flatten(1)
+        return torch.cat([self.background(x), scores], dim=1), self.box(x).repeat(1, 1 + self.classes)
+
+
+class _SharedMasks(nn.Module):
+    """One outline for all classes; otherwise torchvision's `MaskRCNNPredictor`."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+        self.predictor = MaskRCNNPredictor(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of shape (n, 1 + classes, rows, columns)."""
+        logits: Tensor = self.predictor(x)
+        return logits.expand(-1, 1 + self.classes, -1, -1)
+
+
+class _HalfResNet18(ResNet):  # type: ignore[misc]
+    """torchvision's ResNet-18 with half the channels in every layer: a quarter of the arithmetic."""
+
+    def __init__(self, layer: Callable[[int], nn.Module]) -> None:
+        super().__init__(BasicBlock, [2, 2, 2, 2], norm_layer=layer)
+        self.inplanes = 32
+        self.conv1 = nn.Conv2d(3, 32, 7, stride=2, padding=3, bias=False)
+        self.bn1 = layer(32)
+        for number, channels in enumerate((32, 64, 128, 256), start=1):
+            made = self._make_layer(BasicBlock, channels, 2, stride=1 if number == 1 else 2)
+            setattr(self, f"layer{number}", made)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def _body(backbone: Backbone, layer: Callable[[int], nn.Module]) -> tuple[nn.Module, int]:
+    """(network, channels of its last layer)."""
+    if backbone == "resnet18-half":
+        return _HalfResNet18(layer), 256
+    if backbone == "resnet18":
+        return resnet18(weights=None, norm_layer=layer), 512
+    return resnet50(weights=None, norm_layer=layer), 2048
 
 
 class _AsItIs(GeneralizedRCNNTransform):  # type: ignore[misc]
@@ -145,8 +245,7 @@ def _pyramid(
     levels: Sequence[int],
     extra: ExtraFPNBlock,
 ) -> BackboneWithFPN:
-    build, last = _BACKBONES[backbone]
-    body = build(weights=None, norm_layer=layer)
+    body, last = _body(backbone, layer)
     return BackboneWithFPN(
         body,
         return_layers={f"layer{level}": str(number) for number, level in enumerate(levels)},

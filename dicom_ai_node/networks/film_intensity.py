@@ -7,7 +7,7 @@ from torch import Tensor
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
-_COUNTED = 250_000
+_COUNTED = 60_000
 
 
 def film_contrast(image: Tensor, percentiles: tuple[float, float] = (1.0, 99.0)) -> Tensor:

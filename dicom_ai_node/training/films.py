@@ -205,16 +205,23 @@ def polygon_mask(outline: npt.ArrayLike, shape: tuple[int, int]) -> Mask:
     """
     points = np.asarray(outline, dtype=np.float64)
     rows, columns = shape
-    start, end = points, np.roll(points, -1, axis=0)
-    row = np.arange(rows)[:, None]
+    inside: Mask = np.zeros(shape, dtype=np.bool_)
+    # A body fills a small part of a film: only the rectangle about it is looked at.
+    low = np.clip(np.floor(points.min(axis=0)), 0, shape).astype(np.int64)
+    high = np.clip(np.ceil(points.max(axis=0)) + 1, 0, shape).astype(np.int64)
+    if (low >= high).any():
+        return inside
+    start, end = points - low, np.roll(points, -1, axis=0) - low
+    row = np.arange(high[0] - low[0])[:, None]
     crosses = (start[None, :, 0] <= row) != (end[None, :, 0] <= row)
     at_row, edge = np.nonzero(crosses)
     share = (at_row - start[edge, 0]) / (end[edge, 0] - start[edge, 0])
-    column = start[edge, 1] + share * (end[edge, 1] - start[edge, 1])
+    column = np.ceil(start[edge, 1] + share * (end[edge, 1] - start[edge, 1]))
+    width = int(high[1] - low[1])
     # Each crossing turns everything to its right over.
-    turned = np.zeros((rows, columns + 1), dtype=np.int32)
-    np.add.at(turned, (at_row, np.clip(np.ceil(column), 0, columns).astype(np.int64)), 1)
-    inside: Mask = np.cumsum(turned[:, :columns], axis=1) % 2 == 1
+    turned = np.zeros((len(row), width + 1), dtype=np.uint8)
+    np.add.at(turned, (at_row, np.clip(column, 0, width).astype(np.int64)), 1)
+    inside[low[0] : high[0], low[1] : high[1]] = np.bitwise_xor.accumulate(turned[:, :width], axis=1) & 1
     return inside
 
 

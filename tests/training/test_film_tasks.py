@@ -16,6 +16,7 @@ from dicom_ai_node.inference.bundle import _NETWORKS, FilmPreprocessing, Network
 from dicom_ai_node.inference.film import seen_vertebrae
 from dicom_ai_node.inference.publish import publish
 from dicom_ai_node.networks.film_classes import EVERY_VERTEBRA, PUBLISHED_CLASSES, DetectClass, class_of_name
+from dicom_ai_node.networks.film_detector import FilmDetector
 from dicom_ai_node.training.film_augment import PLAIN
 from dicom_ai_node.training.film_classify import (
     FilmAcuityOptions,
@@ -26,7 +27,7 @@ from dicom_ai_node.training.film_classify import (
 )
 from dicom_ai_node.training.film_detect import FilmDetectOptions, FilmDetectTask
 from dicom_ai_node.training.film_points import FilmPointsOptions, FilmPointsTask
-from dicom_ai_node.training.film_recipes import FILM_RECIPES, film_pool
+from dicom_ai_node.training.film_recipes import DETECTORS, FILM_RECIPES, film_pool
 from dicom_ai_node.training.films import ACUITIES, VIEWS, Film, save_film
 from dicom_ai_node.training.loop import LoopOptions, Task, train
 from tests.training.drawn_films import drawn_film
@@ -38,6 +39,8 @@ CLASSES = (
     DetectClass(Level.L1, True),
     DetectClass(Level.L2, False),
 )
+STATES = (False, True)
+FILM_SMALL = DETECTORS["mask-rcnn-small"].network
 SMALL = {"backbone": "resnet18", "features": 32, "anchor_px": 8}
 DETECT = FilmDetectOptions(CLASSES, SMALL, (128, 96), degrees=0, scale=(0.97, 1.03), shift=0.01, look=PLAIN)
 
@@ -60,6 +63,22 @@ def test_detector_learns_a_film_by_heart(tmp_path: Path, kind: str, steps: int) 
     assert ("mask_map_50" in scores) == (kind == "mask-rcnn")
     if kind == "mask-rcnn":
         assert scores["mask_map_50"] > 0.6
+
+
+def test_small_detector_that_shares_between_states_learns_a_film_by_heart(tmp_path: Path) -> None:
+    film = drawn_film(1)
+    classes = tuple(DetectClass(level, state) for level in (Level.T12, Level.L1, Level.L2) for state in STATES)
+    network = {**FILM_SMALL, "features": 32, "anchor_px": 8, "sampled": 64}
+    task = FilmDetectTask([film], [film], replace(DETECT, classes=classes, network=network, batch=1))
+    rate = LoopOptions("adamw", 2e-3, 1e-4, clip=10, warmup_steps=5, ema=0.7, validate_every_s=1e6)
+    scores = task.scores(_train(task, tmp_path, 80, rate), [film])
+    assert scores["box_map_50"] > 0.6
+    assert scores["mask_map_50"] > 0.6
+
+
+def test_detector_cannot_share_between_states_that_are_no_part_of_the_classes() -> None:
+    with pytest.raises(ValueError, match="5 classes are not every level in each of 2 states"):
+        FilmDetector(5, backbone="resnet18-half", features=32, states=2)
 
 
 def test_detector_is_taught_what_the_film_shows() -> None:
