@@ -70,12 +70,20 @@ def dsrdump(path: Path) -> list[str]:
 
 
 def highdicom_reads(folder: Path) -> list[str]:
-    """Whether highdicom parses the segmentation and the report, and finds one group per vertebra in both."""
+    """Whether highdicom parses the segmentation and the report, and finds each segment's group in the report.
+
+    The groups of a volume are volumetric regions, those of a film planar ones.
+    """
     report: Any = highdicom.sr.srread(folder / "sr.dcm").content
     if not (folder / "seg.dcm").exists():
         return []
     segmentation = highdicom.seg.segread(folder / "seg.dcm")
-    groups = report.get_volumetric_roi_measurement_groups()
+    in_space = "FrameOfReferenceUID" in segmentation
+    groups = (
+        report.get_volumetric_roi_measurement_groups()
+        if in_space
+        else [item for item in report.get_planar_roi_measurement_groups() if item.referenced_segmentation_frame]
+    )
     labels = [
         segmentation.get_segment_description(number).segment_label for number in segmentation.segment_numbers
     ]

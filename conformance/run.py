@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from conformance import checks
+from conformance.films import DRESSES, make_film_study
 from conformance.studies import GRIDS, Study, make_study
 from dicom_ai_node.errors import EncodingError
 from dicom_ai_node.report import Analysis, Reason, SpineReport
@@ -103,6 +104,13 @@ def _studies(folder: Path) -> Iterator[tuple[str, str, Checks]]:
         objects = encode(analysis, source, results, secondary_capture=True)
         partial = replace(study, analysis=analysis, source=source)
         yield name, _kinds(objects), _checks(partial, objects, results)
+    for number, dress in enumerate(DRESSES, start=1):
+        place = folder / f"film-{number}"
+        place.mkdir(parents=True, exist_ok=True)
+        film = make_film_study(dress, place)
+        objects = encode(film.analysis, film.source, place / "results", secondary_capture=True)
+        # dcmqi places segments in a frame of reference, which a film has not.
+        yield f"film: {dress.name}", _kinds(objects), _checks_of_any(objects, place / "results")
 
 
 def _refusal(study: Study) -> Analysis:
@@ -111,6 +119,14 @@ def _refusal(study: Study) -> Analysis:
 
 
 def _checks(study: Study, objects: list[ResultObject], folder: Path) -> Checks:
+    applicable = _checks_of_any(objects, folder)
+    if any(item.kind == "seg" for item in objects):
+        applicable["dcmqi masks"] = lambda: checks.same_masks(study, folder / "seg.dcm")
+        applicable["dcmqi numbers"] = lambda: checks.same_numbers(study, folder / "sr.dcm")
+    return applicable
+
+
+def _checks_of_any(objects: list[ResultObject], folder: Path) -> Checks:
     states = [item.path for item in objects if item.kind == "pr"]
     applicable: Checks = {
         "own checks": lambda: _own(objects),
@@ -123,9 +139,6 @@ def _checks(study: Study, objects: list[ResultObject], folder: Path) -> Checks:
     }
     if states:
         applicable["dcmpschk"] = lambda: [words for path in states for words in checks.dcmpschk(path)]
-    if any(item.kind == "seg" for item in objects):
-        applicable["dcmqi masks"] = lambda: checks.same_masks(study, folder / "seg.dcm")
-        applicable["dcmqi numbers"] = lambda: checks.same_numbers(study, folder / "sr.dcm")
     return applicable
 
 

@@ -26,7 +26,7 @@ from dicom_ai_node.results.film_views import found_pose
 from dicom_ai_node.results.source import SourceSeries
 from dicom_ai_node.results.validate import validate
 from dicom_ai_node.training.films import polygon_mask
-from tests.results.films import DRESSES, UNJUDGED, FilmStudy, make_film_study
+from conformance.films import DRESSES, UNJUDGED, FilmStudy, make_film_study
 
 NAMES = [dress.name for dress in DRESSES]
 UPRIGHT, LYING = "DX", "DX, MONOCHROME1, turned by 90"

@@ -14,7 +14,7 @@ from dicom_ai_node.imaging.radiograph import Radiograph
 from dicom_ai_node.pipelines import analyse as pipelines
 from dicom_ai_node.report import Analysis
 from dicom_ai_node.workflow.steps import node_steps
-from tests.results.films import DRESSES, FilmStudy, make_film_study
+from conformance.films import DRESSES, FilmStudy, make_film_study
 
 
 @pytest.fixture(scope="module")
