@@ -82,7 +82,9 @@ def highdicom_reads(folder: Path) -> list[str]:
     groups = (
         report.get_volumetric_roi_measurement_groups()
         if in_space
-        else [item for item in report.get_planar_roi_measurement_groups() if item.referenced_segmentation_frame]
+        else [
+            item for item in report.get_planar_roi_measurement_groups() if item.referenced_segmentation_frame
+        ]
     )
     labels = [
         segmentation.get_segment_description(number).segment_label for number in segmentation.segment_numbers

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.workflow.orthanc import Orthanc, installed
 
 # Machines differ in speed: no deadline per example, and few enough of them for two cores.
 settings.register_profile("node", max_examples=40, deadline=None)
@@ -21,3 +24,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no shared data")
     return folder
+
+
+@pytest.fixture
+def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
+    """Debian's Orthanc, running."""
+    if not installed():
+        pytest.skip("Orthanc is not installed (apt-get install orthanc)")
+    orthanc = Orthanc(tmp_path / "orthanc")
+    orthanc.start()
+    yield orthanc
+    orthanc.stop()

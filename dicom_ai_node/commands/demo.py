@@ -1,4 +1,4 @@
-"""`dicom-ai-node demo`: node and small archive on loopback, one spine CT through both, findings on screen.
+"""`dicom-ai-node demo`: node and small archive on loopback, one spine study through both, findings on screen.
 
 Node and archive are processes of their own, as they would be in a hospital; the study goes to the node by
 C-STORE, and what is shown is what came back. Nothing outside this machine is reached.
@@ -45,10 +45,12 @@ def command(
     ] = None,
     study: Annotated[
         Path | None,
-        typer.Option("--study", exists=True, help="Folder with your own CT; left out: a phantom."),
+        typer.Option(
+            "--study", exists=True, help="Folder with your own CT or radiograph; left out: a phantom."
+        ),
     ] = None,
 ) -> None:
-    """Send one spine CT through node and archive on this machine, and show what comes back."""
+    """Send one spine study through node and archive on this machine, and show what comes back."""
     console = Console(highlight=False, soft_wrap=True)
     folder = _folder(keep)
     paths = _files(study) if study is not None else _phantom(folder / "study", console)
@@ -181,6 +183,9 @@ host = "127.0.0.1"
 port = 0
 
 [routes.ct]
+quiet_seconds = {_QUIET_SECONDS}
+
+[routes.radiograph]
 quiet_seconds = {_QUIET_SECONDS}
 
 [routes.other]

@@ -36,6 +36,7 @@ class FilmAcuityOptions:
         mirrored, upside_down: share of crops flipped (P1: horizontal and vertical flips).
         batch: crops per step.
         dropout: before the last layer.
+        visible: a fracture of which less is in the field is neither taught nor judged.
         look: see `FilmLook`.
     """
 
@@ -47,6 +48,7 @@ class FilmAcuityOptions:
     upside_down: float = 0.5
     batch: int = 16
     dropout: float = 0.0
+    visible: float = 0.8
     look: FilmLook = field(default_factory=FilmLook)
 
 
@@ -60,7 +62,7 @@ class FilmAcuityTask:
     ) -> None:
         self.training, self.validation, self.options = training, validation, options
         self.pairs = [
-            [(film, item) for film in training for item in film.vertebrae if item.acuity == acuity]
+            [(film, item) for film in training for item in self._judged(film) if item.acuity == acuity]
             for acuity in ACUITIES
         ]
 
@@ -107,11 +109,9 @@ class FilmAcuityTask:
         """Probabilities (n, 3), class numbers (n,) and patients of all fractures whose age is known."""
         probabilities, numbers, groups = [], [], []
         for film in films:
-            for vertebra in film.vertebrae:
-                if vertebra.acuity is None:
-                    continue
+            for vertebra in self._judged(film):
                 probabilities.append(self.probabilities(network, film, vertebra.box))
-                numbers.append(ACUITIES.index(vertebra.acuity))
+                numbers.append(ACUITIES.index(str(vertebra.acuity)))
                 groups.append(film.group)
         return np.array(probabilities).reshape(-1, len(ACUITIES)), np.array(numbers, dtype=np.int64), groups
 
@@ -124,6 +124,13 @@ class FilmAcuityTask:
             logits = network(image[None, None].to(device))
         answer: Floats = logits[0].detach().softmax(dim=0).cpu().double().numpy()
         return answer
+
+    def _judged(self, film: Film) -> list[FilmVertebra]:
+        return [
+            item
+            for item in film.vertebrae
+            if item.acuity is not None and item.fractured and item.visible >= self.options.visible
+        ]
 
     def _drawn(self, generator: Generator, film: Film, vertebra: FilmVertebra) -> Tensor:
         options = self.options

@@ -18,6 +18,8 @@ from dicom_ai_node.training.film_classify import (
     FilmViewTask,
 )
 from dicom_ai_node.training.film_detect import FilmDetectOptions, FilmDetectTask
+from dicom_ai_node.training.film_fractures import PIXELS as FRACTURES_PIXELS
+from dicom_ai_node.training.film_fractures import fractures_film
 from dicom_ai_node.training.film_localise import FilmLocaliseOptions, FilmLocaliseTask
 from dicom_ai_node.training.film_points import FilmPointsOptions, FilmPointsTask
 from dicom_ai_node.training.film_views import PIXELS, view_film
@@ -29,7 +31,7 @@ FIRST_SEED: Final = 1000
 
 
 POOL: Final = 600
-"""Films of a training pool, the same for all tasks but the view's."""
+"""Films of a training pool, the same for all tasks but view and acuity."""
 
 POOL_PIXELS: Final = 1_000_000
 """At most so many pixels has a film of the pool."""
@@ -167,11 +169,12 @@ FILM_RECIPES: Final[Mapping[str, FilmRecipe]] = {
             arguments={"classes": len(ACUITIES)},
             output_channels=ACUITIES,
             preprocessing={"size": _ACUITY.size, "margin": _ACUITY.margin},
-            pool_size=POOL,
-            pool_max_pixels=POOL_PIXELS,
-            loop=LoopOptions(learning_rate=5e-4),
+            pool_size=160,
+            pool_max_pixels=FRACTURES_PIXELS,
+            loop=LoopOptions(learning_rate=5e-4, validate_every_s=900),
             build=lambda training, held_out: FilmAcuityTask(training, held_out, _ACUITY),
             taught_shares=dict.fromkeys(ACUITIES, 1 / len(ACUITIES)),
+            make=lambda seed, training: fractures_film(seed, training=training),
         ),
         FilmRecipe(
             name="radiograph-view",

@@ -301,7 +301,8 @@ def test_other_images_have_no_pipeline_yet(
     assert decision.reasons[0] == f"no pipeline in this version for {kind}"
 
 
-FILMS = Settings.model_validate({"routes": {"radiograph": {"enabled": True}}})
+FILMS = Settings()
+NO_FILMS = Settings.model_validate({"routes": {"radiograph": {"enabled": False}}})
 RADIOGRAPHS = [
     "1.2.840.10008.5.1.4.1.1.1",
     "1.2.840.10008.5.1.4.1.1.1.1",
@@ -335,9 +336,7 @@ def test_secondary_captures_are_films_where_the_settings_say_so(write_series: Se
     paths = write_series(1)
     change(paths, SOPClassUID=SecondaryCaptureImageStorage, Modality="CR")
     assert decide(paths, FILMS).pipeline is None
-    allowed = Settings.model_validate(
-        {"routes": {"radiograph": {"enabled": True, "secondary_captures": True}}}
-    )
+    allowed = Settings.model_validate({"routes": {"radiograph": {"secondary_captures": True}}})
     assert decide(paths, allowed).pipeline == "radiograph"
     change(paths, Modality="CT")
     assert decide(paths, allowed).pipeline is None
@@ -346,7 +345,7 @@ def test_secondary_captures_are_films_where_the_settings_say_so(write_series: Se
 def test_radiographs_that_are_switched_off_say_so(write_series: Series, change: Change) -> None:
     paths = write_series(1)
     change(paths, SOPClassUID=RADIOGRAPHS[0])
-    decision = decide(paths)
+    decision = decide(paths, NO_FILMS)
     assert decision.pipeline is None
     assert "[routes.radiograph] enabled = false" in decision.reasons[0]
 

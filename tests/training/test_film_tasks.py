@@ -67,7 +67,9 @@ def test_detector_learns_a_film_by_heart(tmp_path: Path, kind: str, steps: int) 
 
 def test_small_detector_that_shares_between_states_learns_a_film_by_heart(tmp_path: Path) -> None:
     film = drawn_film(1)
-    classes = tuple(DetectClass(level, state) for level in (Level.T12, Level.L1, Level.L2) for state in STATES)
+    classes = tuple(
+        DetectClass(level, state) for level in (Level.T12, Level.L1, Level.L2) for state in STATES
+    )
     network = {**FILM_SMALL, "features": 32, "anchor_px": 8, "sampled": 64}
     task = FilmDetectTask([film], [film], replace(DETECT, classes=classes, network=network, batch=1))
     rate = LoopOptions("adamw", 2e-3, 1e-4, clip=10, warmup_steps=5, ema=0.7, validate_every_s=1e6)

@@ -12,7 +12,6 @@ import pytest
 # The analysis process imports `fast_steps` by name; so do we.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from orthanc import Orthanc, installed
 from peers import Archive, NodeProcess, write_config
 
 
@@ -22,16 +21,6 @@ def archive() -> Iterator[Archive]:
     archive.start()
     yield archive
     archive.stop()
-
-
-@pytest.fixture
-def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
-    if not installed():
-        pytest.skip("Orthanc is not installed (apt-get install orthanc)")
-    orthanc = Orthanc(tmp_path / "orthanc")
-    orthanc.start()
-    yield orthanc
-    orthanc.stop()
 
 
 @pytest.fixture
