@@ -204,7 +204,6 @@ def polygon_mask(outline: npt.ArrayLike, shape: tuple[int, int]) -> Mask:
         shape: (rows, columns).
     """
     points = np.asarray(outline, dtype=np.float64)
-    rows, columns = shape
     inside: Mask = np.zeros(shape, dtype=np.bool_)
     # A body fills a small part of a film: only the rectangle about it is looked at.
     low = np.clip(np.floor(points.min(axis=0)), 0, shape).astype(np.int64)

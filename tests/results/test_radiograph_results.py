@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from conformance import checks
+from conformance.films import DRESSES, UNJUDGED, FilmStudy, make_film_study
 from dicom_ai_node.anatomy import Level, code, verse_label
 from dicom_ai_node.colours import grade_colour, pcs_cielab
 from dicom_ai_node.errors import EncodingError
@@ -26,7 +27,6 @@ from dicom_ai_node.results.film_views import found_pose
 from dicom_ai_node.results.source import SourceSeries
 from dicom_ai_node.results.validate import validate
 from dicom_ai_node.training.films import polygon_mask
-from conformance.films import DRESSES, UNJUDGED, FilmStudy, make_film_study
 
 NAMES = [dress.name for dress in DRESSES]
 UPRIGHT, LYING = "DX", "DX, MONOCHROME1, turned by 90"

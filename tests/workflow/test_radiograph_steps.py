@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from conformance.films import DRESSES, FilmStudy, make_film_study
 from dicom_ai_node.config import Settings
 from dicom_ai_node.errors import NotAnalysable
 from dicom_ai_node.imaging.radiograph import Radiograph
 from dicom_ai_node.pipelines import analyse as pipelines
 from dicom_ai_node.report import Analysis
 from dicom_ai_node.workflow.steps import node_steps
-from conformance.films import DRESSES, FilmStudy, make_film_study
 
 
 @pytest.fixture(scope="module")
