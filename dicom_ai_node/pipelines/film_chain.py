@@ -17,6 +17,7 @@ import numpy.typing as npt
 from dicom_ai_node.anatomy import USUAL_LEVELS, Level, order
 from dicom_ai_node.inference.film import LevelMaps, SeenVertebra
 from dicom_ai_node.pipelines.labelling import (
+    TYPICAL_SPACING_MM,
     Candidate,
     LabellingSettings,
     NamedCentre,
@@ -28,8 +29,11 @@ Floats = npt.NDArray[np.float64]
 MIN_PEAK: Final = 0.35
 """A peak of the heatmaps as high as this is a body even where the detector saw none."""
 
-TYPICAL_MM: Final = 31.0
-"""Distance of neighbouring bodies in the middle of a film: what a film without a scale is taken for."""
+_MIDDLE_MM: Final = 31.0
+"""Distance of neighbouring bodies at the middle of a spine: a film without a scale is first taken for one."""
+
+_UNKNOWN_SPREAD: Final = 0.6
+"""Standard deviation of distances where the scale is a guess: T4's are 21 mm, L3's 36."""
 
 _DETECTOR_WEIGHT: Final = 0.5
 """Of the detector's word on a level beside the heatmaps' (both 0 to 1)."""
@@ -67,11 +71,21 @@ def named_bodies(
     places = _without_outliers(_with_peaks(seen, maps))
     if not places:
         return []
-    scale = mm_per_pixel or _scale([place.box for place in places])
-    heights = np.array([place.box[2] - place.box[0] for place in places])
+    settings = settings or LabellingSettings()
+    if mm_per_pixel is not None:
+        return _named(places, maps, mm_per_pixel, settings)
+    # Looks name the bodies first; their names say how far apart they are, and that how large a pixel is.
+    unsure = replace(settings, spacing_spread=_UNKNOWN_SPREAD)
+    chain = _named(places, maps, _first_scale([place.box for place in places]), unsure)
+    return _named(places, maps, _scale_of(chain), settings)
+
+
+def _named(
+    places: Sequence[FilmBody], maps: LevelMaps, scale: float, settings: LabellingSettings
+) -> list[FilmBody]:
     candidates, mine = [], {}
-    for place, height in zip(places, heights, strict=True):
-        middle = (place.box[:2] + place.box[2:]) / 2
+    for place in places:
+        middle, height = (place.box[:2] + place.box[2:]) / 2, place.box[2] - place.box[0]
         evidence = maps.evidence(middle, 0.4 * float(height))
         if place.seen is not None:
             said = np.array([place.seen.levels.get(level, 0.0) for level in maps.levels])
@@ -81,7 +95,7 @@ def named_bodies(
         candidates.append(Candidate(center, evidence))
         mine[tuple(center)] = place
     candidates.sort(key=lambda candidate: -candidate.center_mm[2])
-    chain = name_chain(candidates, maps.levels, settings or LabellingSettings())
+    chain = name_chain(candidates, maps.levels, settings)
     return [replace(mine[tuple(link.center_mm)], link=link) for link in chain if not link.interpolated]
 
 
@@ -131,14 +145,31 @@ def _without_outliers(bodies: list[FilmBody]) -> list[FilmBody]:
     return [body for body, size in zip(bodies, sizes, strict=True) if 0.4 * middle <= size <= 2.2 * middle]
 
 
-def _scale(boxes: Sequence[Floats]) -> float:
-    """Millimetres per pixel that make the distances of neighbouring bodies those of a spine."""
+def _first_scale(boxes: Sequence[Floats]) -> float:
+    """Millimetres per pixel that make the distances of neighbouring bodies those of a spine's middle."""
     middles = sorted((tuple((box[:2] + box[2:]) / 2) for box in boxes), key=lambda place: place[0])
     steps = [float(np.hypot(b[0] - a[0], b[1] - a[1])) for a, b in pairwise(middles)]
     if not steps:
         edge = float(boxes[0][2] - boxes[0][0])
-        return 0.8 * TYPICAL_MM / max(edge, 1.0)
-    return TYPICAL_MM / max(float(np.median(steps)), 1.0)
+        return 0.8 * _MIDDLE_MM / max(edge, 1.0)
+    return _MIDDLE_MM / max(float(np.median(steps)), 1.0)
+
+
+def _scale_of(chain: Sequence[FilmBody]) -> float:
+    """Millimetres per pixel at which the named bodies are as far apart as bodies of these names are."""
+    ratios = []
+    for upper, lower in pairwise(chain):
+        passed = [level for level in USUAL_LEVELS if _between(upper, level, lower)]
+        step = (lower.box[:2] + lower.box[2:] - upper.box[:2] - upper.box[2:]) / 2
+        ratios.append(
+            sum(TYPICAL_SPACING_MM[level] for level in (upper.link.level, *passed))
+            / max(float(np.hypot(*step)), 1.0)
+        )
+    return float(np.median(ratios)) if ratios else _first_scale([body.box for body in chain])
+
+
+def _between(upper: FilmBody, level: Level, lower: FilmBody) -> bool:
+    return order(upper.link.level) < order(level) < order(lower.link.level)
 
 
 def missing_between(bodies: Sequence[FilmBody]) -> list[Level]:

@@ -62,12 +62,14 @@ class LabellingSettings:
         background: the heatmap value at which evidence for a name turns into evidence against it.
         skip_penalty: what it costs (natural log) to pass over a level for which no candidate stands.
         supernumerary_penalty: what T13 or L6 cost: minus the log of their rarity (48 L6 in 2,116 spines).
+        spacing_spread: standard deviation of a distance between centres, as a share of the typical one.
     """
 
     min_peak: float = 0.12
     background: float = 0.05
     skip_penalty: float = 3.0
     supernumerary_penalty: float = 3.8
+    spacing_spread: float = SPACING_SPREAD
 
 
 @dataclass(frozen=True)
@@ -211,7 +213,7 @@ def _best_path(
                     link = (
                         best[i, h]
                         + node[j, k]
-                        + _spacing_score(levels[h], passed, distance)
+                        + _spacing_score(levels[h], passed, distance, settings.spacing_spread)
                         - settings.skip_penalty * len(passed)
                     )
                     if link > best[j, k]:
@@ -229,9 +231,9 @@ def _passed_levels(upper: Level, lower: Level) -> list[Level]:
     return [level for level in between if level not in SUPERNUMERARY]
 
 
-def _spacing_score(upper: Level, passed: Sequence[Level], distance_mm: float) -> float:
+def _spacing_score(upper: Level, passed: Sequence[Level], distance_mm: float, share: float) -> float:
     typical = sum(TYPICAL_SPACING_MM[level] for level in (upper, *passed))
-    spread = SPACING_SPREAD * typical / np.sqrt(1 + len(passed))
+    spread = share * typical / np.sqrt(1 + len(passed))
     return float(-0.5 * ((distance_mm - typical) / spread) ** 2)
 
 

@@ -1,4 +1,4 @@
-"""Films of a phantom go to the node with DCMTK's storescu; findings, or why there are none, reach an Orthanc."""
+"""Films of a phantom, sent by storescu, come back into a real Orthanc: findings, or why there are none."""
 
 from __future__ import annotations
 

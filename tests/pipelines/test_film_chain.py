@@ -1,0 +1,51 @@
+"""Names of bodies on films whose scale is known, and on films whose scale is not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from dicom_ai_node.anatomy import Level, order
+from dicom_ai_node.inference.film import LevelMaps, SeenVertebra
+from dicom_ai_node.networks.film_geometry import fitting, into_crop
+from dicom_ai_node.networks.heatmaps import gaussian_heatmaps
+from dicom_ai_node.pipelines.film_chain import named_bodies
+from dicom_ai_node.pipelines.labelling import TYPICAL_SPACING_MM
+from dicom_ai_node.training.localise import TAUGHT_LEVELS
+
+UPPER = (Level.T4, Level.T5, Level.T6, Level.T7, Level.T8, Level.T9)
+SHAPE, SIZE = (480, 240), (240, 120)
+MM = 0.4
+
+
+def film(sure: float) -> tuple[list[SeenVertebra], LevelMaps]:
+    """T4 to T9 in a straight column; the heatmaps name each, and six levels lower less surely."""
+    centers, row = {}, 60.0
+    for level in UPPER:
+        centers[level] = np.array([row, 120.0])
+        row += TYPICAL_SPACING_MM[level] / MM
+    center, matrix = fitting(SHAPE, SIZE)
+    heatmaps = torch.zeros(len(TAUGHT_LEVELS), *SIZE)
+    for number, (level, place) in enumerate(centers.items()):
+        there = into_crop(torch.tensor(place[None], dtype=torch.float32), center, matrix, SIZE)
+        blob = gaussian_heatmaps(there[None], SIZE, 2.5)[0, 0]
+        heatmaps[TAUGHT_LEVELS.index(level)] = sure * blob
+        lower = [item for item in TAUGHT_LEVELS if order(item) >= order(Level.T11) and item is not Level.T13]
+        heatmaps[TAUGHT_LEVELS.index(lower[number])] = 0.3 * blob
+    half = np.array([20.0, 32.0])
+    seen = [
+        SeenVertebra(np.concatenate([place - half, place + half]), 0.9, {}, 0.1) for place in centers.values()
+    ]
+    return seen, LevelMaps(TAUGHT_LEVELS, heatmaps, center, matrix)
+
+
+@pytest.mark.parametrize("scale", [MM, None])
+def test_bodies_are_named_by_their_looks_whatever_the_scale(scale: float | None) -> None:
+    chain = named_bodies(*film(0.6), scale)
+    assert tuple(body.link.level for body in chain) == UPPER
+
+
+def test_distances_decide_where_the_scale_is_known_and_looks_do_not() -> None:
+    chain = named_bodies(*film(0.3), MM)
+    assert tuple(body.link.level for body in chain) == UPPER
