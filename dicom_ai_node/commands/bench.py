@@ -10,13 +10,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Final, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from dicom_ai_node.errors import ConfigurationError, ModelError
+
+if TYPE_CHECKING:
+    from dicom_ai_node.intake.router import SeriesRoute
+    from dicom_ai_node.workflow.steps import Steps
 
 BENCHES: Final[Mapping[str, str]] = {
     "ingest": "dicom_ai_node.commands.bench_ingest",
@@ -62,6 +66,28 @@ class Stages:
             name, since = self._current
             self.seconds[name] = self.seconds.get(name, 0.0) + now - since
         self._current = (stage, now)
+
+
+def process_twice(what: str, routed: SeriesRoute, folder: Path, steps: Steps) -> dict[str, float]:
+    """Seconds of one series from files to validated results, whole and per stage.
+
+    The first pass loads models and compiles, the second is what a node sees.
+    """
+    from dicom_ai_node.commands.process import process_series  # noqa: PLC0415 - loads torch
+
+    values: dict[str, float] = {}
+    for name in ("first", "second"):
+        stages = Stages()
+        began = time.perf_counter()
+        done = process_series(routed, folder / name, steps, stages)
+        whole = time.perf_counter() - began
+        if name == "first":
+            values[f"first {what} with loading, s"] = whole
+            continue
+        values[f"{what}, s"] = whole
+        values |= {f"{stage}, s": seconds for stage, seconds in stages.seconds.items()}
+        values["vertebrae"] = float(len(done.report.vertebrae))
+    return values
 
 
 def command(

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import resource
 import tempfile
-import time
 from pathlib import Path
 from typing import Final
 
 from rich.console import Console
 
-from dicom_ai_node.commands.bench import Measured, Stages
-from dicom_ai_node.commands.process import process_series
+from dicom_ai_node.commands.bench import Measured, process_twice
 from dicom_ai_node.config import load_settings
 
 SEED: Final = 5
@@ -30,18 +28,7 @@ def measure(console: Console) -> Measured:
         folder = Path(text)
         console.print(write_ct_case(folder / "study", SEED, PersonWish()), markup=False)
         routed = route_files([folder / "study" / "dicom"], settings)[0]
-        steps = node_steps(settings)
-        for name in ("first", "second"):
-            stages = Stages()
-            began = time.perf_counter()
-            done = process_series(routed, folder / name, steps, stages)
-            whole = time.perf_counter() - began
-            if name == "first":
-                ours["first study with loading, s"] = whole
-                continue
-            ours["study, s"] = whole
-            ours.update({f"{stage}, s": seconds for stage, seconds in stages.seconds.items()})
-            ours["slices"] = float(len(routed.paths))
-            ours["vertebrae"] = float(len(done.report.vertebrae))
+        ours |= process_twice("study", routed, folder, node_steps(settings))
+        ours["slices"] = float(len(routed.paths))
     ours["peak memory, GB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     return Measured("ct", ours)

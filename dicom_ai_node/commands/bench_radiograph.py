@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import resource
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from rich.console import Console
 
-from dicom_ai_node.commands.bench import Measured, Stages
-from dicom_ai_node.commands.process import process_series
+from dicom_ai_node.commands.bench import Measured, process_twice
 from dicom_ai_node.config import load_settings
 
 SEED: Final = 5
@@ -33,18 +31,7 @@ def measure(console: Console) -> Measured:
         _write_film(folder / "film.dcm")
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         routed = route_files([folder / "film.dcm"], settings)[0]
-        steps = node_steps(settings)
-        for name in ("first", "second"):
-            stages = Stages()
-            began = time.perf_counter()
-            done = process_series(routed, folder / name, steps, stages)
-            whole = time.perf_counter() - began
-            if name == "first":
-                ours["first film with loading, s"] = whole
-                continue
-            ours["film, s"] = whole
-            ours.update({f"{stage}, s": seconds for stage, seconds in stages.seconds.items()})
-            ours["vertebrae"] = float(len(done.report.vertebrae))
+        ours |= process_twice("film", routed, folder, node_steps(settings))
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     ours["peak memory, GB"] = after * 1024 / 1e9
     # Making the film takes memory too; a node does not.

@@ -106,12 +106,7 @@ def unwanted(header: Dataset, rules: CtRoute) -> str | None:
     for value in values:
         if value in rules.refused_image_types and not _only_compressed(value, values, header):
             return f"Image Type says {value} ([routes.ct] refused_image_types)"
-    for keyword in ("SeriesDescription", "ProtocolName"):
-        description = text(header, keyword)
-        for pattern in rules.refused_descriptions:
-            if re.search(pattern, description, re.IGNORECASE):
-                return f"{keyword} matches {pattern!r} ([routes.ct] refused_descriptions)"
-    return None
+    return _described_otherwise(header, rules.refused_descriptions, "ct")
 
 
 def unwanted_film(header: Dataset, rules: RadiographRoute) -> str | None:
@@ -123,11 +118,15 @@ def unwanted_film(header: Dataset, rules: RadiographRoute) -> str | None:
     for pattern in rules.refused_body_parts:
         if re.search(pattern, part, re.IGNORECASE):
             return f"Body Part Examined says {part} ([routes.radiograph] refused_body_parts)"
+    return _described_otherwise(header, rules.refused_descriptions, "radiograph")
+
+
+def _described_otherwise(header: Dataset, refused: Iterable[str], route: str) -> str | None:
     for keyword in ("SeriesDescription", "ProtocolName"):
         description = text(header, keyword)
-        for pattern in rules.refused_descriptions:
+        for pattern in refused:
             if re.search(pattern, description, re.IGNORECASE):
-                return f"{keyword} matches {pattern!r} ([routes.radiograph] refused_descriptions)"
+                return f"{keyword} matches {pattern!r} ([routes.{route}] refused_descriptions)"
     return None
 
 

@@ -20,13 +20,12 @@ from dicom_ai_node.anatomy import Level, code, verse_label
 from dicom_ai_node.colours import grade_colour, pcs_cielab
 from dicom_ai_node.errors import EncodingError
 from dicom_ai_node.imaging.film_pose import ALL_POSES, FilmPose
-from dicom_ai_node.imaging.radiograph import load_radiograph
 from dicom_ai_node.report import Analysis, LabelMap, Reason, SpineReport
 from dicom_ai_node.results.encode import ResultObject, encode
 from dicom_ai_node.results.film_views import found_pose
-from dicom_ai_node.results.source import SourceSeries
 from dicom_ai_node.results.validate import validate
 from dicom_ai_node.training.films import polygon_mask
+from tests.results.shown import rendered
 
 NAMES = [dress.name for dress in DRESSES]
 UPRIGHT, LYING = "DX", "DX, MONOCHROME1, turned by 90"
@@ -353,13 +352,6 @@ def test_with_a_pose_dcmtk_shows_the_film_upright(film, tool, tmp_path, name):
     assert_labels_stand_beside_the_bodies(study, state, study.dress.turn)
 
 
-def rendered(tool: Callable[..., str], path: Path, state: Path, folder: Path) -> npt.NDArray[np.float64]:
-    """The film as DCMTK shows it under a presentation state, 0 to 255."""
-    tool("dcmp2pgm", "-p", state, path, folder / "shown.pgm")
-    with Image.open(folder / "shown.pgm") as picture:
-        return np.asarray(picture, dtype=np.float64)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_labels_stand_inside_the_film_beside_the_bodies(film, name):
     study, state = film(name).study, film(name).read("pr-1")
@@ -542,107 +534,3 @@ def test_a_label_map_that_does_not_lie_on_the_film_is_refused(film, tmp_path, wr
     changed = LabelMap(labels[:, 1:], None) if wrong == "shape" else LabelMap(labels, np.eye(4))
     with pytest.raises(EncodingError, match={"shape": "shape", "affine": "radiograph"}[wrong]):
         encode(replace(study.analysis, label_map=changed), study.source, tmp_path, overlay=False)
-
-
-def _narrow_window(image):
-    image.WindowCenter, image.WindowWidth = 1800, 1200
-
-
-def _exact_window(image):
-    image.VOILUTFunction = "LINEAR_EXACT"
-    _narrow_window(image)
-
-
-def _unfit_window(image):
-    image.WindowCenter, image.WindowWidth = 60000, 10
-
-
-def _no_window(image):
-    del image.WindowCenter, image.WindowWidth
-
-
-def _rescaled(image):
-    image.RescaleSlope, image.RescaleIntercept = 2, -500
-    image.WindowCenter, image.WindowWidth = 3000, 5000
-
-
-def _voi_table(image):
-    _no_window(image)
-    table = pydicom.Dataset()
-    table.add_new("LUTDescriptor", "US", [3001, 500, 12])
-    # Steep in the middle, not linear.
-    shown = np.rint(4095 * (1 + np.tanh(np.linspace(-2, 2, 3001))) / 2).astype("<u2")
-    table.add_new("LUTData", "OW", shown.tobytes())
-    image.VOILUTSequence = [table]
-
-
-def _broken_table(image):
-    _voi_table(image)
-    image.VOILUTSequence[0].LUTData = b"\x00\x01"
-
-
-def _modality_table(image):
-    _no_window(image)
-    del image.RescaleSlope, image.RescaleIntercept, image.RescaleType
-    table = pydicom.Dataset()
-    table.add_new("LUTDescriptor", "US", [4096, 0, 16])
-    table.add_new("LUTData", "OW", np.rint(np.linspace(0, 1, 4096) ** 2 * 65535).astype("<u2").tobytes())
-    table.ModalityLUTType = "US"
-    image.ModalityLUTSequence = [table]
-
-
-def _for_processing(image):
-    image.SOPClassUID = image.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1.1"
-    image.PresentationIntentType = "FOR PROCESSING"
-    image.PixelIntensityRelationship, image.PixelIntensityRelationshipSign = "LIN", 1
-    del image.PresentationLUTShape
-    _no_window(image)
-
-
-@pytest.mark.parametrize(
-    ("change", "photometric"),
-    [
-        (_narrow_window, "MONOCHROME2"),
-        (_narrow_window, "MONOCHROME1"),
-        (_exact_window, "MONOCHROME2"),
-        (_unfit_window, "MONOCHROME1"),
-        (_no_window, "MONOCHROME2"),
-        (_rescaled, "MONOCHROME2"),
-        (_voi_table, "MONOCHROME1"),
-        (_voi_table, "MONOCHROME2"),
-        (_broken_table, "MONOCHROME2"),
-        (_modality_table, "MONOCHROME1"),
-        (_for_processing, "MONOCHROME2"),
-        (_for_processing, "MONOCHROME1"),
-    ],
-)
-def test_dcmtk_shows_what_the_pipeline_saw(film, tool, tmp_path, change, photometric):
-    """Window, lookup tables and inversion of the image stand in the state as the loader understands them."""
-    image = pydicom.dcmread(film(UPRIGHT).study.path)
-    values = np.add.outer(np.arange(80) * 30, np.arange(60) * 28).astype(np.uint16)
-    image.Rows, image.Columns = values.shape
-    image.BitsStored, image.HighBit = 12, 11
-    image.PhotometricInterpretation = photometric
-    image.PresentationLUTShape = "INVERSE" if photometric == "MONOCHROME1" else "IDENTITY"
-    image.PixelData = values.tobytes()
-    change(image)
-    path = tmp_path / "film.dcm"
-    image.save_as(path)
-    radiograph = load_radiograph(path)
-    first = replace(
-        film(UPRIGHT).study.analysis.report.vertebrae[0],
-        box_px=replace(
-            film(UPRIGHT).study.analysis.report.vertebrae[0].box_px, rows=(20, 40), columns=(10, 30)
-        ),
-    )
-    report = replace(film(UPRIGHT).study.analysis.report, vertebrae=(first,))
-    objects = encode(
-        Analysis(report), SourceSeries((path,), radiograph=radiograph), tmp_path / "r", overlay=False
-    )
-    validate(objects)
-    voi = pydicom.dcmread(tmp_path / "r" / "pr-1.dcm").SoftcopyVOILUTSequence[0]
-    assert voi.get("VOILUTFunction") == image.get("VOILUTFunction")
-    shown = rendered(tool, path, tmp_path / "r" / "pr-1.dcm", tmp_path)
-    low, high = shown.min(), shown.max()
-    assert high > 200
-    np.testing.assert_allclose((shown - low) / (high - low), radiograph.pixels, atol=0.012)
