@@ -49,7 +49,12 @@ def command(  # noqa: PLR0917 - typer makes options of them
         ),
     ] = 0,
     pool: Annotated[
-        Path | None, typer.Option("--pool", help="Folder of phantom films that --fine-tune learns from too.")
+        Path | None,
+        typer.Option(
+            "--pool",
+            help="radiograph: films are kept here for the next time; radiograph-acuity: films that "
+            "--fine-tune learns from too.",
+        ),
     ] = None,
 ) -> None:
     """Measure on cases that were not trained on; intervals are 95 %, over cases."""
@@ -63,7 +68,7 @@ def command(  # noqa: PLR0917 - typer makes options of them
 
         rows: Rows
         if task == "radiograph":
-            rows, tables = evaluate_radiographs(bundle, range(count), console.print)
+            rows, tables = evaluate_radiographs(bundle, range(count), console.print, pool=pool, plots=plots)
         else:
             rows, tables = evaluate_pipeline(bundle, range(count), console.print, plots)
     elif task == "radiograph-acuity":

@@ -15,6 +15,8 @@ import torch
 
 from dicom_ai_node.anatomy import Level, order, verse_label
 from dicom_ai_node.errors import NotAnalysable
+from dicom_ai_node.imaging.film_picture import film_overview
+from dicom_ai_node.imaging.film_pose import FilmPose
 from dicom_ai_node.imaging.film_spacing import FilmSpacing
 from dicom_ai_node.imaging.radiograph import Radiograph
 from dicom_ai_node.imaging.volume import SliceRef
@@ -27,7 +29,15 @@ from dicom_ai_node.training.detection_metrics import (
     image_measures,
     mean_average_precision,
 )
-from dicom_ai_node.training.films import ACUITIES, Film, FilmVertebra, phantom_film, polygon_mask
+from dicom_ai_node.training.films import (
+    ACUITIES,
+    Film,
+    FilmVertebra,
+    load_film,
+    phantom_film,
+    polygon_mask,
+    save_film,
+)
 
 WHOLE: Final = 0.95
 """A body of which more lies in the field counts as in view; others are neither missed nor false."""
@@ -38,6 +48,7 @@ FRACTURE_CLASSES: Final = tuple(
 """The classes of the average precision: a fracture at each level (P0)."""
 
 _MASK_ROWS: Final = 640
+_PIXELS: Final = 2_000_000
 
 
 @dataclass
@@ -54,24 +65,51 @@ class _Tally:
 
 
 def evaluate_radiographs(
-    models: Path, seeds: Iterable[int], say: Callable[[str], None]
+    models: Path,
+    seeds: Iterable[int],
+    say: Callable[[str], None],
+    *,
+    pool: Path | None = None,
+    plots: Path | None = None,
 ) -> tuple[list[Mapping[str, Sequence[float]]], dict[str, Any]]:
-    """Rows per film (quantity -> values per vertebra), and what is told over all films together."""
+    """Rows per film (quantity -> values per vertebra), and what is told over all films together.
+
+    Args:
+        models: folder of the bundles.
+        seeds: of realistic phantoms.
+        say: gets a line per film.
+        pool: folder where films are looked for, and kept when made.
+        plots: every film with what was found is drawn into this folder.
+    """
     pipeline = RadiographPipeline.load(models, torch.device("cpu"))
     rows: list[Mapping[str, Sequence[float]]] = []
     tally = _Tally()
     for seed in seeds:
-        film = phantom_film(seed, training=False, max_pixels=2_000_000)
+        film = _film(seed, pool)
+        radiograph = radiograph_of(film)
         try:
-            analysis = pipeline.analyse(radiograph_of(film))
+            analysis = pipeline.analyse(radiograph)
         except NotAnalysable as refusal:
             rows.append({"not_analysable_film": [1.0]})
             say(f"film {seed}: not analysable: {refusal}")
             continue
+        if plots is not None:
+            plots.mkdir(parents=True, exist_ok=True)
+            film_overview(radiograph, analysis, FilmPose(), FilmPose()).save(plots / f"film-{seed:05d}.png")
         row = _row(analysis, film, tally)
         rows.append({"not_analysable_film": [0.0], **row})
         say(f"film {seed}: {sum(row['level_right']):.0f} of {len(row['found'])} found and named")
     return rows, _tables(tally)
+
+
+def _film(seed: int, pool: Path | None) -> Film:
+    kept = None if pool is None else pool / f"film-{seed:05d}.npz"
+    if kept is not None and kept.exists():
+        return load_film(kept)
+    film = phantom_film(seed, training=False, max_pixels=_PIXELS)
+    if pool is not None:
+        save_film(film, pool)
+    return film
 
 
 def radiograph_of(film: Film) -> Radiograph:
