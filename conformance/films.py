@@ -69,7 +69,10 @@ class Dress:
         """
         numbered = self.turn(np.arange(shape[0] * shape[1]).reshape(shape))
         origin, down, right = (np.argwhere(numbered == n)[0] for n in (0, shape[1], 1))
-        return origin + upright[:, :1] * (down - origin) + upright[:, 1:] * (right - origin)
+        places: npt.NDArray[np.float64] = (
+            origin + upright[:, :1] * (down - origin) + upright[:, 1:] * (right - origin)
+        )
+        return places
 
     def orientation(self, shape: tuple[int, int]) -> tuple[str, str]:
         """Patient Orientation: where rows and columns run."""

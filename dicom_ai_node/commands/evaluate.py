@@ -79,7 +79,7 @@ def command(  # noqa: PLR0917 - typer makes options of them
         recipe = recipe_of(task)
         with showing_progress(console) as progress:
             if isinstance(recipe, FilmRecipe):
-                rows = rows_of_films(recipe, bundle, data, count, progress)
+                rows, tables = rows_of_films(recipe, bundle, data, count, progress)
             else:
                 rows = rows_of_network(recipe, bundle, data, count, progress)
         if plots is not None:
@@ -165,8 +165,10 @@ def rows_of_network(recipe: TaskRecipe, bundle: Path, data: str, count: int, pro
     return rows
 
 
-def rows_of_films(recipe: FilmRecipe, bundle: Path, data: str, count: int, progress: Progress) -> Rows:
-    """What the recipe's task measures of a bundle on each film.
+def rows_of_films(
+    recipe: FilmRecipe, bundle: Path, data: str, count: int, progress: Progress
+) -> tuple[Rows, dict[str, Any]]:
+    """What the recipe's task measures of a bundle on each film; of a detector, P0's measures over all films.
 
     Raises:
         ConfigurationError: there is no such data, or the bundle is of another task.
@@ -189,16 +191,24 @@ def rows_of_films(recipe: FilmRecipe, bundle: Path, data: str, count: int, progr
     else:
         labelled = load_labelled(Path(data))
         total, films = len(labelled), (film for film in labelled)
-    task: MeasuredFilmTask = recipe.build([], [])
-    if recipe.name == "radiograph-detect":
-        # Detectors differ in classes and size: the bundle says which it has.
-        task = detector_of(loaded.metadata.output_channels, loaded.metadata.film.size)
     rows: Rows = []
+    if recipe.name != "radiograph-detect":
+        task: MeasuredFilmTask = recipe.build([], [])
+        for number, film in enumerate(films, start=1):
+            with torch.inference_mode():
+                rows.append(task.measure(loaded.network, film))
+            progress(f"film {number} of {total}", number / total)
+        return rows, {}
+    # Detectors differ in classes and size: the bundle says which it has.
+    detector = detector_of(loaded.metadata.output_channels, loaded.metadata.film.size)
+    found, truth = [], []
     for number, film in enumerate(films, start=1):
-        with torch.inference_mode():
-            rows.append(task.measure(loaded.network, film))
+        found.append(detector.detect(loaded.network, film))
+        truth.append(detector.truth(film))
+        rows.append(detector.measured(found[-1], truth[-1]))
         progress(f"film {number} of {total}", number / total)
-    return rows
+    together = {name: _finite(value) for name, value in detector.scores_of(found, truth).items()}
+    return rows, {"together": together, "classes": detector.precision_of_classes(found, truth)}
 
 
 def draw_values(file: Path, rows: Rows) -> None:

@@ -25,6 +25,7 @@ from dicom_ai_node.report import Analysis, Vertebra
 from dicom_ai_node.training.classification_metrics import area_under_roc
 from dicom_ai_node.training.detection_metrics import (
     Instances,
+    average_precision,
     box_overlaps,
     image_measures,
     mean_average_precision,
@@ -225,7 +226,13 @@ def _tables(tally: _Tally) -> dict[str, Any]:
             f"auc_{name}": area_under_roc(values[:, number], true == number)
             for number, name in enumerate(ACUITIES)
         }
+    per_level = average_precision(tally.found, tally.truth, numbers, masks=True)
     return {
+        "mask_ap_50_by_level": {
+            level.value: float(value)
+            for level, value in zip(FRACTURE_CLASSES, per_level[0], strict=True)
+            if not np.isnan(value)
+        },
         "together": {name: None if np.isnan(value) else float(value) for name, value in together.items()},
         "grades_truth_found": {f"{truth}>{found}": n for (truth, found), n in sorted(tally.grades.items())},
         "types_truth_found": {f"{truth}>{found}": n for (truth, found), n in sorted(tally.types.items())},

@@ -147,7 +147,7 @@ class FilmDetector(nn.Module):
 
 def _dense_loss(logits: Tensor, targets: Sequence[dict[str, Tensor]]) -> Tensor:
     """Cross-entropy of the class of each place, background and bodies weighing alike."""
-    size = logits.shape[2:]
+    size = (logits.shape[2], logits.shape[3])
     classes = torch.zeros(len(targets), *size, dtype=torch.int64, device=logits.device)
     for number, target in enumerate(targets):
         if len(target["masks"]):

@@ -17,6 +17,7 @@ from dicom_ai_node.networks.film_intensity import film_contrast
 from dicom_ai_node.training.augment import normal, uniform
 from dicom_ai_node.training.detection_metrics import (
     Instances,
+    average_precision,
     box_overlaps,
     image_measures,
     mean_average_precision,
@@ -99,8 +100,10 @@ class FilmDetectTask:
 
     def scores(self, network: nn.Module, films: Sequence[Film]) -> dict[str, float]:
         """P0's measures: mean average precision of boxes and masks, and of whole images by fractures."""
-        found = [self.detect(network, film) for film in films]
-        truth = [self.truth(film) for film in films]
+        return self.scores_of([self.detect(network, film) for film in films], [*map(self.truth, films)])
+
+    def scores_of(self, found: Sequence[Instances], truth: Sequence[Instances]) -> dict[str, float]:
+        """As `scores`, of what was found and what is true on each film."""
         numbers = list(self.numbers.values())
         answer = {f"box_{k}": v for k, v in mean_average_precision(found, truth, numbers).items()}
         if all(len(item.masks) == len(item.labels) for item in found):
@@ -113,12 +116,38 @@ class FilmDetectTask:
         true = [bool(np.isin(item.labels, broken).any()) for item in truth]
         return answer | {f"image_{name}": value for name, value in image_measures(said, true).items()}
 
+    def precision_of_classes(
+        self, found: Sequence[Instances], truth: Sequence[Instances]
+    ) -> dict[str, dict[str, float]]:
+        """Class -> `box_ap_50`, `box_ap_50_95`, and the same of masks where there are any (P0, table 2).
+
+        Classes that no film shows are left out.
+        """
+        kinds = {"box": False}
+        if all(len(item.masks) == len(item.labels) for item in found):
+            kinds["mask"] = True
+        numbers = list(self.numbers.values())
+        tables = {kind: average_precision(found, truth, numbers, masks=on) for kind, on in kinds.items()}
+        answer: dict[str, dict[str, float]] = {}
+        for column, item in enumerate(self.numbers):
+            if np.isnan(tables["box"][0, column]):
+                continue
+            answer[item.name] = {
+                f"{kind}_{name}": float(value)
+                for kind, table in tables.items()
+                for name, value in (("ap_50", table[0, column]), ("ap_50_95", table[:, column].mean()))
+            }
+        return answer
+
     def measure(self, network: nn.Module, film: Film) -> dict[str, list[float]]:
         """Quantity -> values: per true instance `found`, `class_right` and `overlap`; per film `false`.
 
         Detections below the score do not count; classes are told apart only in `class_right`.
         """
-        found, truth = self.detect(network, film), self.truth(film)
+        return self.measured(self.detect(network, film), self.truth(film))
+
+    def measured(self, found: Instances, truth: Instances) -> dict[str, list[float]]:
+        """As `measure`, of what was found and what is true."""
         kept = np.flatnonzero(found.scores >= self.options.score)
         kept = kept[np.argsort(-found.scores[kept], kind="stable")]
         overlaps = box_overlaps(truth.boxes, found.boxes[kept])
