@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dicom_ai_node.errors import ModelError
+from dicom_ai_node.networks.column_detector import ColumnDetector
 from dicom_ai_node.networks.film_classifiers import ResNet18, ViewNetwork
 from dicom_ai_node.networks.film_detector import FilmDetector
 from dicom_ai_node.networks.mscn import MSCN
@@ -33,6 +34,7 @@ MAX_FILE_BYTES: Final = 15_000_000
 
 _NETWORKS: Final[Mapping[str, type[nn.Module]]] = {
     "MSCN": MSCN,
+    "ColumnDetector": ColumnDetector,
     "UNet": UNet,
     "FilmDetector": FilmDetector,
     "ResNet18": ResNet18,
@@ -47,7 +49,7 @@ class _Part(BaseModel):
 class NetworkDefinition(_Part):
     """Which architecture of `networks` the weights belong to, and its arguments."""
 
-    architecture: Literal["MSCN", "UNet", "FilmDetector", "ResNet18", "ViewNetwork"]
+    architecture: Literal["MSCN", "UNet", "ColumnDetector", "FilmDetector", "ResNet18", "ViewNetwork"]
     arguments: dict[str, Any]
 
 

@@ -122,15 +122,13 @@ FILM_RECIPES: Final[Mapping[str, FilmRecipe]] = {
         detect_recipe(),
         FilmRecipe(
             name="radiograph-localise",
-            description="2-D M-SCN: one heatmap per level on a whole film (after P3 section 2.2)",
-            architecture="MSCN",
+            description="dense U-Net: bodies, their centres, one heatmap per level on a whole film",
+            architecture="ColumnDetector",
             arguments={
                 "in_channels": 1,
-                "out_channels": len(_LOCALISE.levels),
-                "dimensions": 2,
+                "levels": len(_LOCALISE.levels),
                 "channels": list(_LOCALISE.channels),
                 "global_channels": _LOCALISE.global_channels,
-                "global_stride": _LOCALISE.global_stride,
             },
             output_channels=tuple(level.value for level in _LOCALISE.levels),
             preprocessing={"size": _LOCALISE.size},
