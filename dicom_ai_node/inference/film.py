@@ -19,6 +19,8 @@ from torchvision.ops import box_iou
 from dicom_ai_node.anatomy import Level
 from dicom_ai_node.errors import ModelError
 from dicom_ai_node.inference.bundle import Bundle
+from dicom_ai_node.networks.column_detector import HEATMAP_STRIDE, ColumnAnswer
+from dicom_ai_node.networks.film_bodies import parted_bodies
 from dicom_ai_node.networks.film_classes import DetectClass, class_of_name
 from dicom_ai_node.networks.film_geometry import (
     box_crop,
@@ -61,6 +63,21 @@ class SeenVertebra:
         """Middle of the box, shape (2,)."""
         middle: Floats = (self.box[:2] + self.box[2:]) / 2
         return middle
+
+
+@dataclass(frozen=True)
+class OutlinedBody:
+    """One body that the dense network draws, without a name.
+
+    Attributes:
+        box: first row, first column, last row, last column, shape (4,).
+        score: mean probability of its pixels.
+        mask: probability of its body, float32 of the fitted picture's shape.
+    """
+
+    box: Floats
+    score: float
+    mask: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -116,11 +133,27 @@ def view(bundle: Bundle, film: Film) -> dict[str, float]:
 
 
 @torch.inference_mode()
-def localise(bundle: Bundle, film: Film) -> LevelMaps:
-    """One heatmap per level."""
+def localise(bundle: Bundle, film: Film) -> tuple[LevelMaps, list[OutlinedBody]]:
+    """One heatmap per level, and every body with its outline, head to tail."""
     picture, center, matrix = _fitted(bundle, film)
-    heatmaps = bundle.network((2 * picture - 1)[None, None].to(bundle.device)).product[0].float().cpu()
-    return LevelMaps(tuple(Level(name) for name in bundle.metadata.output_channels), heatmaps, center, matrix)
+    answer: ColumnAnswer = bundle.network((2 * picture - 1)[None, None].to(bundle.device))
+    body, offset, heatmaps = (item[0].float().cpu() for item in answer)
+    levels = tuple(Level(name) for name in bundle.metadata.output_channels)
+    # Pixel centres of the heatmaps lie in the middle of the picture's pixels that they stand for.
+    maps = LevelMaps(levels, heatmaps, center, matrix * HEATMAP_STRIDE)
+    parted = parted_bodies(body, offset)
+    probability = body.sigmoid().numpy()
+    everyone = np.sum([item.mask for item in parted], axis=0) if parted else np.zeros(body.shape)
+    size = (picture.shape[0], picture.shape[1])
+    found = []
+    for item in parted:
+        rows, columns = np.flatnonzero(item.mask.any(axis=1)), np.flatnonzero(item.mask.any(axis=0))
+        corners = torch.tensor([[rows[0], columns[0]], [rows[-1], columns[-1]]], dtype=torch.float32)
+        box = out_of_crop(corners, center, matrix, size).double().numpy().reshape(4)
+        # What lies about it keeps its probability, so that the outline runs between the pixels.
+        mask = np.where(everyone - item.mask > 0, 0.0, probability).astype(np.float32)
+        found.append(OutlinedBody(box, item.score, mask))
+    return maps, found
 
 
 @torch.inference_mode()

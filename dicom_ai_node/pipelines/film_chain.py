@@ -1,7 +1,7 @@
 """From what two networks see on a film to one chain of named vertebrae, head to tail.
 
-The detector tells places, the heatmaps tell names; a body that only one of them sees is still a body. Places
-are pixels [row, column] of the upright film.
+The detector and the dense network tell places, both tell names; a body that only one of them sees is still a
+body. Places are pixels [row, column] of the upright film.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dicom_ai_node.anatomy import USUAL_LEVELS, Level, order
-from dicom_ai_node.inference.film import LevelMaps, SeenVertebra
+from dicom_ai_node.inference.film import LevelMaps, OutlinedBody, SeenVertebra
 from dicom_ai_node.pipelines.labelling import (
     TYPICAL_SPACING_MM,
     Candidate,
@@ -27,13 +27,19 @@ from dicom_ai_node.pipelines.labelling import (
 Floats = npt.NDArray[np.float64]
 
 MIN_PEAK: Final = 0.35
-"""A peak of the heatmaps as high as this is a body even where the detector saw none."""
+"""A peak of the heatmaps as high as this is a body even where nothing else was seen."""
+
+MIN_SCORE: Final = 0.6
+"""A body that the dense network alone draws is one from this score on."""
 
 _MIDDLE_MM: Final = 31.0
 """Distance of neighbouring bodies at the middle of a spine: a film without a scale is first taken for one."""
 
 _UNKNOWN_SPREAD: Final = 0.6
 """Standard deviation of distances where the scale is a guess: T4's are 21 mm, L3's 36."""
+
+_SAME: Final = 0.4
+"""Overlap from which on two boxes are one body."""
 
 _DETECTOR_WEIGHT: Final = 0.5
 """Of the detector's word on a level beside the heatmaps' (both 0 to 1)."""
@@ -46,16 +52,24 @@ class FilmBody:
     Attributes:
         link: its name, with confidence and alternatives; its centre in millimetres of the film's own plane.
         box: first row, first column, last row, last column, shape (4,).
-        seen: what the detector said of it; None where only the heatmaps saw it.
+        seen: what the detector said of it; None where it did not see it.
+        outlined: what the dense network drew of it; None where it drew nothing.
     """
 
     link: NamedCentre
     box: Floats
     seen: SeenVertebra | None
+    outlined: OutlinedBody | None = None
+
+    @property
+    def guessed(self) -> bool:
+        """Whether only a heatmap's peak says that there is a body here."""
+        return self.seen is None and self.outlined is None
 
 
 def named_bodies(
     seen: Sequence[SeenVertebra],
+    outlined: Sequence[OutlinedBody],
     maps: LevelMaps,
     mm_per_pixel: float | None,
     settings: LabellingSettings | None = None,
@@ -64,11 +78,12 @@ def named_bodies(
 
     Args:
         seen: by the detector, the surest first.
+        outlined: by the dense network.
         maps: heatmaps of the same film.
         mm_per_pixel: at the patient, where it is known.
         settings: of the labelling.
     """
-    places = _without_outliers(_with_peaks(seen, maps))
+    places = _without_outliers(_with_peaks(_joined(seen, outlined), maps))
     if not places:
         return []
     settings = settings or LabellingSettings()
@@ -102,8 +117,45 @@ def _named(
 _UNNAMED: Final = NamedCentre(Level.L1, np.zeros(3), 0.0, {})
 
 
-def _with_peaks(seen: Sequence[SeenVertebra], maps: LevelMaps) -> list[FilmBody]:
-    bodies = [FilmBody(_UNNAMED, item.box, item) for item in seen]
+def _joined(seen: Sequence[SeenVertebra], outlined: Sequence[OutlinedBody]) -> list[FilmBody]:
+    """What both networks see is one body, its box half way between theirs."""
+    free = list(outlined)
+    bodies = []
+    for item in seen:
+        best = max(free, key=lambda other: _overlap(item.box, other.box), default=None)
+        if best is not None and _overlap(item.box, best.box) >= _SAME:
+            free = [other for other in free if other is not best]
+            bodies.append(FilmBody(_UNNAMED, (item.box + best.box) / 2, item, best))
+        else:
+            bodies.append(FilmBody(_UNNAMED, item.box, item))
+    for drawn in free:
+        inside = any(_covered(drawn.box, body.box) > _SAME for body in bodies)
+        if drawn.score >= MIN_SCORE and not inside:
+            bodies.append(FilmBody(_UNNAMED, drawn.box, None, drawn))
+    return bodies
+
+
+def _overlap(first: Floats, second: Floats) -> float:
+    """Intersection over union."""
+    common = _common(first, second)
+    return common / max(_area(first) + _area(second) - common, 1e-9)
+
+
+def _covered(first: Floats, second: Floats) -> float:
+    """How much of the first box the second covers."""
+    return _common(first, second) / max(_area(first), 1e-9)
+
+
+def _common(first: Floats, second: Floats) -> float:
+    low, high = np.maximum(first[:2], second[:2]), np.minimum(first[2:], second[2:])
+    return float(np.clip(high - low, 0, None).prod())
+
+
+def _area(box: Floats) -> float:
+    return float(np.clip(box[2:] - box[:2], 0, None).prod())
+
+
+def _with_peaks(bodies: list[FilmBody], maps: LevelMaps) -> list[FilmBody]:
     sacrum = maps.levels.index(Level.S1) if Level.S1 in maps.levels else None
     for place, _ in maps.peaks(MIN_PEAK):
         # The sacrum is no body of the detector's; it anchors the numbering.
@@ -124,7 +176,7 @@ def _edge_near(place: Floats, bodies: Sequence[FilmBody]) -> float | None:
     near = sorted(
         (float(np.linalg.norm((body.box[:2] + body.box[2:]) / 2 - place)), index)
         for index, body in enumerate(bodies)
-        if body.seen is not None
+        if not body.guessed
     )
     if not near:
         return None

@@ -1,8 +1,8 @@
-"""Bodies on a film as one label map: a detector's masks, or the six points where there is none."""
+"""Bodies on a film as one label map: the networks' masks, or the six points where there is none."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -11,26 +11,25 @@ import torch
 from torch.nn import functional
 
 from dicom_ai_node.anatomy import Level, verse_label
-from dicom_ai_node.inference.film import SeenVertebra
 from dicom_ai_node.networks.film_geometry import fitting, into_crop
 
 Floats = npt.NDArray[np.float64]
+FittedMask = npt.NDArray[np.float32]
+"""Probability of one body on a picture that the whole film was fitted into."""
 
 _WALL: Final = 0.06
 """How far the walls of a body bend inwards between its corners, as a share of its depth."""
 
 
 def film_label_map(
-    bodies: Mapping[Level, tuple[SeenVertebra | None, Floats | None]],
-    shape: tuple[int, ...],
-    fitted: tuple[int, int],
+    bodies: Mapping[Level, tuple[Sequence[FittedMask], Floats, Floats | None]], shape: tuple[int, ...]
 ) -> npt.NDArray[np.uint8]:
     """The bodies of a film.
 
     Args:
-        bodies: what the detector saw of each and its six points, film pixels, shape (6, 2).
+        bodies: masks of each, its box, and its six points, film pixels, shape (6, 2). Of several masks the
+            mean counts.
         shape: rows, columns of the film.
-        fitted: size of the picture that the detector's masks lie on.
 
     Returns:
         VerSe labels (`anatomy.verse_label`), shape (rows, columns); 0 is background.
@@ -38,9 +37,9 @@ def film_label_map(
     rows, columns = shape
     labels = np.zeros((rows, columns), dtype=np.uint8)
     surest = np.full((rows, columns), 0.5, dtype=np.float32)
-    for level, (seen, points) in bodies.items():
-        if seen is not None and seen.mask is not None:
-            box, share = _pasted(seen, (rows, columns), fitted)
+    for level, (masks, about, points) in bodies.items():
+        if masks:
+            box, share = _pasted(masks, about, (rows, columns))
         elif points is not None:
             box, share = _filled(points, (rows, columns))
         else:
@@ -56,20 +55,27 @@ Window = tuple[slice, slice]
 
 
 def _pasted(
-    seen: SeenVertebra, shape: tuple[int, int], fitted: tuple[int, int]
+    masks: Sequence[FittedMask], box: Floats, shape: tuple[int, int]
 ) -> tuple[Window, npt.NDArray[np.float32]]:
-    """A mask in pixels of the film, about its box: (window, probabilities)."""
-    assert seen.mask is not None
-    window = _window(seen.box[:2], seen.box[2:], shape)
+    """Masks in pixels of the film, about a box: (window, probabilities)."""
+    margin = 0.1 * (box[2:] - box[:2])
+    window = _window(box[:2] - margin, box[2:] + margin, shape)
+    found: npt.NDArray[np.float32] = np.mean([_sampled(mask, window, shape) for mask in masks], axis=0)
+    return window, found
+
+
+def _sampled(mask: FittedMask, window: Window, shape: tuple[int, int]) -> npt.NDArray[np.float32]:
+    fitted = (mask.shape[0], mask.shape[1])
     center, matrix = fitting(shape, fitted)
     axes = [torch.arange(part.start, part.stop, dtype=torch.float32) for part in window]
     places = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
     inside = into_crop(places.reshape(-1, 2), center, matrix, fitted).reshape(places.shape)
     grid = (inside * 2 + 1) / torch.tensor(fitted, dtype=torch.float32) - 1
     found = functional.grid_sample(
-        torch.from_numpy(seen.mask)[None, None], grid.flip(-1)[None], mode="bilinear", align_corners=False
+        torch.from_numpy(mask)[None, None], grid.flip(-1)[None], mode="bilinear", align_corners=False
     )
-    return window, found[0, 0].numpy()
+    answer: npt.NDArray[np.float32] = found[0, 0].numpy()
+    return answer
 
 
 def _filled(points: Floats, shape: tuple[int, int]) -> tuple[Window, npt.NDArray[np.float32]]:

@@ -1,8 +1,8 @@
 """The pipeline of lateral radiographs: find, name, outline, measure and grade every vertebra (P0, P1).
 
-Mask R-CNN (P0) finds bodies and says which are broken, a 2-D M-SCN names them, another places six points,
-P1's ResNet-18 tells the age of each fracture. All of it happens on the film turned upright; what is reported
-lies on the film as it is stored.
+Mask R-CNN (P0) finds bodies and says which are broken, a dense network finds them too and names them, a 2-D
+M-SCN places six points, P1's ResNet-18 tells the age of each fracture. All of it happens on the film turned
+upright; what is reported lies on the film as it is stored.
 """
 
 from __future__ import annotations
@@ -136,10 +136,10 @@ class RadiographPipeline:
         progress("detect", 0.1)
         seen = networks.detect(self.detector, pixels, score=self.settings.detector_score)
         progress("localise", 0.55)
-        maps = networks.localise(self.localise, pixels)
+        maps, outlined = networks.localise(self.localise, pixels)
         spacing = film.spacing
         scale = spacing.rows_mm if spacing is not None and spacing.at_patient else None
-        chain = named_bodies(seen, maps, scale, self.settings.labelling)
+        chain = named_bodies(seen, outlined, maps, scale, self.settings.labelling)
         bodies = [body for body in chain if body.link.level not in _NOT_GRADED]
         if not bodies:
             raise NotAnalysable(
@@ -150,9 +150,8 @@ class RadiographPipeline:
         progress("report", 0.85)
         vertebrae = self._vertebrae(film, turn, pixels, measured)
         label_map = film_label_map(
-            {item.body.link.level: (item.body.seen, item.points) for item in measured},
+            {item.body.link.level: (_masks(item.body), item.body.box, item.points) for item in measured},
             pixels.shape,
-            self.detector.metadata.film.size,
         )
         labels = turn.image_as_stored(label_map)[None]
         report = SpineReport(
@@ -341,15 +340,17 @@ class RadiographPipeline:
                     "partial", f"Not found between the others: {', '.join(level.value for level in missing)}."
                 )
             )
-        alone = [body.link.level.value for body in bodies if body.seen is None]
-        if alone:
-            limitations.append(
-                Reason(
-                    "disagreement",
-                    f"{', '.join(alone)} was seen by the naming network alone, not by the detector: "
-                    "its box is guessed from the neighbours.",
-                )
-            )
+        for told, alone in (
+            ("drawn by the dense network, not seen by the detector", _alone(bodies, "outlined")),
+            ("seen by the detector, not drawn by the dense network", _alone(bodies, "seen")),
+            (
+                "named by the dense network, but neither drawn by it nor seen by the detector: the box is "
+                "guessed from the neighbours",
+                [body.link.level.value for body in bodies if body.guessed],
+            ),
+        ):
+            if alone:
+                limitations.append(Reason("disagreement", f"{', '.join(alone)}: {told}."))
         other = [body.link.level.value for body in bodies if _named_otherwise(body)]
         if 2 * len(other) > len(bodies):
             limitations.append(
@@ -371,6 +372,21 @@ _WORDS: Final = {
     "chest": "a chest film",
     "other": "something else",
 }
+
+
+def _alone(bodies: Sequence[FilmBody], by: str) -> list[str]:
+    """The bodies that only one network found."""
+    return [
+        body.link.level.value
+        for body in bodies
+        if (body.seen if by == "seen" else body.outlined) is not None
+        and (body.outlined if by == "seen" else body.seen) is None
+    ]
+
+
+def _masks(body: FilmBody) -> list[npt.NDArray[np.float32]]:
+    masks = [None if item is None else item.mask for item in (body.seen, body.outlined)]
+    return [mask for mask in masks if mask is not None]
 
 
 def _named_otherwise(body: FilmBody) -> bool:

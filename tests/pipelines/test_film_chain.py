@@ -42,10 +42,12 @@ def film(sure: float) -> tuple[list[SeenVertebra], LevelMaps]:
 
 @pytest.mark.parametrize("scale", [MM, None])
 def test_bodies_are_named_by_their_looks_whatever_the_scale(scale: float | None) -> None:
-    chain = named_bodies(*film(0.6), scale)
+    seen, maps = film(0.6)
+    chain = named_bodies(seen, [], maps, scale)
     assert tuple(body.link.level for body in chain) == UPPER
 
 
 def test_distances_decide_where_the_scale_is_known_and_looks_do_not() -> None:
-    chain = named_bodies(*film(0.3), MM)
+    seen, maps = film(0.3)
+    chain = named_bodies(seen, [], maps, MM)
     assert tuple(body.link.level for body in chain) == UPPER

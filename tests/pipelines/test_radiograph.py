@@ -30,6 +30,8 @@ from dicom_ai_node.inference.bundle import (
     NetworkDefinition,
     WeightsFile,
 )
+from dicom_ai_node.networks.column_detector import HEATMAP_STRIDE, ColumnAnswer
+from dicom_ai_node.networks.film_bodies import OFFSET_UNIT
 from dicom_ai_node.networks.film_classes import EVERY_VERTEBRA, DetectClass
 from dicom_ai_node.networks.film_geometry import fitting, into_crop, square_crop
 from dicom_ai_node.networks.heatmaps import gaussian_heatmaps
@@ -79,6 +81,7 @@ class Oracle:
     age: tuple[float, float, float] = (0.1, 0.7, 0.2)
     broken: float = 0.9
     seen: tuple[Level, ...] = LEVELS
+    drawn: tuple[Level, ...] = LEVELS
     lateral: Callable[[Tensor], bool] | None = None
 
 
@@ -131,15 +134,24 @@ class Localiser(nn.Module):
         super().__init__()
         self.oracle = oracle
 
-    def forward(self, x: Tensor) -> Heatmaps:
+    def forward(self, x: Tensor) -> ColumnAnswer:
         size = (x.shape[2], x.shape[3])
         center, matrix = fitting(self.oracle.film.pixels.shape, size)
         places = torch.full((1, len(TAUGHT_LEVELS), 2), float("nan"))
+        body, offset = torch.full((1, *size), -6.0), torch.zeros(1, 2, *size)
         for item in self.oracle.film.vertebrae:
             middle = torch.from_numpy((item.box[:2] + item.box[2:]) / 2).float()
-            places[0, TAUGHT_LEVELS.index(item.level)] = into_crop(middle[None], center, matrix, size)[0]
-        maps = gaussian_heatmaps(places, size, 2.5)
-        return Heatmaps(maps, maps, maps)
+            place = into_crop(middle[None], center, matrix, size)[0]
+            places[0, TAUGHT_LEVELS.index(item.level)] = place
+            if item.level not in self.oracle.drawn:
+                continue
+            outline = into_crop(torch.from_numpy(item.outline).float(), center, matrix, size)
+            where = torch.from_numpy(polygon_mask(outline.numpy(), size)).nonzero()
+            body[0, where[:, 0], where[:, 1]] = 4.0
+            offset[0, :, where[:, 0], where[:, 1]] = ((place - where) / OFFSET_UNIT).T
+        small = (size[0] // HEATMAP_STRIDE, size[1] // HEATMAP_STRIDE)
+        maps = gaussian_heatmaps((places - (HEATMAP_STRIDE - 1) / 2) / HEATMAP_STRIDE, small, 1.3)
+        return ColumnAnswer(body, offset, maps)
 
 
 class Points(nn.Module):
@@ -281,13 +293,22 @@ def test_without_a_calibration_ratios_are_given_and_no_millimetres() -> None:
         assert any(note.code == "spacing" for note in analysis.report.limitations)
 
 
-def test_a_body_that_only_the_naming_network_saw_is_reported_and_told() -> None:
+@pytest.mark.parametrize(
+    ("missed", "told"),
+    [
+        ({"seen"}, "drawn by the dense network"),
+        ({"drawn"}, "seen by the detector"),
+        ({"seen", "drawn"}, "guessed from the neighbours"),
+    ],
+)
+def test_a_body_that_one_network_missed_is_reported_and_told(missed: set[str], told: str) -> None:
     film = column()
-    oracle = Oracle(film, seen=tuple(level for level in LEVELS if level is not Level.L3))
-    analysis = pipeline(oracle).analyse(radiograph(film))
+    others = tuple(level for level in LEVELS if level is not Level.L3)
+    analysis = pipeline(replace(Oracle(film), **dict.fromkeys(missed, others))).analyse(radiograph(film))
     assert tuple(by_level(analysis)) == LEVELS
-    told = " ".join(note.text for note in analysis.report.limitations if note.code == "disagreement")
-    assert "L3" in told
+    (note,) = (note for note in analysis.report.limitations if note.code == "disagreement")
+    assert note.text.startswith("L3: ")
+    assert told in note.text
     assert (analysis.label_map.labels == verse_label(Level.L3)).any()  # type: ignore[union-attr]
 
 
