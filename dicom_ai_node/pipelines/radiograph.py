@@ -23,8 +23,9 @@ from dicom_ai_node.imaging.film_pose import FilmPose
 from dicom_ai_node.imaging.radiograph import Radiograph
 from dicom_ai_node.inference import film as networks
 from dicom_ai_node.inference.bundle import Bundle, load_bundle
-from dicom_ai_node.pipelines.film_chain import FilmBody, missing_between, named_bodies
+from dicom_ai_node.pipelines.film_chain import FilmBody, named_bodies
 from dicom_ai_node.pipelines.film_label_map import film_label_map
+from dicom_ai_node.pipelines.film_reasons import film_limitations, why_not_measured
 from dicom_ai_node.pipelines.labelling import LabellingSettings
 from dicom_ai_node.pipelines.morphometry import six_point_heights
 from dicom_ai_node.report import (
@@ -157,7 +158,17 @@ class RadiographPipeline:
         report = SpineReport(
             status="analysed",
             source=Source(film.study_instance_uid, (film.series_instance_uid,), film.modality, None),
-            limitations=(*film.notes, *view_notes, *self._limitations(vertebrae, bodies, scale)),
+            limitations=(
+                *film.notes,
+                *view_notes,
+                *film_limitations(
+                    vertebrae,
+                    bodies,
+                    self.settings.thresholds,
+                    min_level_confidence=self.settings.min_level_confidence,
+                    scaled=scale is not None,
+                ),
+            ),
             algorithms=tuple(bundle.algorithm() for bundle in self.bundles),
             vertebrae=tuple(vertebrae),
         )
@@ -215,7 +226,7 @@ class RadiographPipeline:
         for body, points in zip(bodies, found, strict=True):
             if (_facing(points) > 0) != facing_left:
                 points = points[[4, 5, 2, 3, 0, 1]]  # noqa: PLW2901
-            reason = _why_not_measured(body, points, pixels.shape)
+            reason = why_not_measured(body, points, pixels.shape)
             measured.append(_Measured(body, None if reason else points, reason))
         return measured
 
@@ -312,59 +323,6 @@ class RadiographPipeline:
             reasons=reasons,
         )
 
-    def _limitations(
-        self, vertebrae: Sequence[Vertebra], bodies: Sequence[FilmBody], scale: float | None
-    ) -> list[Reason]:
-        cuts = self.settings.thresholds
-        limitations = [
-            Reason("research-use", "For research use. Made by software without clinical validation."),
-            Reason(
-                "thresholds",
-                f"Genant grades by height loss: mild from {cuts.mild:.0%}, "
-                f"moderate above {cuts.moderate:.0%}, severe above {cuts.severe:.0%}.",
-            ),
-        ]
-        unsure = [item for item in vertebrae if item.level_confidence < self.settings.min_level_confidence]
-        if unsure:
-            limitations.append(
-                Reason(
-                    "level-uncertain",
-                    f"The numbering is uncertain from {unsure[0].level} to {unsure[-1].level}: "
-                    "it may be shifted by one level. Compare with the sacrum or the last ribs.",
-                )
-            )
-        missing = missing_between(bodies)
-        if missing:
-            limitations.append(
-                Reason(
-                    "partial", f"Not found between the others: {', '.join(level.value for level in missing)}."
-                )
-            )
-        for told, alone in (
-            ("drawn by the dense network, not seen by the detector", _alone(bodies, "outlined")),
-            ("seen by the detector, not drawn by the dense network", _alone(bodies, "seen")),
-            (
-                "named by the dense network, but neither drawn by it nor seen by the detector: the box is "
-                "guessed from the neighbours",
-                [body.link.level.value for body in bodies if body.guessed],
-            ),
-        ):
-            if alone:
-                limitations.append(Reason("disagreement", f"{', '.join(alone)}: {told}."))
-        other = [body.link.level.value for body in bodies if _named_otherwise(body)]
-        if 2 * len(other) > len(bodies):
-            limitations.append(
-                Reason(
-                    "disagreement",
-                    f"The detector names {', '.join(other)} otherwise than the chain of all vertebrae does.",
-                )
-            )
-        if scale is None and not any(note.code == "spacing" for note in limitations):
-            limitations.append(
-                Reason("spacing", "Heights are compared with each other; no millimetres can be told.")
-            )
-        return limitations
-
 
 _WORDS: Final = {
     LATERAL: "a lateral view of the spine",
@@ -374,52 +332,14 @@ _WORDS: Final = {
 }
 
 
-def _alone(bodies: Sequence[FilmBody], by: str) -> list[str]:
-    """The bodies that only one network found."""
-    return [
-        body.link.level.value
-        for body in bodies
-        if (body.seen if by == "seen" else body.outlined) is not None
-        and (body.outlined if by == "seen" else body.seen) is None
-    ]
-
-
 def _masks(body: FilmBody) -> list[npt.NDArray[np.float32]]:
     masks = [None if item is None else item.mask for item in (body.seen, body.outlined)]
     return [mask for mask in masks if mask is not None]
 
 
-def _named_otherwise(body: FilmBody) -> bool:
-    if body.seen is None:
-        return False
-    levels = body.seen.levels
-    return max(levels, key=lambda level: levels[level]) is not body.link.level
-
-
 def _facing(points: Floats) -> float:
     """Positive where the anterior points lie to the left of the posterior ones."""
     return float(points[4:, 1].mean() - points[:2, 1].mean())
-
-
-def _why_not_measured(body: FilmBody, points: Floats, shape: tuple[int, ...]) -> Reason | None:
-    level = body.link.level
-    height, width = body.box[2:] - body.box[:2]
-    # A box that ends with the film belongs to a body that does not.
-    if (body.box[:2] < 0.02 * height).any() or (body.box[2:] > np.array(shape) - 1 - 0.02 * height).any():
-        return Reason("coverage", f"{level} is cut off by the edge of the film.")
-    words = None
-    upper, lower = points[0::2], points[1::2]
-    if (lower[:, 0] <= upper[:, 0]).any():
-        words = "the points of its two endplates are in the wrong order"
-    order = points[0::2, 1] + points[1::2, 1]
-    if not (order[0] < order[1] < order[2] or order[0] > order[1] > order[2]):
-        words = "the points are not in order from front to back"
-    low, high = body.box[:2] - 0.3 * np.array([height, width]), body.box[2:] + 0.3 * np.array([height, width])
-    if ((points < low) | (points > high)).any():
-        words = "the points lie outside of the body that the detector saw"
-    if words is not None:
-        return Reason("model-refused", f"The measurement of {level} was not used: {words}.")
-    return None
 
 
 def _combined(by_detector: float | None, taught: float, by_height: float) -> float:

@@ -1,0 +1,124 @@
+"""What a report on a film says besides its findings: what was not measured, what networks disagree on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from dicom_ai_node.genant import Thresholds
+from dicom_ai_node.pipelines.film_chain import FilmBody, missing_between
+from dicom_ai_node.report import Reason, Vertebra
+
+Floats = npt.NDArray[np.float64]
+
+
+def film_limitations(
+    vertebrae: Sequence[Vertebra],
+    bodies: Sequence[FilmBody],
+    cuts: Thresholds,
+    *,
+    min_level_confidence: float,
+    scaled: bool,
+) -> list[Reason]:
+    """What the reader of a film's report must know.
+
+    Args:
+        vertebrae: of the report.
+        bodies: of the chain, head to tail.
+        cuts: thresholds of the grades.
+        min_level_confidence: below it the numbering is called uncertain.
+        scaled: whether millimetres at the patient are known.
+    """
+    limitations = [
+        Reason("research-use", "For research use. Made by software without clinical validation."),
+        Reason(
+            "thresholds",
+            f"Genant grades by height loss: mild from {cuts.mild:.0%}, "
+            f"moderate above {cuts.moderate:.0%}, severe above {cuts.severe:.0%}.",
+        ),
+    ]
+    unsure = [item for item in vertebrae if item.level_confidence < min_level_confidence]
+    if unsure:
+        limitations.append(
+            Reason(
+                "level-uncertain",
+                f"The numbering is uncertain from {unsure[0].level} to {unsure[-1].level}: "
+                "it may be shifted by one level. Compare with the sacrum or the last ribs.",
+            )
+        )
+    missing = missing_between(bodies)
+    if missing:
+        limitations.append(
+            Reason("partial", f"Not found between the others: {', '.join(level.value for level in missing)}.")
+        )
+    for told, alone in (
+        ("drawn by the dense network, not seen by the detector", _alone(bodies, "outlined")),
+        ("seen by the detector, not drawn by the dense network", _alone(bodies, "seen")),
+        (
+            "named by the dense network, but neither drawn by it nor seen by the detector: the box is "
+            "guessed from the neighbours",
+            [body.link.level.value for body in bodies if body.guessed],
+        ),
+    ):
+        if alone:
+            limitations.append(Reason("disagreement", f"{', '.join(alone)}: {told}."))
+    other = [body.link.level.value for body in bodies if _named_otherwise(body)]
+    if 2 * len(other) > len(bodies):
+        limitations.append(
+            Reason(
+                "disagreement",
+                f"The detector names {', '.join(other)} otherwise than the chain of all vertebrae does.",
+            )
+        )
+    if not scaled:
+        limitations.append(
+            Reason("spacing", "Heights are compared with each other; no millimetres can be told.")
+        )
+    return limitations
+
+
+def why_not_measured(body: FilmBody, points: Floats, shape: tuple[int, ...]) -> Reason | None:
+    """Why the six points of a body are not used; None where they are.
+
+    Args:
+        body: with its box in the film.
+        points: shape (6, 2), [row, column] of the film.
+        shape: rows, columns of the film.
+    """
+    level = body.link.level
+    height, width = body.box[2:] - body.box[:2]
+    # A box that ends with the film belongs to a body that does not.
+    if (body.box[:2] < 0.02 * height).any() or (body.box[2:] > np.array(shape) - 1 - 0.02 * height).any():
+        return Reason("coverage", f"{level} is cut off by the edge of the film.")
+    words = None
+    upper, lower = points[0::2], points[1::2]
+    if (lower[:, 0] <= upper[:, 0]).any():
+        words = "the points of its two endplates are in the wrong order"
+    order = points[0::2, 1] + points[1::2, 1]
+    if not (order[0] < order[1] < order[2] or order[0] > order[1] > order[2]):
+        words = "the points are not in order from front to back"
+    low, high = body.box[:2] - 0.3 * np.array([height, width]), body.box[2:] + 0.3 * np.array([height, width])
+    if ((points < low) | (points > high)).any():
+        words = "the points lie outside of the body that the detector saw"
+    if words is not None:
+        return Reason("model-refused", f"The measurement of {level} was not used: {words}.")
+    return None
+
+
+def _alone(bodies: Sequence[FilmBody], by: str) -> list[str]:
+    """The bodies that only one network found."""
+    return [
+        body.link.level.value
+        for body in bodies
+        if (body.seen if by == "seen" else body.outlined) is not None
+        and (body.outlined if by == "seen" else body.seen) is None
+    ]
+
+
+def _named_otherwise(body: FilmBody) -> bool:
+    if body.seen is None:
+        return False
+    levels = body.seen.levels
+    return max(levels, key=lambda level: levels[level]) is not body.link.level
