@@ -167,7 +167,7 @@ FILM_RECIPES: Final[Mapping[str, FilmRecipe]] = {
             arguments={"classes": len(ACUITIES)},
             output_channels=ACUITIES,
             preprocessing={"size": _ACUITY.size, "margin": _ACUITY.margin},
-            pool_size=120,
+            pool_size=300,
             pool_max_pixels=FRACTURES_PIXELS,
             loop=LoopOptions(learning_rate=5e-4, validate_every_s=900),
             build=lambda training, held_out: FilmAcuityTask(training, held_out, _ACUITY),
