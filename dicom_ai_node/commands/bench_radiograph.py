@@ -23,7 +23,9 @@ def measure(console: Console) -> Measured:
     from dicom_ai_node.intake.router import route_files  # noqa: PLC0415 - loads torch
     from dicom_ai_node.workflow.steps import node_steps  # noqa: PLC0415
 
-    settings = load_settings(None)
+    given = load_settings(None)
+    on = given.routes.radiograph.model_copy(update={"enabled": True})
+    settings = given.model_copy(update={"routes": given.routes.model_copy(update={"radiograph": on})})
     ours: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="bench-radiograph-") as text:
         folder = Path(text)
