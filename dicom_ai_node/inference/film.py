@@ -19,6 +19,7 @@ from torchvision.ops import box_iou
 from dicom_ai_node.anatomy import Level
 from dicom_ai_node.errors import ModelError
 from dicom_ai_node.inference.bundle import Bundle
+from dicom_ai_node.networks import film_points
 from dicom_ai_node.networks.column_detector import HEATMAP_STRIDE, ColumnAnswer
 from dicom_ai_node.networks.film_bodies import parted_bodies
 from dicom_ai_node.networks.film_classes import DetectClass, class_of_name
@@ -28,11 +29,8 @@ from dicom_ai_node.networks.film_geometry import (
     fitting,
     into_crop,
     out_of_crop,
-    square_crop,
 )
 from dicom_ai_node.networks.film_intensity import film_contrast
-from dicom_ai_node.networks.heatmaps import peak_positions
-from dicom_ai_node.networks.intensity import marker
 
 Film = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -230,27 +228,15 @@ def seen_vertebrae(
     return answer
 
 
-@torch.inference_mode()
 def six_points(bundle: Bundle, film: Film, boxes: Sequence[Floats]) -> Floats:
     """The six morphometry points of the vertebra in each box, shape (boxes, 6, 2)."""
     settings = bundle.metadata.film
     if settings.margin is None or settings.marker_sigma is None:
         raise ModelError(f"{bundle.name}: metadata.json names no preprocessing.margin or marker_sigma")
-    meant = marker(settings.size, settings.marker_sigma)
-    crops = [square_crop(box, settings.margin, settings.size) for box in boxes]
-    found = []
-    for batch in _batches(crops):
-        images = [
-            torch.stack([2 * _contrast(bundle, crop(film, *where, settings.size)) - 1, meant])
-            for where in batch
-        ]
-        heatmaps = bundle.network(torch.stack(images).to(bundle.device)).product.float().cpu()
-        positions, _ = peak_positions(heatmaps)
-        found += [
-            out_of_crop(p, *where, settings.size).double().numpy()
-            for p, where in zip(positions, batch, strict=True)
-        ]
-    return np.array(found, dtype=np.float64).reshape(-1, 6, 2)
+    crops = film_points.PointCrops(
+        settings.size, settings.margin, settings.marker_sigma, settings.percentiles
+    )
+    return film_points.six_points(bundle.network, film, boxes, crops)
 
 
 @torch.inference_mode()

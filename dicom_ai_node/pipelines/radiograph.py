@@ -220,12 +220,8 @@ class RadiographPipeline:
 
     def _measured(self, pixels: npt.NDArray[np.float32], bodies: Sequence[FilmBody]) -> list[_Measured]:
         found = networks.six_points(self.points, pixels, [body.box for body in bodies])
-        # One film shows all bodies from one side: the many outvote the odd one.
-        facing_left = float(np.median([_facing(points) for points in found])) > 0
         measured = []
         for body, points in zip(bodies, found, strict=True):
-            if (_facing(points) > 0) != facing_left:
-                points = points[[4, 5, 2, 3, 0, 1]]  # noqa: PLW2901
             reason = why_not_measured(body, points, pixels.shape)
             measured.append(_Measured(body, None if reason else points, reason))
         return measured
@@ -335,11 +331,6 @@ _WORDS: Final = {
 def _masks(body: FilmBody) -> list[npt.NDArray[np.float32]]:
     masks = [None if item is None else item.mask for item in (body.seen, body.outlined)]
     return [mask for mask in masks if mask is not None]
-
-
-def _facing(points: Floats) -> float:
-    """Positive where the anterior points lie to the left of the posterior ones."""
-    return float(points[4:, 1].mean() - points[:2, 1].mean())
 
 
 def _combined(by_detector: float | None, taught: float, by_height: float) -> float:

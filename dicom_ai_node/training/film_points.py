@@ -10,10 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import Generator, Tensor, nn
 
-from dicom_ai_node.networks.film_geometry import crop, into_crop, out_of_crop, square_crop
+from dicom_ai_node.networks.film_geometry import crop, into_crop, square_crop
 from dicom_ai_node.networks.film_intensity import film_contrast
-from dicom_ai_node.networks.heatmaps import gaussian_heatmaps, peak_positions
-from dicom_ai_node.networks.intensity import marker
+from dicom_ai_node.networks.film_points import MIRROR, PointCrops, faces_left, six_points, with_marker
+from dicom_ai_node.networks.heatmaps import gaussian_heatmaps
 from dicom_ai_node.networks.mscn import MSCN
 from dicom_ai_node.training.augment import chance, normal, uniform
 from dicom_ai_node.training.film_augment import FilmLook, pose, vary_film
@@ -99,11 +99,10 @@ class FilmPointsTask:
             "height_error": [], "ratio_error": [], "point_error": [], "point_error_mm": []
         }  # fmt: skip
         generator = film.generator()
-        for vertebra in film.vertebrae:
-            if not self._usable(vertebra):
-                continue
+        usable = [vertebra for vertebra in film.vertebrae if self._usable(vertebra)]
+        boxes = [_jittered(generator, vertebra.box, self.options.jitter) for vertebra in usable]
+        for vertebra, found in zip(usable, self.find(network, film, boxes), strict=True):
             assert vertebra.six_points is not None
-            found = self.find(network, film, _jittered(generator, vertebra.box, self.options.jitter))
             error = np.linalg.norm(found - vertebra.six_points, axis=1).mean()
             true, measured = heights(vertebra.six_points), heights(found)
             rows["height_error"].append(float((np.abs(measured - true) / true).mean()))
@@ -113,14 +112,13 @@ class FilmPointsTask:
             rows["point_error_mm"].append(float(error * (film.spacing_mm or np.nan)))
         return rows
 
-    def find(self, network: nn.Module, film: Film, box: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Six points in film pixels [row, column], shape (6, 2), of the vertebra in a box."""
-        center, matrix = square_crop(box, self.options.margin, self.options.size)
-        image = self._channels(film_contrast(crop(film.pixels, center, matrix, self.options.size)))
-        device = next(network.parameters()).device
-        with torch.inference_mode():
-            positions, _ = peak_positions(network(image[None].to(device)).product.detach().cpu())
-        return out_of_crop(positions[0], center, matrix, self.options.size).double().numpy()
+    def find(
+        self, network: nn.Module, film: Film, boxes: Sequence[npt.NDArray[np.float64]]
+    ) -> npt.NDArray[np.float64]:
+        """Six points in film pixels [row, column], shape (boxes, 6, 2), of the vertebrae in boxes."""
+        options = self.options
+        crops = PointCrops(options.size, options.margin, options.marker_sigma)
+        return six_points(network, film.pixels, boxes, crops)
 
     def _usable(self, vertebra: FilmVertebra) -> bool:
         return vertebra.six_points is not None and vertebra.visible >= self.options.visible
@@ -132,14 +130,14 @@ class FilmPointsTask:
         assert vertebra.six_points is not None
         box = _jittered(generator, vertebra.box, self.options.jitter)
         center, matrix = square_crop(box, self.options.margin, self.options.size)
-        matrix = matrix @ pose(generator, self.options.degrees)
+        matrix = matrix @ pose(generator, self.options.degrees, mirrored=0.0)
+        if not faces_left(vertebra.six_points):
+            matrix = matrix @ MIRROR
         image = film_contrast(crop(film.pixels, center, matrix, self.options.size))
         points = torch.from_numpy(vertebra.six_points).float()
         image = vary_film(generator, image, self.options.look)
-        return self._channels(image), into_crop(points, center, matrix, self.options.size)
-
-    def _channels(self, image: Tensor) -> Tensor:
-        return torch.stack([2 * image - 1, marker(self.options.size, self.options.marker_sigma)])
+        image = with_marker(image, self.options.marker_sigma)
+        return image, into_crop(points, center, matrix, self.options.size)
 
 
 def heights(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

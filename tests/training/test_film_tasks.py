@@ -17,6 +17,7 @@ from dicom_ai_node.inference.film import seen_vertebrae
 from dicom_ai_node.inference.publish import publish
 from dicom_ai_node.networks.film_classes import EVERY_VERTEBRA, PUBLISHED_CLASSES, DetectClass, class_of_name
 from dicom_ai_node.networks.film_detector import FilmDetector
+from dicom_ai_node.networks.film_points import faces_left
 from dicom_ai_node.training.film_augment import PLAIN
 from dicom_ai_node.training.film_classify import (
     FilmAcuityOptions,
@@ -133,8 +134,21 @@ def test_detections_of_one_place_are_one_vertebra_with_alternatives() -> None:
     assert first.fractured == pytest.approx(0.3 / 0.9)
 
 
-def test_points_are_found_on_drawn_bodies(tmp_path: Path) -> None:
-    films = [drawn_film(seed) for seed in range(4)]
+def _mirrored(film: Film) -> Film:
+    """The same patient, facing the other way."""
+    last = film.pixels.shape[1] - 1
+    turned = []
+    for item in film.vertebrae:
+        assert item.six_points is not None
+        outline, points = item.outline.copy(), item.six_points.copy()
+        outline[:, 1], points[:, 1] = last - outline[:, 1], last - points[:, 1]
+        turned.append(replace(item, outline=outline, six_points=points))
+    return replace(film, pixels=film.pixels[:, ::-1].copy(), vertebrae=tuple(turned))
+
+
+def test_points_are_found_on_drawn_bodies_whichever_way_they_face(tmp_path: Path) -> None:
+    films = [drawn_film(seed) for seed in range(3)]
+    films.append(_mirrored(drawn_film(3)))
     options = FilmPointsOptions(
         size=(48, 48),
         sigma=1.5,
@@ -149,6 +163,8 @@ def test_points_are_found_on_drawn_bodies(tmp_path: Path) -> None:
     network = _train(task, tmp_path, 120, LoopOptions(learning_rate=5e-3, ema=0.9, warmup_steps=5))
     with torch.inference_mode():
         after = task.validate(network)
+        turned = [*task.find(network, films[3], [item.box for item in films[3].vertebrae])]
+    assert all(not faces_left(points) for points in turned)
     assert after["height_error"] < 0.12
     assert after["point_error"] < 0.4 * before["point_error"]
 
