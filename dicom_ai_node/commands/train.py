@@ -147,5 +147,5 @@ def _film_task(
 
 def _told(count: int, things: str, data: str) -> str:
     if data == "phantom":
-        return f"{count} phantoms of this version (seeds from 1000)"
+        return f"{count} phantoms of this version (seeds from 1000, those rich in fractures from 5000)"
     return f"{count} {things} of the folder {Path(data).name}"

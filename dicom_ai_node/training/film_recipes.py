@@ -29,6 +29,9 @@ from dicom_ai_node.training.loop import LoopOptions, Task
 FIRST_SEED: Final = 1000
 """Films of a training pool count from here; seeds below are kept for evaluation."""
 
+FRACTURED_SEED: Final = 5000
+"""Those of a pool that are rich in fractures count from here."""
+
 
 POOL: Final = 600
 """Films of a training pool, the same for all tasks but view and acuity."""
@@ -51,6 +54,7 @@ class FilmRecipe:
     Attributes:
         name, description, architecture, arguments, output_channels, preprocessing: of the bundle.
         pool_size: films of phantoms to draw from; the first ones are held out.
+        pool_fractured: further films with four to eight fractures each, see `film_fractures`.
         pool_max_pixels: of each film.
         loop: optimiser and learning rate.
         build: task from training films and held-out films.
@@ -66,6 +70,7 @@ class FilmRecipe:
     output_channels: tuple[str, ...]
     preprocessing: Mapping[str, Any]
     pool_size: int
+    pool_fractured: int
     pool_max_pixels: int
     loop: LoopOptions
     build: Callable[[Sequence[Film], Sequence[Film]], MeasuredFilmTask]
@@ -105,6 +110,7 @@ def detect_recipe(name: str = "mask-rcnn") -> FilmRecipe:
         output_channels=tuple(item.name for item in options.classes),
         preprocessing={"size": options.size},
         pool_size=POOL,
+        pool_fractured=150,
         pool_max_pixels=POOL_PIXELS,
         # P0, "Study settings": SGD with momentum; rate and decay are torchvision's for two films a step. In
         # the few thousand steps of a CPU SGD gets nowhere from fresh weights: the small ones take AdamW.
@@ -133,6 +139,7 @@ FILM_RECIPES: Final[Mapping[str, FilmRecipe]] = {
             output_channels=tuple(level.value for level in _LOCALISE.levels),
             preprocessing={"size": _LOCALISE.size},
             pool_size=POOL,
+            pool_fractured=0,
             pool_max_pixels=POOL_PIXELS,
             loop=LoopOptions(),
             build=lambda training, held_out: FilmLocaliseTask(training, held_out, _LOCALISE),
@@ -155,6 +162,7 @@ FILM_RECIPES: Final[Mapping[str, FilmRecipe]] = {
                 "marker_sigma": _POINTS.marker_sigma,
             },
             pool_size=POOL,
+            pool_fractured=150,
             pool_max_pixels=POOL_PIXELS,
             loop=LoopOptions(),
             build=lambda training, held_out: FilmPointsTask(training, held_out, _POINTS),
@@ -167,12 +175,12 @@ FILM_RECIPES: Final[Mapping[str, FilmRecipe]] = {
             arguments={"classes": len(ACUITIES)},
             output_channels=ACUITIES,
             preprocessing={"size": _ACUITY.size, "margin": _ACUITY.margin},
-            pool_size=300,
+            pool_size=0,
+            pool_fractured=300,
             pool_max_pixels=FRACTURES_PIXELS,
             loop=LoopOptions(learning_rate=5e-4, validate_every_s=900),
             build=lambda training, held_out: FilmAcuityTask(training, held_out, _ACUITY),
             taught_shares=dict.fromkeys(ACUITIES, 1 / len(ACUITIES)),
-            make=lambda seed, training: fractures_film(seed, training=training),
         ),
         FilmRecipe(
             name="radiograph-view",
@@ -182,6 +190,7 @@ FILM_RECIPES: Final[Mapping[str, FilmRecipe]] = {
             output_channels=VIEWS,
             preprocessing={"size": _VIEW.size},
             pool_size=400,
+            pool_fractured=0,
             pool_max_pixels=PIXELS,
             loop=LoopOptions(),
             build=lambda training, held_out: FilmViewTask(training, held_out, _VIEW),
@@ -213,14 +222,22 @@ def film_pool(
         recipe: of the task.
         folder: where the films are kept.
         say: gets a line per film made.
-        size: how many, instead of the recipe's number.
+        size: how many in all, instead of the recipe's numbers; the share that is rich in fractures stays.
     """
+    plain, fractured = recipe.pool_size, recipe.pool_fractured
+    if size is not None:
+        fractured = round(size * fractured / (plain + fractured))
+        plain = size - fractured
+    seeds = [
+        *range(FIRST_SEED, FIRST_SEED + plain),
+        *range(FRACTURED_SEED, FRACTURED_SEED + fractured),
+    ]
     films = []
-    count = size or recipe.pool_size
-    for number, seed in enumerate(range(FIRST_SEED, FIRST_SEED + count), start=1):
+    for number, seed in enumerate(seeds, start=1):
         path = folder / f"film-{seed:05d}.npz"
         if not path.exists():
-            save_film(recipe.make(seed, True), folder)
-            say(f"{recipe.name}: film {number} of {count}")
+            made = fractures_film(seed) if seed >= FRACTURED_SEED else recipe.make(seed, True)
+            save_film(made, folder)
+            say(f"{recipe.name}: film {number} of {len(seeds)}")
         films.append(load_film(path))
     return films

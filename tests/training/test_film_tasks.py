@@ -257,6 +257,15 @@ def test_pool_keeps_the_films_that_are_there(tmp_path: Path) -> None:
     assert not lines
 
 
+def test_the_share_of_films_rich_in_fractures_stays_in_a_small_pool(tmp_path: Path) -> None:
+    for seed in (1000, 1001, 1002, 1003, 5000):
+        save_film(replace(drawn_film(seed), name=f"{seed:05d}"), tmp_path)
+    lines: list[str] = []
+    films = film_pool(FILM_RECIPES["radiograph-points"], tmp_path, lines.append, size=5)
+    assert [film.name for film in films] == ["01000", "01001", "01002", "01003", "05000"]
+    assert not lines
+
+
 def test_bundle_keeps_running_statistics_that_half_precision_cannot_hold(tmp_path: Path) -> None:
     recipe = FILM_RECIPES["radiograph-acuity"]
     network = recipe.build([], []).build().eval()
