@@ -90,7 +90,7 @@ class Peer:
 
     def __init__(self, *syntaxes: str, status: int = 0, classes: tuple[str, ...] = CLASSES) -> None:
         self.received: list[bytes] = []
-        entity = AE("ARCHIVE")
+        self.entity = entity = AE("ARCHIVE")
         for sop_class in classes:
             entity.add_supported_context(sop_class, list(syntaxes) or [ExplicitVRLittleEndian])
         self.status = status
@@ -107,7 +107,7 @@ class Peer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.server.shutdown()
+        self.entity.shutdown()
 
 
 def test_every_kind_of_result_arrives_in_dcmtk_as_it_lies_on_disk(

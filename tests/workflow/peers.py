@@ -62,17 +62,19 @@ class Archive:
         return [(uid, data) for uid, study, data in self.received if study == study_uid]
 
     def start(self) -> None:
-        entity = AE(self.ae_title)
+        self._entity = entity = AE(self.ae_title)
         entity.supported_contexts = AllStoragePresentationContexts
         entity.add_supported_context(RawDataStorage)
         entity.add_supported_context(Verification)
-        self._server = entity.start_server(
+        server = entity.start_server(
             (self.host, self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self.store)]
         )
-        self.port = self._server.server_address[1]
+        assert server is not None
+        self.port = server.server_address[1]
 
     def stop(self) -> None:
-        self._server.shutdown()
+        # Associations too: one whose caller was killed would keep its socket open.
+        self._entity.shutdown()
 
 
 def free_port() -> int:
