@@ -40,6 +40,7 @@ from dicom_ai_node.pipelines.labelling import (
     find_candidates,
     name_chain,
 )
+from dicom_ai_node.pipelines.limitations import every_limitation
 from dicom_ai_node.pipelines.morphometry import SagittalPlane, implausible, six_point_heights
 from dicom_ai_node.report import (
     Analysis,
@@ -254,7 +255,10 @@ class CtVolumePipeline:
                 volume.modality,
                 volume.frame_of_reference_uid,
             ),
-            limitations=(*volume.notes, *self._limitations(vertebrae)),
+            limitations=(
+                *volume.notes,
+                *every_limitation(vertebrae, self.settings.thresholds, self.settings.min_level_confidence),
+            ),
             algorithms=tuple(bundle.algorithm() for bundle in (self.localise, self.segment, self.points)),
             vertebrae=tuple(vertebrae),
         )
@@ -291,27 +295,6 @@ class CtVolumePipeline:
             fractured=probability >= self.settings.fracture_threshold,
             fracture_probability=probability,
         )
-
-    def _limitations(self, vertebrae: list[Vertebra]) -> list[Reason]:
-        cuts = self.settings.thresholds
-        limitations = [
-            Reason("research-use", "For research use. Made by software without clinical validation."),
-            Reason(
-                "thresholds",
-                f"Genant grades by height loss: mild from {cuts.mild:.0%}, "
-                f"moderate above {cuts.moderate:.0%}, severe above {cuts.severe:.0%}.",
-            ),
-        ]
-        unsure = [item for item in vertebrae if item.level_confidence < self.settings.min_level_confidence]
-        if unsure:
-            limitations.append(
-                Reason(
-                    "level-uncertain",
-                    f"The numbering is uncertain from {unsure[0].level} to {unsure[-1].level}: "
-                    "it may be shifted by one level. Compare with the sacrum or the last ribs.",
-                )
-            )
-        return limitations
 
 
 def _refuse_unfit(volume: Volume) -> None:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from dicom_ai_node.genant import Thresholds
 from dicom_ai_node.pipelines.film_chain import FilmBody, missing_between
+from dicom_ai_node.pipelines.limitations import every_limitation
 from dicom_ai_node.report import Reason, Vertebra
 
 Floats = npt.NDArray[np.float64]
@@ -31,23 +32,7 @@ def film_limitations(
         min_level_confidence: below it the numbering is called uncertain.
         scaled: whether millimetres at the patient are known.
     """
-    limitations = [
-        Reason("research-use", "For research use. Made by software without clinical validation."),
-        Reason(
-            "thresholds",
-            f"Genant grades by height loss: mild from {cuts.mild:.0%}, "
-            f"moderate above {cuts.moderate:.0%}, severe above {cuts.severe:.0%}.",
-        ),
-    ]
-    unsure = [item for item in vertebrae if item.level_confidence < min_level_confidence]
-    if unsure:
-        limitations.append(
-            Reason(
-                "level-uncertain",
-                f"The numbering is uncertain from {unsure[0].level} to {unsure[-1].level}: "
-                "it may be shifted by one level. Compare with the sacrum or the last ribs.",
-            )
-        )
+    limitations = every_limitation(vertebrae, cuts, min_level_confidence)
     missing = missing_between(bodies)
     if missing:
         limitations.append(
