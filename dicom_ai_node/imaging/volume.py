@@ -1,8 +1,8 @@
 """`load_volume`: the files of one CT series to one array of Hounsfield units with exact geometry.
 
 Reads headers first, decides on the geometry, and only then decodes, slice by slice into the final array,
-so that memory is that of the result. Which files belong together is the router's decision. `mr_volume` does the same for
-the signal of one MR stack.
+so that memory is that of the result. Which files belong together is the router's decision. `mr_volume` does
+the same for the signal of one MR stack.
 """
 
 from __future__ import annotations

@@ -79,7 +79,6 @@ def test_a_known_motion_is_found(
     found = register(fixed, moving)
     assert error_mm(spine, found.transform, true) < 1.0, found.check.in_words()
     assert found.check.similarity_after >= found.check.similarity_before - 1e-3
-    assert found.check.inverse_error_mm < 2.0
     image, inside = found.onto(moving, fixed)
     assert image.shape == fixed.voxels.shape
     assert inside.mean() > 0.8
