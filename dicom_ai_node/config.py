@@ -190,6 +190,53 @@ class RadiographRoute(Section):
     )
 
 
+class MriRoute(Section):
+    """`[routes.mri]`: which MR series are analysed; what a series is comes from its header and its image."""
+
+    enabled: bool = False
+    quiet_seconds: Annotated[float, Field(ge=0)] = 30.0
+    partner_wait_seconds: Annotated[float, Field(ge=0)] = 600.0
+    min_slices: Annotated[int, Field(ge=2)] = 5
+    min_coverage_mm: Millimetres = 100.0
+    max_spacing_mm: Millimetres = 8.0
+    max_pixel_spacing_mm: Millimetres = 2.0
+    cervical: bool = False
+    refused_body_parts: Annotated[tuple[Pattern, ...], BeforeValidator(_tuple)] = (
+        "brain",
+        "head",
+        "skull",
+        "orbit",
+        "pituitary",
+        "face",
+        "sinus",
+        "jaw",
+        "tmj",
+        "breast",
+        "heart|cardiac",
+        "prostate",
+        "shoulder",
+        "humerus",
+        "elbow",
+        "wrist",
+        "hand",
+        "finger",
+        "femur",
+        "knee",
+        "ankle",
+        "foot",
+        "toe",
+        "extremity",
+    )
+    refused_descriptions: Annotated[tuple[Pattern, ...], BeforeValidator(_tuple)] = (
+        "brain",
+        "(?<![a-z])knee",
+        "(?<![a-z])hips?(?![a-z])",
+        "shoulder",
+        "screen ?save",
+        "report",
+    )
+
+
 class OtherRoute(Section):
     """`[routes.other]`: series that no pipeline takes; they are recorded as not applicable."""
 
@@ -201,6 +248,7 @@ class Routes(Section):
 
     ct: CtRoute = CtRoute()
     radiograph: RadiographRoute = RadiographRoute()
+    mri: MriRoute = MriRoute()
     other: OtherRoute = OtherRoute()
 
 
@@ -415,6 +463,8 @@ _TABLES: Final[Mapping[tuple[str, ...], type[Section]]] = {
     ("senders",): Sender,
     ("routes",): Routes,
     ("routes", "ct"): CtRoute,
+    ("routes", "radiograph"): RadiographRoute,
+    ("routes", "mri"): MriRoute,
     ("routes", "other"): OtherRoute,
     ("destinations",): Destination,
     ("storage",): StorageSettings,

@@ -39,6 +39,8 @@ REASON_CODES: Final[dict[str, str]] = {
     "disagreement": "two models, or a model and the header, say different things",
     "research-use": "results are for research use and were not validated clinically",
     "thresholds": "the thresholds that were applied",
+    "patient-mismatch": "images of different patients stand under one study",
+    "registration": "two series could not be brought onto each other",
 }
 """Every reason and limitation code, with what it means."""
 

@@ -50,15 +50,28 @@ def read_hounsfield(item: Slice, out: npt.NDArray[np.int16]) -> None:
         UnreadableInstance: no pixel data, too little of it, or data that the decoder refuses.
     """
     stored = _decode(item)
-    if stored.shape != out.shape:
-        raise UnreadableInstance(
-            f"{item.path.name}: Pixel Data (7FE0,0010) decodes to {'x'.join(map(str, stored.shape))} values, "
-            f"the header promises {out.shape[0]}x{out.shape[1]}. Send the image again from its source."
-        )
+    _check_shape(stored, item, out.shape)
     to_hounsfield(stored, item.pixels, out)
     if item.modality == "CT":
         # Padding that no tag declares, or that lossy compression moved off its declared value.
         np.maximum(out, AIR_HU, out=out)
+
+
+def read_signal(item: Slice, out: npt.NDArray[np.float32], factor: float = 1.0) -> None:
+    """Decodes one MR slice into `out`, shape (rows, columns): rescaled, then times `factor`; 0 at padding.
+
+    Raises:
+        UnreadableInstance: as `read_hounsfield`.
+    """
+    stored = _decode(item)
+    _check_shape(stored, item, out.shape)
+    pixels = item.pixels
+    values = _meant(stored, pixels)
+    np.multiply(values, np.float32(pixels.slope * factor), out=out, casting="unsafe")
+    out += np.float32(pixels.intercept * factor)
+    if pixels.padding is not None:
+        first, last = pixels.padding
+        out[(values >= first) & (values <= last)] = 0.0
 
 
 def to_hounsfield(stored: Stored, pixels: StoredPixels, out: npt.NDArray[np.int16]) -> None:
@@ -71,6 +84,14 @@ def to_hounsfield(stored: Stored, pixels: StoredPixels, out: npt.NDArray[np.int1
     _rescale(values, pixels, out)
     if padded is not None:
         out[padded] = AIR_HU
+
+
+def _check_shape(stored: Stored, item: Slice, promised: tuple[int, ...]) -> None:
+    if stored.shape != promised:
+        raise UnreadableInstance(
+            f"{item.path.name}: Pixel Data (7FE0,0010) decodes to {'x'.join(map(str, stored.shape))} values, "
+            f"the header promises {promised[0]}x{promised[1]}. Send the image again from its source."
+        )
 
 
 def _meant(stored: Stored, pixels: StoredPixels) -> Stored:

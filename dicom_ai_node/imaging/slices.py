@@ -74,7 +74,7 @@ SLICE_TAGS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class StoredPixels:
-    """How the pixels of one instance are stored (PS3.3 C.7.6.3) and what makes Hounsfield units of them."""
+    """How the pixels of one instance are stored (PS3.3 C.7.6.3), and what makes values of them."""
 
     bits_allocated: int
     bits_stored: int
@@ -236,13 +236,13 @@ def _slice(
                 "ConvolutionKernel",
             )
         ),
-        pixels=_stored_pixels(header, places, path),
+        pixels=_stored_pixels(header, places, path, attenuation=".1.1.4" not in sop_class),
         header_end=header_end,
         transfer_syntax=header.file_meta.get("TransferSyntaxUID"),
     )
 
 
-def _stored_pixels(header: Dataset, places: list[Dataset], path: Path) -> StoredPixels:
+def _stored_pixels(header: Dataset, places: list[Dataset], path: Path, *, attenuation: bool) -> StoredPixels:
     samples = number(header, "SamplesPerPixel", path)
     if samples not in {None, 1.0}:
         raise NotAnalysable(
@@ -251,7 +251,8 @@ def _stored_pixels(header: Dataset, places: list[Dataset], path: Path) -> Stored
             "Leave it out of the series.",
         )
     units = _first_text(places, "RescaleType", path)
-    if units not in {None, "HU", "HU_MOD", "US"}:
+    # An MR's units mean nothing ("normalized", "US"): only of attenuation a number is asked.
+    if attenuation and units not in {None, "HU", "HU_MOD", "US"}:
         # Multi-energy maps (PS3.3 C.11.1.1.2) share the SOP class with attenuation images.
         raise NotAnalysable(
             "modality-mismatch",

@@ -1,7 +1,8 @@
 """`load_volume`: the files of one CT series to one array of Hounsfield units with exact geometry.
 
 Reads headers first, decides on the geometry, and only then decodes, slice by slice into the final array,
-so that memory is that of the result. Which files belong together is the router's decision.
+so that memory is that of the result. Which files belong together is the router's decision. `mr_volume` does
+the same for the signal of one MR stack.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -40,14 +41,14 @@ class SliceRef:
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """A CT volume in patient space.
+    """A CT or MR volume in patient space.
 
     Slices stand in ascending order along the normal of their planes (row cosines x column cosines), which
     need not be the order of their numbers.
     """
 
-    voxels: npt.NDArray[np.int16]
-    """Shape (slices, rows, columns), Hounsfield units."""
+    voxels: npt.NDArray[Any]
+    """Shape (slices, rows, columns): Hounsfield units (int16), or MR signal in no unit (float32)."""
     affine: npt.NDArray[np.float64]
     """4x4, (slice, row, column, 1) to LPS millimetres; sheared where the gantry was tilted."""
     instances: tuple[SliceRef, ...]

@@ -87,6 +87,8 @@ class Completeness:
             return self._routes.ct.quiet_seconds
         if series.modality in {"CR", "DX", "RG"}:
             return self._routes.radiograph.quiet_seconds
+        if series.modality == "MR":
+            return self._routes.mri.quiet_seconds
         return self._routes.other.quiet_seconds
 
     def _expected_of(self, series: SpooledSeries) -> int | None:

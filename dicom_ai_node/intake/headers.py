@@ -17,12 +17,14 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, Imp
 
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.imaging.header import reading_quietly
+from dicom_ai_node.imaging.mr_tags import MR_TAGS
 from dicom_ai_node.imaging.slices import SLICE_TAGS
 
 ROUTING_TAGS: Final[tuple[str, ...]] = tuple(
     dict.fromkeys(
         (
             *SLICE_TAGS,
+            *MR_TAGS,
             "SeriesDescription",
             "ProtocolName",
             "BodyPartExamined",

@@ -20,6 +20,7 @@ from dicom_ai_node.config import CtRoute, RadiographRoute, Routes, Settings
 from dicom_ai_node.errors import InputError, UnreadableInstance
 from dicom_ai_node.imaging.header import name_of, reading_quietly
 from dicom_ai_node.imaging.slices import Slice, slices_of
+from dicom_ai_node.intake.decision import RouteDecision, summary
 from dicom_ai_node.intake.geometry import choose_stack
 from dicom_ai_node.intake.headers import Instance, read_instance
 from dicom_ai_node.intake.images import (
@@ -34,30 +35,22 @@ from dicom_ai_node.intake.images import (
     unwanted,
     unwanted_film,
 )
+from dicom_ai_node.intake.mri_route import MRI_PIPELINE, route_mri
 from dicom_ai_node.report import Reason
+
+__all__ = [
+    "CT_PIPELINE",
+    "MRI_PIPELINE",
+    "RADIOGRAPH_PIPELINE",
+    "RouteDecision",
+    "SeriesRoute",
+    "route_files",
+    "route_series",
+    "route_spooled",
+]
 
 CT_PIPELINE: Final = "ct-volume"
 RADIOGRAPH_PIPELINE: Final = "radiograph"
-
-
-@dataclass(frozen=True)
-class RouteDecision:
-    """What becomes of one series.
-
-    Attributes:
-        pipeline: the pipeline to run; None where none is.
-        reasons: why, in words, the deciding one first.
-        excluded: SOP Instance UID (or file name, where there is no UID) and reason of every image left out.
-        paths: the files that the pipeline is given.
-        refusal: where the series is of a kind that is analysed but this one cannot be: the coded reason for a
-            report to the sender. None where there is nothing to report.
-    """
-
-    pipeline: str | None
-    reasons: tuple[str, ...]
-    excluded: tuple[tuple[str, str], ...] = ()
-    paths: tuple[Path, ...] = ()
-    refusal: Reason | None = None
 
 
 @dataclass(frozen=True)
@@ -131,10 +124,17 @@ def _route(instances: Sequence[Instance], rules: Routes, excluded: list[tuple[st
                 excluded.append((instance_uid(instance), reason))
         kinds = Counter(kind(instance.header) for instance in images)
         if not kinds:
-            return RouteDecision(None, (_summary(excluded) or "there is no image",), tuple(excluded))
+            return RouteDecision(None, (summary(excluded) or "there is no image",), tuple(excluded))
         if "CT" not in kinds and RADIOGRAPHS in kinds:
             films = [item for item in images if kind(item.header) == RADIOGRAPHS]
             return _route_radiographs(films, rules.radiograph, excluded)
+        if "CT" not in kinds and kinds.most_common(1)[0][0] == "MR":
+            excluded += [
+                (instance_uid(item), f"{kind(item.header)} in a series of MR images")
+                for item in images
+                if kind(item.header) != "MR"
+            ]
+            return route_mri([item for item in images if kind(item.header) == "MR"], rules.mri, excluded)
         if "CT" not in kinds:
             most = kinds.most_common(1)[0][0]
             return RouteDecision(None, (f"no pipeline in this version for {most}",), tuple(excluded))
@@ -159,7 +159,7 @@ def _route_ct(
         else:
             excluded.append((instance_uid(instance), reason))
     if not wanted:
-        return RouteDecision(None, (_summary(excluded),), tuple(excluded))
+        return RouteDecision(None, (summary(excluded),), tuple(excluded))
     slices: list[Slice] = []
     broken: list[str] = []
     for instance in wanted:
@@ -175,7 +175,7 @@ def _route_ct(
         return RouteDecision(None, (text,), tuple(excluded), refusal=Reason("unreadable", text))
     shape = choose_stack(slices, rules)
     excluded += [(item.sop_instance_uid, reason) for item, reason in shape.left_out]
-    notes = (*shape.notes, *contradictions(wanted), *([_summary(excluded)] if excluded else []))
+    notes = (*shape.notes, *contradictions(wanted), *([summary(excluded)] if excluded else []))
     refusal = shape.refusal(rules)
     if refusal is not None:
         return RouteDecision(None, (refusal.text, *notes), tuple(excluded), refusal=refusal)
@@ -200,12 +200,12 @@ def _route_radiographs(
         else:
             excluded.append((instance_uid(instance), reason))
     if not wanted:
-        text = _summary(excluded)
+        text = summary(excluded)
         refusal = Reason("unreadable", broken[0]) if broken else None
         return RouteDecision(None, (text,), tuple(excluded), refusal=refusal)
     count = len(wanted)
     words = f"{count} radiograph{'s' if count > 1 else ''}; which view each shows is seen in the image"
-    notes = [_summary(excluded)] if excluded else []
+    notes = [summary(excluded)] if excluded else []
     paths = tuple(instance.path for instance in wanted)
     return RouteDecision(RADIOGRAPH_PIPELINE, (words, *notes), tuple(excluded), paths)
 
@@ -228,16 +228,6 @@ def _nothing_readable(unreadable: Sequence[tuple[Path, str]]) -> RouteDecision:
     first = unreadable[0][1] if unreadable else "there are no files"
     more = f"; and {len(unreadable) - 1} more files" if len(unreadable) > 1 else ""
     return RouteDecision(None, (f"{first}{more}",), tuple((path.name, reason) for path, reason in unreadable))
-
-
-def _summary(excluded: Sequence[tuple[str, str]]) -> str:
-    """`3 images left out: 2 a colour picture ...; 1 ...`, the most frequent reasons first."""
-    if not excluded:
-        return ""
-    counted = Counter(reason for _, reason in excluded).most_common()
-    shown = "; ".join(f"{reason} ({count})" if count > 1 else reason for reason, count in counted[:3])
-    more = f"; and {len(counted) - 3} more reasons" if len(counted) > 3 else ""
-    return f"{len(excluded)} left out: {shown}{more}"
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:

@@ -257,6 +257,8 @@ REASONS: Final[dict[str, Code]] = {
     "disagreement": _private("R-DISAGREEMENT", "Two opinions differ"),
     "research-use": _private("R-RESEARCH-USE", "For research use only"),
     "thresholds": _private("R-THRESHOLDS", "Thresholds applied"),
+    "patient-mismatch": _private("R-PATIENT", "Images of different patients in one study"),
+    "registration": _private("R-REGISTRATION", "Two series could not be registered"),
 }
 """One code for every key of `report.REASON_CODES`."""
 
