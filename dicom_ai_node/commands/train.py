@@ -16,13 +16,14 @@ from dicom_ai_node.inference.device import Choice, choose_device
 if TYPE_CHECKING:
     from dicom_ai_node.training.film_recipes import FilmRecipe
     from dicom_ai_node.training.loop import Task
+    from dicom_ai_node.training.mri_recipes import MriRecipe
     from dicom_ai_node.training.tasks import TaskRecipe
 
 _HELD_OUT = 8
 
 
-def recipe_of(task: str, network: str | None = None) -> TaskRecipe | FilmRecipe:
-    """The recipe of a task, on CT or on radiographs, with one of the networks that the task knows.
+def recipe_of(task: str, network: str | None = None) -> TaskRecipe | FilmRecipe | MriRecipe:
+    """The recipe of a task, with one of the networks that the task knows.
 
     Raises:
         ConfigurationError: this version has no such task, or the task no such network.
@@ -32,20 +33,27 @@ def recipe_of(task: str, network: str | None = None) -> TaskRecipe | FilmRecipe:
         FILM_RECIPES,
         detect_recipe,
     )
+    from dicom_ai_node.training.mri_recipes import CLASSIFIERS, classify_recipe  # noqa: PLC0415
     from dicom_ai_node.training.tasks import PLANNED_TASKS, RECIPES  # noqa: PLC0415
 
     if network is not None:
-        if task != "radiograph-detect" or network not in DETECTORS:
-            raise ConfigurationError(
-                f"--network {network} is none of {task}; radiograph-detect has: {', '.join(DETECTORS)}"
-            )
-        return detect_recipe(network)
+        if task == "radiograph-detect" and network in DETECTORS:
+            return detect_recipe(network)
+        if task == "mri-classify" and network in CLASSIFIERS:
+            return classify_recipe(network)
+        raise ConfigurationError(
+            f"--network {network} is none of {task}; radiograph-detect has: {', '.join(DETECTORS)}; "
+            f"mri-classify has: {', '.join(CLASSIFIERS)}"
+        )
+    if task == "mri-classify":
+        return classify_recipe()
     if task in RECIPES:
         return RECIPES[task]
     if task in FILM_RECIPES:
         return FILM_RECIPES[task]
     reason = "is not trained by this version" if task in PLANNED_TASKS else "is no task"
-    raise ConfigurationError(f"{task} {reason}; there are: {', '.join([*RECIPES, *FILM_RECIPES])}")
+    known = ", ".join([*RECIPES, *FILM_RECIPES, "mri-classify"])
+    raise ConfigurationError(f"{task} {reason}; there are: {known}")
 
 
 def command(  # noqa: PLR0917 - typer makes options of them
@@ -65,7 +73,10 @@ def command(  # noqa: PLR0917 - typer makes options of them
         int | None, typer.Option("--pool", min=10, help="How many phantoms to make (default: the recipe's).")
     ] = None,
     network: Annotated[
-        str | None, typer.Option("--network", help="radiograph-detect: mask-rcnn, mask-rcnn-small, ...")
+        str | None,
+        typer.Option(
+            "--network", help="radiograph-detect: mask-rcnn, ...; mri-classify: published, small, ..."
+        ),
     ] = None,
 ) -> None:
     """Train TASK and write its bundle; checkpoints lie beside it, in OUT.training."""
@@ -73,6 +84,7 @@ def command(  # noqa: PLR0917 - typer makes options of them
     from dicom_ai_node.training.film_detect import FilmDetectTask  # noqa: PLC0415
     from dicom_ai_node.training.film_recipes import FilmRecipe  # noqa: PLC0415
     from dicom_ai_node.training.loop import LoopOptions, train  # noqa: PLC0415
+    from dicom_ai_node.training.mri_recipes import MriRecipe  # noqa: PLC0415
 
     recipe = recipe_of(task, network)
     if device not in ("auto", "cpu", "cuda"):
@@ -89,6 +101,9 @@ def command(  # noqa: PLR0917 - typer makes options of them
         raise ConfigurationError(f"--data is 'phantom' or a folder of cases; {data} is neither")
     if isinstance(recipe, FilmRecipe):
         job, told, held_out = _film_task(recipe, data, work, say, pool)
+        options = replace(recipe.loop, seed=seed)
+    elif isinstance(recipe, MriRecipe):
+        job, told, held_out = _mri_task(recipe, data, work, say, pool)
         options = replace(recipe.loop, seed=seed)
     else:
         job, told, held_out = _ct_task(recipe, data, work, say, pool)
@@ -143,6 +158,25 @@ def _film_task(
     films = film_pool(recipe, work / "pool", say, pool) if data == "phantom" else load_labelled(Path(data))
     training, held_out = split_by_patient(films, 5 * _HELD_OUT)
     return recipe.build(training, held_out), _told(len(films), "films", data), len(held_out)
+
+
+def _mri_task(
+    recipe: MriRecipe, data: str, work: Path, say: Callable[[str], None], pool: int | None
+) -> tuple[Task, str, int]:
+    from dicom_ai_node.training.mri_crops import (  # noqa: PLC0415 - waits for torch
+        load_patients,
+        patients_of,
+        split_by_patient,
+    )
+    from dicom_ai_node.training.mri_recipes import patient_pool  # noqa: PLC0415
+
+    if data == "phantom":
+        examples = patient_pool(recipe, work / "pool", say, pool)
+    else:
+        examples = load_patients(Path(data))
+    training, held_out = split_by_patient(examples, 5 * _HELD_OUT)
+    told = _told(len(patients_of(examples)), "patients", data)
+    return recipe.build(training, held_out), told, len(held_out)
 
 
 def _told(count: int, things: str, data: str) -> str:
