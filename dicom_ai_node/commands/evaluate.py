@@ -78,12 +78,13 @@ def command(  # noqa: PLR0917 - typer makes options of them
             rows, tables = evaluate_mri.evaluate(bundle, data, count, threshold, progress, plots)
     else:
         from dicom_ai_node.training.film_recipes import FilmRecipe  # noqa: PLC0415 - waits for torch
+        from dicom_ai_node.training.tasks import TaskRecipe  # noqa: PLC0415
 
         recipe = recipe_of(task)
         with showing_progress(console) as progress:
             if isinstance(recipe, FilmRecipe):
                 rows = rows_of_films(recipe, bundle, data, count, progress)
-            else:
+            elif isinstance(recipe, TaskRecipe):
                 rows = rows_of_network(recipe, bundle, data, count, progress)
         if plots is not None:
             draw_values(plots / f"{task}.png", rows)

@@ -148,7 +148,7 @@ class MriClassifyTask:
         told = []
         for example in examples:
             patches = body_patches(
-                example.stacks(options.series),
+                example.stacks(options.series).float(),
                 torch.from_numpy(example.box).float(),
                 example.slices,
                 size=options.size,
@@ -184,7 +184,7 @@ class MriClassifyTask:
         zoom = edge / options.size * uniform(generator, *options.scale)
         cosine, sine = zoom * math.cos(angle), zoom * math.sin(angle)
         matrix = torch.tensor([[cosine, -sine], [sine, cosine]])
-        images = three_slices(example.stacks(options.series), middle)
+        images = three_slices(example.stacks(options.series), middle).float()
         if chance(generator, 0.5):
             # Scanners count their slices from either side.
             images = images.reshape(-1, 3, *images.shape[1:]).flip(1).flatten(0, 1)

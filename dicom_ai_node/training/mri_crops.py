@@ -71,8 +71,8 @@ class MrExample:
         return self.kind not in ("healthy", "haemangioma")
 
     def stacks(self, series: Sequence[str]) -> Tensor:
-        """float32 (series, slices, rows, columns) of the named series."""
-        return torch.from_numpy(self.images[[SERIES.index(name) for name in series]]).float()
+        """uint8 (series, slices, rows, columns) of the named series."""
+        return torch.from_numpy(self.images[[SERIES.index(name) for name in series]])
 
     def generator(self) -> Generator:
         """Random numbers of this vertebra's own: its test is the same whatever else is tested."""

@@ -7,7 +7,7 @@ leaves them, so that the person is painted once for all three; only some 10 cm a
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,7 @@ _BENIGN_KINDS: Final[tuple[tuple[tuple[Disease, ...], Kind, float], ...]] = (
 )
 """P4, table 1: 48 of 140 without changed marrow, 8 with a cleft."""
 
+_ATTEMPTS: Final = 20
 _KINDS: Final[tuple[SeriesKind, ...]] = ("t1", "t2", "stir")
 
 
@@ -61,16 +62,7 @@ def mri_patient(seed: int, *, training: bool = True) -> list[MrExample]:
             vertebra that was chosen, benign for even seeds and malignant for odd ones, always realistic.
     """
     generator = stream(seed, "mri-classify")
-    while True:
-        ill, chosen = _plan(generator, training=training, malignant=seed % 2 == 1)
-        options = SpineOptions(
-            age=between(generator, 40.0, 90.0), diseases=ill, degeneration="realistic", supernumerary="none"
-        )
-        try:
-            spine = sample_spine(seed, options=options)
-        except ValueError:  # such a body cannot break so far: others may
-            continue
-        break
+    spine, chosen = _person(seed, generator, training=training)
     wild = training and bool(generator.random() < _WILD_SHARE)
     series = [sample_mr_series(seed, spine, kind, region="lumbar", training=wild) for kind in _KINDS]
     if training:
@@ -80,6 +72,21 @@ def mri_patient(seed: int, *, training: bool = True) -> list[MrExample]:
         for vertebra in spine.vertebrae
         if vertebra.level in chosen
     ]
+
+
+def _person(seed: int, generator: np.random.Generator, *, training: bool) -> tuple[Spine, list[Level]]:
+    """(a person, the levels to be shown)."""
+    for left in reversed(range(_ATTEMPTS)):
+        ill, shown = _plan(generator, training=training, malignant=seed % 2 == 1)
+        options = SpineOptions(
+            age=between(generator, 40.0, 90.0), diseases=ill, degeneration="realistic", supernumerary="none"
+        )
+        try:
+            return sample_spine(seed, options=options), shown
+        except ValueError:  # one of these bodies cannot break as far as is wanted: others may
+            if not left:
+                raise
+    raise ValueError("no attempts")
 
 
 def _plan(generator: np.random.Generator, *, training: bool, malignant: bool) -> tuple[Ill, list[Level]]:
@@ -164,7 +171,12 @@ def _example(
     rows, columns = np.flatnonzero(body.any(axis=(0, 2))), np.flatnonzero(body.any(axis=(0, 1)))
     box = np.array([rows[0], columns[0], rows[-1], columns[-1]], dtype=np.float64)
     through = body_slices(body.sum(axis=(1, 2)))
-    images = np.stack([_as_registered(one, inner, generator, first=k == 0) for k, one in enumerate(made)])
+    images = np.stack(
+        [
+            _eight_bits((one.pixels if kind == "t2" else _as_registered(one, generator))[inner])
+            for kind, one in zip(_KINDS, made, strict=True)
+        ]
+    )
     return MrExample(
         patient=patient,
         level=vertebra.level,
@@ -221,26 +233,28 @@ def _placed(
     )
 
 
-def _as_registered(
-    made: MrPhantom,
-    inner: tuple[slice, slice, slice],
-    generator: np.random.Generator,
-    *,
-    first: bool,
-) -> npt.NDArray[np.uint8]:
-    """8 bits of the image as it lies on the grid of another series: a little off, slices a little mixed."""
+def _as_registered(made: MrPhantom, generator: np.random.Generator) -> npt.NDArray[np.float32]:
+    """The image as registration to another series leaves it: a little off, its slices mixed a little."""
     image = made.pixels.astype(np.float32)
-    if first or generator.random() < 0.3:
-        share = abs(around(generator, 0.0, 0.12))
-        mixed = np.concatenate([image[:1], image, image[-1:]])
-        image = (1.0 - share) * image + 0.5 * share * (mixed[:-2] + mixed[2:])
-        for axis in (1, 2):
-            off = around(generator, 0.0, 0.5) / PIXEL_MM
-            image = (1.0 - abs(off) % 1) * image + (abs(off) % 1) * np.roll(image, int(np.sign(off)), axis)
-    image = image[inner]
+    if generator.random() < 0.3:
+        return image
+    share = np.float32(abs(around(generator, 0.0, 0.12)))
+    beside = np.concatenate([image[:1], image, image[-1:]])
+    image = (1 - share) * image + share / 2 * (beside[:-2] + beside[2:])
+    for axis in (1, 2):
+        off = around(generator, 0.0, 0.5) / PIXEL_MM
+        whole = int(np.floor(off))
+        part = np.float32(off - whole)
+        # What comes in at the other edge is cut off with the margin.
+        image = (1 - part) * np.roll(image, whole, axis) + part * np.roll(image, whole + 1, axis)
+    return image
+
+
+def _eight_bits(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """The image with its brightest 0.2 % at 255."""
     top = max(1.0, float(np.percentile(image, 99.8)))
-    eight: npt.NDArray[np.uint8] = np.clip(np.rint(image * (255.0 / top)), 0, 255).astype(np.uint8)
-    return eight
+    stored: npt.NDArray[np.uint8] = np.clip(np.rint(image * (255.0 / top)), 0, 255).astype(np.uint8)
+    return stored
 
 
 def _showing(lesions: npt.NDArray[np.uint8], box: Floats, through: tuple[int, ...]) -> tuple[int, ...]:

@@ -25,7 +25,9 @@ from dicom_ai_node.training.mri_scores import (
 )
 from tests.training.mri_drawn import drawn_patients
 
-OPTIONS = MriClassifyOptions(size=32, batch=8, network={"backbone": "resnet18", "dropout": 0.0})
+OPTIONS = MriClassifyOptions(
+    size=32, batch=8, network={"backbone": "resnet18", "norm": "group", "dropout": 0.0}
+)
 
 
 class Brightness(nn.Module):
@@ -37,7 +39,7 @@ class Brightness(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         middle = x[:, :, 12:20, 12:20].mean(dim=(2, 3))
-        opinion = self.gain * (middle[:, 4] - middle[:, 1])
+        opinion = self.gain * (middle[:, 4] - middle[:, 1] - 0.8)
         return opinion[:, None].expand(-1, len(OUTPUTS))
 
 
@@ -71,7 +73,7 @@ def test_what_is_not_known_is_not_asked() -> None:
     batch["image"][0, 4], batch["image"][0, 1] = 1.0, -1.0
     network = Brightness()
     loss = task.loss(network, batch)
-    assert float(loss) == pytest.approx(math.log1p(math.exp(-8.0)), rel=1e-3)
+    assert float(loss) == pytest.approx(math.log1p(math.exp(-4.8)), rel=1e-3)
     nothing = task.loss(network, batch | {"target": torch.full((2,), math.nan)})
     assert float(nothing) == 0.0
 
@@ -88,10 +90,10 @@ def test_a_network_learns_what_is_plain_to_see(tmp_path: Path) -> None:
         options=replace(classify_recipe("small").loop, learning_rate=1e-3, warmup_steps=1, ema=0.0),
         say=lambda _line: None,
         on_validated=lambda _network, values, _step: scores.update(values),
-        max_steps=12,
+        max_steps=25,
     )
-    assert scores["auc"] == 1.0
-    assert scores["loss"] < 0.69
+    assert scores["auc"] > 0.9
+    assert scores["loss"] < 0.5
 
 
 def test_every_patient_is_judged_once_by_a_network_that_never_saw_him() -> None:
