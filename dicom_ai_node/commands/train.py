@@ -78,6 +78,9 @@ def command(  # noqa: PLR0917 - typer makes options of them
             "--network", help="radiograph-detect: mask-rcnn, ...; mri-classify: published, small, ..."
         ),
     ] = None,
+    folds: Annotated[
+        int, typer.Option("--folds", min=0, help="mri-classify: cross-validate too (P4: 10).")
+    ] = 0,
 ) -> None:
     """Train TASK and write its bundle; checkpoints lie beside it, in OUT.training."""
     from dicom_ai_node.inference.publish import publish  # noqa: PLC0415 - waits for torch
@@ -87,6 +90,8 @@ def command(  # noqa: PLR0917 - typer makes options of them
     from dicom_ai_node.training.mri_recipes import MriRecipe  # noqa: PLC0415
 
     recipe = recipe_of(task, network)
+    if folds and not isinstance(recipe, MriRecipe):
+        raise ConfigurationError(f"--folds cross-validates mri-classify; {task} has a held-out set")
     if device not in ("auto", "cpu", "cuda"):
         raise ConfigurationError(f"--device is auto, cpu or cuda, not {device!r}")
     choice: Choice = device  # type: ignore[assignment]
@@ -108,6 +113,23 @@ def command(  # noqa: PLR0917 - typer makes options of them
     else:
         job, told, held_out = _ct_task(recipe, data, work, say, pool)
         options = LoopOptions(seed=seed)
+    measured: dict[str, dict[str, float]] = {}
+    if folds and isinstance(recipe, MriRecipe):
+        from dicom_ai_node.commands.train_mri import fold_scores, labelled_patients  # noqa: PLC0415
+
+        everyone = labelled_patients(recipe, data, work / "pool", say, pool)
+        words, values = fold_scores(
+            recipe,
+            everyone,
+            folds,
+            work,
+            minutes=minutes,
+            steps=steps,
+            device=where,
+            options=options,
+            say=say,
+        )
+        measured[words] = values
     scores: dict[str, float] = {}
     trained = train(
         job,
@@ -124,7 +146,7 @@ def command(  # noqa: PLR0917 - typer makes options of them
         recipe,
         trained,
         out,
-        metrics={f"{held_out} held-out cases": scores},
+        metrics={f"{held_out} held-out cases": scores, **measured},
         trained_on=where.type,
         training_data=told,
         data=data if data == "phantom" else Path(data).name,
@@ -163,17 +185,10 @@ def _film_task(
 def _mri_task(
     recipe: MriRecipe, data: str, work: Path, say: Callable[[str], None], pool: int | None
 ) -> tuple[Task, str, int]:
-    from dicom_ai_node.training.mri_crops import (  # noqa: PLC0415 - waits for torch
-        load_patients,
-        patients_of,
-        split_by_patient,
-    )
-    from dicom_ai_node.training.mri_recipes import patient_pool  # noqa: PLC0415
+    from dicom_ai_node.commands.train_mri import labelled_patients  # noqa: PLC0415 - waits for torch
+    from dicom_ai_node.training.mri_crops import patients_of, split_by_patient  # noqa: PLC0415
 
-    if data == "phantom":
-        examples = patient_pool(recipe, work / "pool", say, pool)
-    else:
-        examples = load_patients(Path(data))
+    examples = labelled_patients(recipe, data, work / "pool", say, pool)
     training, held_out = split_by_patient(examples, 5 * _HELD_OUT)
     told = _told(len(patients_of(examples)), "patients", data)
     return recipe.build(training, held_out), told, len(held_out)

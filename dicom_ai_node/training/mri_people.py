@@ -76,7 +76,7 @@ def mri_patient(seed: int, *, training: bool = True) -> list[MrExample]:
 
 def _person(seed: int, generator: np.random.Generator, *, training: bool) -> tuple[Spine, list[Level]]:
     """(a person, the levels to be shown)."""
-    for left in reversed(range(_ATTEMPTS)):
+    for _ in range(_ATTEMPTS):
         ill, shown = _plan(generator, training=training, malignant=seed % 2 == 1)
         options = SpineOptions(
             age=between(generator, 40.0, 90.0), diseases=ill, degeneration="realistic", supernumerary="none"
@@ -84,9 +84,8 @@ def _person(seed: int, generator: np.random.Generator, *, training: bool) -> tup
         try:
             return sample_spine(seed, options=options), shown
         except ValueError:  # one of these bodies cannot break as far as is wanted: others may
-            if not left:
-                raise
-    raise ValueError("no attempts")
+            continue
+    raise ValueError(f"seed {seed}: none of {_ATTEMPTS} plans of diseases could be built")
 
 
 def _plan(generator: np.random.Generator, *, training: bool, malignant: bool) -> tuple[Ill, list[Level]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 
 from dicom_ai_node.cli import app
 from dicom_ai_node.networks.mri_classes import FEATURES
+from dicom_ai_node.training import mri_recipes
 from dicom_ai_node.training.mri_crops import save_patient
 from tests.training.mri_drawn import drawn_patients
 
@@ -25,9 +27,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     for first in range(0, 12, 2):
         save_patient(examples[first : first + 2], root / "patients")
     arguments = ["train", "mri-classify", "--network", "small", "--out", str(root / "models" / "small")]
-    said = runner.invoke(
-        app, [*arguments, "--data", str(root / "patients"), "--device", "cpu", "--steps", "1"]
-    )
+    small = replace(mri_recipes.CLASSIFIERS["small"], size=32, batch=8)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(mri_recipes, "CLASSIFIERS", {**mri_recipes.CLASSIFIERS, "small": small})
+        said = runner.invoke(
+            app,
+            [*arguments, "--data", str(root / "patients"), "--device", "cpu", "--steps", "1", "--folds", "3"],
+        )
     assert said.exit_code == 0, said.output
     shutil.copytree(root / "models" / "small", root / "models" / "twin")
     return root / "patients", root / "models"
@@ -36,8 +42,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_training_leaves_a_bundle_with_per_patient_scores(trained: tuple[Path, Path]) -> None:
     metadata = json.loads((trained[1] / "small" / "metadata.json").read_text())
     assert metadata["task"] == "mri-classify"
-    assert metadata["preprocessing"] == {"series": ["t1", "t2"], "size": 64, "margin": 1.15, "behind": 0.0}
+    assert metadata["preprocessing"] == {"series": ["t1", "t2"], "size": 32, "margin": 1.15, "behind": 0.0}
     assert {"loss", "accuracy", "auc"} <= set(metadata["metrics"]["4 held-out cases"])
+    folds = metadata["metrics"]["3-fold cross-validation of 6 patients"]
+    assert {"accuracy", "auc", "auc_diffuse_change"} <= set(folds)
     assert metadata["output_channels"] == ["malignant", *FEATURES]
 
 
@@ -65,6 +73,8 @@ def test_bundles_are_compared_on_the_same_patients(trained: tuple[Path, Path], t
     ("arguments", "words"),
     [
         (["train", "mri-classify", "--network", "mask-rcnn", "--out", "x"], "small-wide-stir"),
+        (["train", "ct-segment", "--folds", "10", "--out", "x"], "held-out set"),
+        (["train", "mri-classify", "--data", "no/such/folder", "--out", "x"], "neither"),
         (["evaluate", "mri-classify", "--bundle", "no/such/folder"], "no bundle"),
     ],
 )
