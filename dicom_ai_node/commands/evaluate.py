@@ -56,6 +56,9 @@ def command(  # noqa: PLR0917 - typer makes options of them
             "--fine-tune learns from too.",
         ),
     ] = None,
+    threshold: Annotated[
+        float, typer.Option("--threshold", min=0.0, max=1.0, help="mri-classify: malignant from here on.")
+    ] = 0.5,
 ) -> None:
     """Measure on cases that were not trained on; intervals are 95 %, over cases."""
     console = Console(highlight=False, soft_wrap=True)
@@ -73,14 +76,20 @@ def command(  # noqa: PLR0917 - typer makes options of them
             rows, tables = evaluate_pipeline(bundle, range(count), console.print, plots)
     elif task == "radiograph-acuity":
         rows, tables = _acuity(bundle, _films(data, count), console, plots, fine_tune, pool)
+    elif task == "mri-classify":
+        from dicom_ai_node.commands import evaluate_mri_classify  # noqa: PLC0415 - waits for torch
+
+        with showing_progress(console) as progress:
+            rows, tables = evaluate_mri_classify.evaluate(bundle, data, count, threshold, progress, plots)
     else:
         from dicom_ai_node.training.film_recipes import FilmRecipe  # noqa: PLC0415 - waits for torch
+        from dicom_ai_node.training.tasks import TaskRecipe  # noqa: PLC0415
 
         recipe = recipe_of(task)
         with showing_progress(console) as progress:
             if isinstance(recipe, FilmRecipe):
                 rows, tables = rows_of_films(recipe, bundle, data, count, progress)
-            else:
+            elif isinstance(recipe, TaskRecipe):
                 rows = rows_of_network(recipe, bundle, data, count, progress)
         if plots is not None:
             draw_values(plots / f"{task}.png", rows)

@@ -16,13 +16,14 @@ from dicom_ai_node.inference.device import Choice, choose_device
 if TYPE_CHECKING:
     from dicom_ai_node.training.film_recipes import FilmRecipe
     from dicom_ai_node.training.loop import Task
+    from dicom_ai_node.training.mri_classify_recipes import MriClassifyRecipe
     from dicom_ai_node.training.tasks import TaskRecipe
 
 _HELD_OUT = 8
 
 
-def recipe_of(task: str, network: str | None = None) -> TaskRecipe | FilmRecipe:
-    """The recipe of a task, on CT or on radiographs, with one of the networks that the task knows.
+def recipe_of(task: str, network: str | None = None) -> TaskRecipe | FilmRecipe | MriClassifyRecipe:
+    """The recipe of a task, with one of the networks that the task knows.
 
     Raises:
         ConfigurationError: this version has no such task, or the task no such network.
@@ -32,20 +33,27 @@ def recipe_of(task: str, network: str | None = None) -> TaskRecipe | FilmRecipe:
         FILM_RECIPES,
         detect_recipe,
     )
+    from dicom_ai_node.training.mri_classify_recipes import CLASSIFIERS, classify_recipe  # noqa: PLC0415
     from dicom_ai_node.training.tasks import PLANNED_TASKS, RECIPES  # noqa: PLC0415
 
     if network is not None:
-        if task != "radiograph-detect" or network not in DETECTORS:
-            raise ConfigurationError(
-                f"--network {network} is none of {task}; radiograph-detect has: {', '.join(DETECTORS)}"
-            )
-        return detect_recipe(network)
+        if task == "radiograph-detect" and network in DETECTORS:
+            return detect_recipe(network)
+        if task == "mri-classify" and network in CLASSIFIERS:
+            return classify_recipe(network)
+        raise ConfigurationError(
+            f"--network {network} is none of {task}; radiograph-detect has: {', '.join(DETECTORS)}; "
+            f"mri-classify has: {', '.join(CLASSIFIERS)}"
+        )
+    if task == "mri-classify":
+        return classify_recipe()
     if task in RECIPES:
         return RECIPES[task]
     if task in FILM_RECIPES:
         return FILM_RECIPES[task]
     reason = "is not trained by this version" if task in PLANNED_TASKS else "is no task"
-    raise ConfigurationError(f"{task} {reason}; there are: {', '.join([*RECIPES, *FILM_RECIPES])}")
+    known = ", ".join([*RECIPES, *FILM_RECIPES, "mri-classify"])
+    raise ConfigurationError(f"{task} {reason}; there are: {known}")
 
 
 def command(  # noqa: PLR0917 - typer makes options of them
@@ -65,16 +73,25 @@ def command(  # noqa: PLR0917 - typer makes options of them
         int | None, typer.Option("--pool", min=10, help="How many phantoms to make (default: the recipe's).")
     ] = None,
     network: Annotated[
-        str | None, typer.Option("--network", help="radiograph-detect: mask-rcnn, mask-rcnn-small, ...")
+        str | None,
+        typer.Option(
+            "--network", help="radiograph-detect: mask-rcnn, ...; mri-classify: published, small, ..."
+        ),
     ] = None,
+    folds: Annotated[
+        int, typer.Option("--folds", min=0, help="mri-classify: cross-validate too (P4: 10).")
+    ] = 0,
 ) -> None:
     """Train TASK and write its bundle; checkpoints lie beside it, in OUT.training."""
     from dicom_ai_node.inference.publish import publish  # noqa: PLC0415 - waits for torch
     from dicom_ai_node.training.film_detect import FilmDetectTask  # noqa: PLC0415
     from dicom_ai_node.training.film_recipes import FilmRecipe  # noqa: PLC0415
     from dicom_ai_node.training.loop import LoopOptions, train  # noqa: PLC0415
+    from dicom_ai_node.training.mri_classify_recipes import MriClassifyRecipe  # noqa: PLC0415
 
     recipe = recipe_of(task, network)
+    if folds and not isinstance(recipe, MriClassifyRecipe):
+        raise ConfigurationError(f"--folds cross-validates mri-classify; {task} has a held-out set")
     if device not in ("auto", "cpu", "cuda"):
         raise ConfigurationError(f"--device is auto, cpu or cuda, not {device!r}")
     choice: Choice = device  # type: ignore[assignment]
@@ -90,9 +107,29 @@ def command(  # noqa: PLR0917 - typer makes options of them
     if isinstance(recipe, FilmRecipe):
         job, told, held_out = _film_task(recipe, data, work, say, pool)
         options = replace(recipe.loop, seed=seed)
+    elif isinstance(recipe, MriClassifyRecipe):
+        job, told, held_out = _mri_task(recipe, data, work, say, pool)
+        options = replace(recipe.loop, seed=seed)
     else:
         job, told, held_out = _ct_task(recipe, data, work, say, pool)
         options = LoopOptions(seed=seed)
+    measured: dict[str, dict[str, float]] = {}
+    if folds and isinstance(recipe, MriClassifyRecipe):
+        from dicom_ai_node.commands.train_mri_classify import fold_scores, labelled_patients  # noqa: PLC0415
+
+        everyone = labelled_patients(recipe, data, work / "pool", say, pool)
+        words, values = fold_scores(
+            recipe,
+            everyone,
+            folds,
+            work,
+            minutes=minutes,
+            steps=steps,
+            device=where,
+            options=options,
+            say=say,
+        )
+        measured[words] = values
     scores: dict[str, float] = {}
     trained = train(
         job,
@@ -109,7 +146,7 @@ def command(  # noqa: PLR0917 - typer makes options of them
         recipe,
         trained,
         out,
-        metrics={f"{held_out} held-out cases": scores},
+        metrics={f"{held_out} held-out cases": scores, **measured},
         trained_on=where.type,
         training_data=told,
         data=data if data == "phantom" else Path(data).name,
@@ -143,6 +180,18 @@ def _film_task(
     films = film_pool(recipe, work / "pool", say, pool) if data == "phantom" else load_labelled(Path(data))
     training, held_out = split_by_patient(films, 5 * _HELD_OUT)
     return recipe.build(training, held_out), _told(len(films), "films", data), len(held_out)
+
+
+def _mri_task(
+    recipe: MriClassifyRecipe, data: str, work: Path, say: Callable[[str], None], pool: int | None
+) -> tuple[Task, str, int]:
+    from dicom_ai_node.commands.train_mri_classify import labelled_patients  # noqa: PLC0415 - waits for torch
+    from dicom_ai_node.training.mri_crops import patients_of, split_by_patient  # noqa: PLC0415
+
+    examples = labelled_patients(recipe, data, work / "pool", say, pool)
+    training, held_out = split_by_patient(examples, 5 * _HELD_OUT)
+    told = _told(len(patients_of(examples)), "patients", data)
+    return recipe.build(training, held_out), told, len(held_out)
 
 
 def _told(count: int, things: str, data: str) -> str:

@@ -24,6 +24,7 @@ from dicom_ai_node.errors import ModelError
 from dicom_ai_node.networks.column_detector import ColumnDetector
 from dicom_ai_node.networks.film_classifiers import ResNet18, ViewNetwork
 from dicom_ai_node.networks.film_detector import FilmDetector
+from dicom_ai_node.networks.mri_classifier import MriClassifier
 from dicom_ai_node.networks.mscn import MSCN
 from dicom_ai_node.networks.unet import UNet
 from dicom_ai_node.report import Algorithm
@@ -39,6 +40,7 @@ _NETWORKS: Final[Mapping[str, type[nn.Module]]] = {
     "FilmDetector": FilmDetector,
     "ResNet18": ResNet18,
     "ViewNetwork": ViewNetwork,
+    "MriClassifier": MriClassifier,
 }
 
 
@@ -49,7 +51,9 @@ class _Part(BaseModel):
 class NetworkDefinition(_Part):
     """Which architecture of `networks` the weights belong to, and its arguments."""
 
-    architecture: Literal["MSCN", "UNet", "ColumnDetector", "FilmDetector", "ResNet18", "ViewNetwork"]
+    architecture: Literal[
+        "MSCN", "UNet", "ColumnDetector", "FilmDetector", "ResNet18", "ViewNetwork", "MriClassifier"
+    ]
     arguments: dict[str, Any]
 
 
@@ -85,6 +89,22 @@ class FilmPreprocessing(_Part):
     marker_sigma: float | None = None
 
 
+class MriPatchPreprocessing(_Part):
+    """What a classifier of vertebrae on paired MR series was trained to see (`networks.mri_patch`).
+
+    Attributes:
+        series: whose slices are its channels, three of each, in this order.
+        size: of the square patch in pixels.
+        margin: edge of the patch over the longer edge of the body's box.
+        behind: how far the patch lies behind the body, as a share of that edge.
+    """
+
+    series: tuple[Literal["t1", "t2", "stir"], ...]
+    size: int
+    margin: float
+    behind: float
+
+
 class WeightsFile(_Part):
     """One file of weights and its SHA-256."""
 
@@ -111,7 +131,7 @@ class Metadata(_Part):
     rebuild: str
     output_channels: tuple[str, ...]
     network: NetworkDefinition
-    preprocessing: Preprocessing | FilmPreprocessing
+    preprocessing: Preprocessing | FilmPreprocessing | MriPatchPreprocessing
     taught_shares: dict[str, float] = {}
     metrics: dict[str, dict[str, float]]
     weights: tuple[WeightsFile, ...]
@@ -122,10 +142,10 @@ class Metadata(_Part):
         """Preprocessing of a network of CT.
 
         Raises:
-            ModelError: it is one of radiographs.
+            ModelError: it is another network.
         """
         if not isinstance(self.preprocessing, Preprocessing):
-            raise ModelError(f"{self.name} is a network of radiographs, not of CT")
+            raise ModelError(f"{self.name} is no network of CT")
         return self.preprocessing
 
     @property
@@ -133,10 +153,21 @@ class Metadata(_Part):
         """Preprocessing of a network of radiographs.
 
         Raises:
-            ModelError: it is one of CT.
+            ModelError: it is another network.
         """
         if not isinstance(self.preprocessing, FilmPreprocessing):
-            raise ModelError(f"{self.name} is a network of CT, not of radiographs")
+            raise ModelError(f"{self.name} is no network of radiographs")
+        return self.preprocessing
+
+    @property
+    def mri_patch(self) -> MriPatchPreprocessing:
+        """Preprocessing of a classifier of vertebrae on MR.
+
+        Raises:
+            ModelError: it is another network.
+        """
+        if not isinstance(self.preprocessing, MriPatchPreprocessing):
+            raise ModelError(f"{self.name} is no classifier of vertebrae on MR")
         return self.preprocessing
 
 

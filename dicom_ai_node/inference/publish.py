@@ -14,11 +14,13 @@ from dicom_ai_node import __version__
 from dicom_ai_node.inference.bundle import (
     FilmPreprocessing,
     Metadata,
+    MriPatchPreprocessing,
     NetworkDefinition,
     Preprocessing,
     save_bundle,
 )
 from dicom_ai_node.training.film_recipes import FilmRecipe
+from dicom_ai_node.training.mri_classify_recipes import MriClassifyRecipe
 from dicom_ai_node.training.tasks import TaskRecipe
 
 _DEVICE_NAMESPACE: Final = uuid.UUID("6a2d0f7e-3c55-4b57-9a0b-0d1c0a5e7e10")
@@ -31,13 +33,19 @@ INTENDED_USE: Final = (
 FILM_USE: Final = "Research use, not a medical device. Lateral spine radiographs of adults."
 
 
+MRI_USE: Final = (
+    "Research use, not a medical device. Fractured or otherwise abnormal vertebrae on sagittal T1 and T2 "
+    "(and STIR) series of the adult thoracic and lumbar spine."
+)
+
+
 def device_uid(name: str, version: str) -> str:
     """A UID under 2.25 that stays the same for one version of a bundle (PS3.5 annex B.2)."""
     return f"2.25.{uuid.uuid5(_DEVICE_NAMESPACE, f'{name} {version}').int}"
 
 
 def publish(
-    recipe: TaskRecipe | FilmRecipe,
+    recipe: TaskRecipe | FilmRecipe | MriClassifyRecipe,
     network: nn.Module,
     folder: Path,
     *,
@@ -63,12 +71,11 @@ def publish(
         notes: a paragraph for the card: where it falls short.
     """
     rebuild = f"dicom-ai-node train {recipe.name} --data {data} --out models/{recipe.name}"
-    if isinstance(recipe, FilmRecipe) and recipe.network:
+    if isinstance(recipe, FilmRecipe | MriClassifyRecipe) and recipe.network:
         rebuild += f" --network {recipe.network}"
     if steps is not None:
         rebuild += f" --steps {steps}"
-    films = isinstance(recipe, FilmRecipe)
-    kind = FilmPreprocessing if films else Preprocessing
+    kind, use = _kind_and_use(recipe)
     metadata = save_bundle(
         folder,
         network,
@@ -79,7 +86,7 @@ def publish(
             description=recipe.description,
             authors="the dicom-ai-node authors",
             license="Apache-2.0",
-            intended_use=FILM_USE if films else INTENDED_USE,
+            intended_use=use,
             training_data=training_data,
             trained_on=trained_on,
             rebuild=rebuild,
@@ -102,7 +109,17 @@ def publish(
     return metadata
 
 
-def build_network(recipe: TaskRecipe | FilmRecipe) -> nn.Module:
+def _kind_and_use(
+    recipe: TaskRecipe | FilmRecipe | MriClassifyRecipe,
+) -> tuple[type[Preprocessing | FilmPreprocessing | MriPatchPreprocessing], str]:
+    if isinstance(recipe, MriClassifyRecipe):
+        return MriPatchPreprocessing, MRI_USE
+    if isinstance(recipe, FilmRecipe):
+        return FilmPreprocessing, FILM_USE
+    return Preprocessing, INTENDED_USE
+
+
+def build_network(recipe: TaskRecipe | FilmRecipe | MriClassifyRecipe) -> nn.Module:
     """The recipe's network with fresh weights."""
     return recipe.build([], []).build()
 

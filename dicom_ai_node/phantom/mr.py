@@ -8,6 +8,7 @@ susceptibility about metal, parallel imaging's uneven noise, flow within a slice
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -22,7 +23,8 @@ from dicom_ai_node.phantom.mr_coil import Coil, fat_returning, saturation, sensi
 from dicom_ai_node.phantom.mr_detail import MrDetail
 from dicom_ai_node.phantom.mr_kspace import Plane, Readout, read_out
 from dicom_ai_node.phantom.mr_moving import pulsing_share
-from dicom_ai_node.phantom.mr_palette import SCALE, MrPalette
+from dicom_ai_node.phantom.mr_palette import CHANNELS, SCALE, MrPalette
+from dicom_ai_node.phantom.mr_together import joined
 from dicom_ai_node.phantom.painting import paint
 from dicom_ai_node.phantom.randomness import between, stream
 from dicom_ai_node.phantom.spine import Spine
@@ -118,45 +120,73 @@ def render_mr(spine: Spine, acquisition: MrAcquisition, *, device: str | torch.d
     Raises:
         ValueError: the readout does not fit the image (see `mr_kspace.read_out`).
     """
+    return render_mr_together(spine, [acquisition], device=device)[0]
+
+
+def render_mr_together(
+    spine: Spine, acquisitions: Sequence[MrAcquisition], *, device: str | torch.device = "cpu"
+) -> list[MrPhantom]:
+    """Several series on one grid, for which the person is painted once; see `render_mr`.
+
+    Raises:
+        ValueError: they differ in grid, slice profile, motion or wrap, or as `render_mr` and
+            `mr_together.joined`.
+    """
     where = torch.device(device)
-    acquisition = replace(acquisition, palette=replace(acquisition.palette, device=str(where)))
-    affine: Array = np.linalg.inv(acquisition.motion).astype(np.float64) @ np.asarray(
-        acquisition.affine, dtype=np.float64
+    acquisitions = [replace(one, palette=replace(one.palette, device=str(where))) for one in acquisitions]
+    first_one = acquisitions[0]
+    if any(_placed(one) != _placed(first_one) for one in acquisitions):
+        raise ValueError("series that are painted together lie on one grid, with one slice profile")
+    affine: Array = np.linalg.inv(first_one.motion).astype(np.float64) @ np.asarray(
+        first_one.affine, dtype=np.float64
     )
-    grid = Grid(acquisition.shape, affine, where)
-    wide, margin = _with_margin(acquisition, grid)
+    grid = Grid(first_one.shape, affine, where)
+    wide, margin = _with_margin(first_one, grid)
     core = (
         slice(margin[0], margin[0] + grid.shape[1]),
         slice(margin[1], margin[1] + grid.shape[2]),
     )
-    center = affine[:3, :3] @ ((np.array(acquisition.shape) - 1) / 2) + affine[:3, 3]
-    loops = sensitivity(acquisition.coil, wide, spine, center)
+    center = affine[:3, :3] @ ((np.array(first_one.shape) - 1) / 2) + affine[:3, 3]
+    loops = [sensitivity(one.coil, wide, spine, center) for one in acquisitions]
     fading = _fading(wide, margin)
-    noise = stream(acquisition.seed, "noise")
-    detail = MrDetail(spine, acquisition.palette)
+    noises = [stream(one.seed, "noise") for one in acquisitions]
+    palette = joined([one.palette for one in acquisitions])
+    detail = MrDetail(spine, palette)
     slices = grid.shape[0]
-    image = torch.empty(grid.shape, dtype=torch.float32, device=where)
+    images = [torch.empty(grid.shape, dtype=torch.float32, device=where) for _ in acquisitions]
     # Bodies, whole vertebrae, structures, lesions.
     maps = np.empty((4, *grid.shape), dtype=np.uint8)
-    per_step, averaged = _subslices(acquisition)
+    per_step, averaged = _subslices(first_one)
     apart = averaged * 3 < per_step * 2
     area = wide.shape[1] * wide.shape[2]
     per_slab = 1 if apart else max(1, SLAB_VOXELS // (area * per_step))
     for first in range(0, slices, per_slab):
         part = slice(first, min(slices, first + per_slab))
         slab = wide.slab(first, part.stop - first)
-        value, labels = _painted(spine, acquisition.palette, slab, detail, (per_step, averaged))
+        values, labels = _painted(spine, palette, slab, detail, (per_step, averaged))
         maps[:, part] = labels[:, :, core[0], core[1]].cpu().numpy()
-        plane = _received(spine, acquisition, slab, value, (loops * fading, center))
-        plane = _folded(plane, margin, grid.shape)
-        image[part] = read_out(plane, acquisition.readout, noise)
-    if acquisition.coil.evened:
-        image /= loops[:, core[0], core[1]].clamp(min=0.05) ** acquisition.coil.evened
-    image = _randomised(image, acquisition, grid)
-    pixels = _stored(image, acquisition.white)
+        for number, one in enumerate(acquisitions):
+            value = values[CHANNELS * number : CHANNELS * (number + 1)]
+            plane = _received(spine, one, slab, value, (loops[number] * fading, center))
+            plane = _folded(plane, margin, grid.shape)
+            images[number][part] = read_out(plane, one.readout, noises[number])
     bodies, whole, structures, lesions = maps
-    about = moved(truth(spine, grid), acquisition.motion)
-    return MrPhantom(pixels, np.asarray(acquisition.affine), bodies, whole, structures, lesions, about)
+    about = moved(truth(spine, grid), first_one.motion)
+    made = []
+    for image, one, loop in zip(images, acquisitions, loops, strict=True):
+        seen = loop[:, core[0], core[1]].clamp(min=0.05)
+        evened = image / seen**one.coil.evened if one.coil.evened else image
+        pixels = _stored(_randomised(evened, one, grid), one.white)
+        made.append(MrPhantom(pixels, np.asarray(one.affine), bodies, whole, structures, lesions, about))
+    return made
+
+
+def _placed(one: MrAcquisition) -> tuple[object, ...]:
+    """What series that are painted together have in common."""
+    return (
+        one.shape, one.affine.tolist(), one.motion.tolist(), one.slice_thickness_mm, one.subslice_mm,
+        one.wrap, one.readout.phase_axis if one.wrap else None,
+    )  # fmt: skip
 
 
 def moved(about: dict[str, Any], motion: Array) -> dict[str, Any]:

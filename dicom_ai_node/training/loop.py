@@ -43,7 +43,14 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class LoopOptions:
-    """How to train; `optimiser` is "adamw", or "sgd" as published (P3 table 1 with momentum 0.9)."""
+    """How to train.
+
+    `optimiser` is "adamw", "sgd" as published (P3 table 1 with momentum 0.9) or "adam" with `beta1` and an L2
+    term of `weight_decay` (P4); the rate of a `constant` schedule does not fall. With `early_stopping` the
+    task's validation score `loss` decides: the weights for which it was lowest are what is returned, and
+    after `patience` validations without a lower one training ends (0: never before its time). Validation
+    comes after so many seconds, or after `validate_every_steps`: then one seed gives one result.
+    """
 
     optimiser: str = "adamw"
     learning_rate: float = 2e-3
@@ -55,6 +62,20 @@ class LoopOptions:
     report_every: int = 25
     validate_every_s: float = 420.0
     checkpoint_every_s: float = 120.0
+    beta1: float = 0.9
+    constant: bool = False
+    early_stopping: bool = False
+    patience: int = 0
+    validate_every_steps: int | None = None
+
+
+@dataclass
+class _Lowest:
+    """The lowest validation loss so far, its step, and how many validations have not bettered it since."""
+
+    loss: float = math.inf
+    step: int = 0
+    since: int = 0
 
 
 def train(
@@ -84,7 +105,7 @@ def train(
             one seed gives one result.
 
     Returns:
-        The network with averaged weights, in evaluation mode.
+        The network with averaged weights, in evaluation mode: the last, or with `early_stopping` the best.
 
     Raises:
         ModelError: `resume` without a checkpoint, or one of another task.
@@ -98,15 +119,17 @@ def train(
     average = copy.deepcopy(network).eval()
     optimiser = _optimiser(network, options)
     state: dict[str, Any] = {"step": 0, "seconds": 0.0}
+    best_file = folder / "lowest.pt"
     if resume:
         state = _restore(folder, task, network, average, optimiser, generator)
+    lowest = _Lowest(*state.get("lowest", ()))
     started = time.monotonic() - state["seconds"]
     last_validation = last_checkpoint = time.monotonic()
     step, smooth = int(state["step"]), math.nan
     while True:
         elapsed = time.monotonic() - started
         progress = step / max_steps if max_steps else elapsed / (60 * minutes)
-        if progress >= 1:
+        if progress >= 1 or (options.patience and lowest.since >= options.patience):
             break
         rate = options.learning_rate * _schedule(progress, step, options)
         for group in optimiser.param_groups:
@@ -129,14 +152,42 @@ def train(
             )
         now = time.monotonic()
         if now - last_checkpoint > options.checkpoint_every_s:
-            _save(folder, task, network, average, optimiser, generator, step, now - started)
+            _save(folder, task, network, average, optimiser, generator, step, now - started, lowest)
             last_checkpoint = now
-        if now - last_validation > options.validate_every_s:
-            _validate(task, average, step, say, on_validated)
+        if _due(options, step, now - last_validation):
+            scores = _validate(task, average, step, say, on_validated)
+            if options.early_stopping:
+                _keep_lowest(lowest, scores, average, step, best_file)
             last_validation = time.monotonic()
-    _save(folder, task, network, average, optimiser, generator, step, time.monotonic() - started)
-    _validate(task, average, step, say, on_validated)
+    _save(folder, task, network, average, optimiser, generator, step, time.monotonic() - started, lowest)
+    scores = _validate(task, average, step, say, on_validated)
+    if options.early_stopping:
+        _keep_lowest(lowest, scores, average, step, best_file)
+        _save(folder, task, network, average, optimiser, generator, step, time.monotonic() - started, lowest)
+        if lowest.step not in (0, step):
+            average.load_state_dict(torch.load(best_file, map_location=device, weights_only=True))
+            say(f"{task.name} the weights of step {lowest.step} are kept")
+            _validate(task, average, lowest.step, say, on_validated)
     return average
+
+
+def _due(options: LoopOptions, step: int, waited_s: float) -> bool:
+    if options.validate_every_steps:
+        return step % options.validate_every_steps == 0
+    return waited_s > options.validate_every_s
+
+
+def _keep_lowest(
+    lowest: _Lowest, scores: dict[str, float], network: nn.Module, step: int, best_file: Path
+) -> None:
+    """Remember the weights if their validation loss is the lowest so far; NaN never is."""
+    if step == lowest.step:
+        return
+    if scores["loss"] < lowest.loss:
+        lowest.loss, lowest.step, lowest.since = scores["loss"], step, 0
+        torch.save(network.state_dict(), best_file)
+    else:
+        lowest.since += 1
 
 
 def keep_memory_mapped() -> None:
@@ -157,6 +208,13 @@ def _optimiser(network: nn.Module, options: LoopOptions) -> torch.optim.Optimize
         return torch.optim.SGD(
             network.parameters(), lr=options.learning_rate, momentum=0.9, weight_decay=options.weight_decay
         )
+    if options.optimiser == "adam":
+        return torch.optim.Adam(
+            network.parameters(),
+            lr=options.learning_rate,
+            betas=(options.beta1, 0.999),
+            weight_decay=options.weight_decay,
+        )
     return torch.optim.AdamW(
         network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
     )
@@ -164,7 +222,7 @@ def _optimiser(network: nn.Module, options: LoopOptions) -> torch.optim.Optimize
 
 def _schedule(progress: float, step: int, options: LoopOptions) -> float:
     cosine = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-    return min(1.0, (step + 1) / options.warmup_steps) * cosine
+    return min(1.0, (step + 1) / options.warmup_steps) * (1.0 if options.constant else cosine)
 
 
 @torch.no_grad()
@@ -182,12 +240,13 @@ def _validate(
     step: int,
     say: Callable[[str], None],
     on_validated: Callable[[nn.Module, dict[str, float], int], None] | None,
-) -> None:
+) -> dict[str, float]:
     with torch.inference_mode():
         scores = task.validate(network)
     say(f"{task.name} step {step} validation " + " ".join(f"{k}={v:.4f}" for k, v in scores.items()))
     if on_validated is not None:
         on_validated(network, scores, step)
+    return scores
 
 
 def _save(  # noqa: PLR0917 - all that a checkpoint holds
@@ -199,6 +258,7 @@ def _save(  # noqa: PLR0917 - all that a checkpoint holds
     generator: Generator,
     step: int,
     seconds: float,
+    lowest: _Lowest,
 ) -> None:
     unfinished = folder / "checkpoint.tmp"
     torch.save(
@@ -210,6 +270,7 @@ def _save(  # noqa: PLR0917 - all that a checkpoint holds
             "generator": generator.get_state(),
             "step": step,
             "seconds": seconds,
+            "lowest": (lowest.loss, lowest.step, lowest.since),
         },
         unfinished,
     )

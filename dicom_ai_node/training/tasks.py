@@ -165,13 +165,13 @@ RECIPES: Final[Mapping[str, TaskRecipe]] = {
         ),
     )
 }
-"""The tasks on CT of this version, by name; those on radiographs are `film_recipes.FILM_RECIPES`."""
+"""The tasks on CT of this version, by name; those on radiographs are `film_recipes.FILM_RECIPES`,
+mri-classify is `mri_classify_recipes.classify_recipe`."""
 
 PLANNED_TASKS: Final = (
     "ct-detect",
     "ct-classify",
     "mri-detect",
-    "mri-classify",
     "mri-points",
 )
 """Names that are kept for tasks of other papers; this version does not train them."""

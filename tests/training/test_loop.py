@@ -58,7 +58,7 @@ def _train(folder: Path, steps: int, *, resume: bool = False, options: LoopOptio
     )
 
 
-@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd", "adam"])
 def test_training_finds_the_line(tmp_path: Path, optimiser: str) -> None:
     network = _train(tmp_path, 200, options=LoopOptions(optimiser, 0.05, 0.0, ema=0.9))
     assert _number(network.weight) == pytest.approx(2.0, abs=0.05)
@@ -142,3 +142,52 @@ def test_a_small_unet_learns_to_segment_block_vertebrae(tmp_path: Path) -> None:
     assert isinstance(network, UNet)
     with torch.inference_mode():
         assert task.validate(network)["dice"] > 0.85
+
+
+class WorseTask(LineTask):
+    """Its loss on held-out cases is lowest in the second validation and rises from there on."""
+
+    def __init__(self) -> None:
+        self.losses = [3.0, 1.0, 2.0, 4.0, 5.0, 6.0]
+        self.seen: list[float] = []
+
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        self.seen.append(_number(network.weight))
+        return {"loss": self.losses[min(len(self.seen), 6) - 1]}
+
+
+@pytest.mark.parametrize(("patience", "stopped_at"), [(0, 25), (2, 20)])
+def test_the_weights_of_the_lowest_validation_loss_are_kept(
+    tmp_path: Path, patience: int, stopped_at: int
+) -> None:
+    task = WorseTask()
+    network = train(
+        task,
+        tmp_path,
+        minutes=1,
+        device=CPU,
+        options=LoopOptions(
+            "adam", 0.05, 0.0, ema=0.0, constant=True, early_stopping=True, patience=patience,
+            validate_every_steps=5,
+        ),
+        say=lambda _line: None,
+        max_steps=25,
+    )  # fmt: skip
+    assert _number(network.weight) == task.seen[1] != task.seen[2]
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert state["step"] == stopped_at
+    assert state["lowest"][:2] == (1.0, 10)
+
+
+def test_a_constant_rate_does_not_fall(tmp_path: Path) -> None:
+    rates = []
+    for constant in (True, False):
+        options = LoopOptions("adam", 0.05, 0.0, ema=0.0, constant=constant, warmup_steps=1, report_every=10)
+        lines: list[str] = []
+        train(
+            LineTask(), tmp_path / str(constant), minutes=1, device=CPU, options=options, say=lines.append,
+            max_steps=40,
+        )  # fmt: skip
+        rates.append([line.split("rate ")[1].split()[0] for line in lines if "rate " in line])
+    assert set(rates[0]) == {"5.0e-02"}
+    assert len(set(rates[1])) == 4
