@@ -69,11 +69,15 @@ def command(  # noqa: PLR0917 - typer makes options of them
     elif task == "radiograph-acuity":
         rows, tables = _acuity(bundle, _films(data, count), console, plots, fine_tune, pool)
     else:
-        from dicom_ai_node.training.film_recipes import FilmRecipe  # noqa: PLC0415 - waits for torch
+        from dicom_ai_node.commands.evaluate_mri import rows_of_mr  # noqa: PLC0415 - waits for torch
+        from dicom_ai_node.training.film_recipes import FilmRecipe  # noqa: PLC0415
+        from dicom_ai_node.training.mri_tasks import MriRecipe  # noqa: PLC0415
 
         recipe = recipe_of(task)
         with showing_progress(console) as progress:
-            if isinstance(recipe, FilmRecipe):
+            if isinstance(recipe, MriRecipe):
+                rows = rows_of_mr(recipe, bundle, data, count, progress)
+            elif isinstance(recipe, FilmRecipe):
                 rows = rows_of_films(recipe, bundle, data, count, progress)
             else:
                 rows = rows_of_network(recipe, bundle, data, count, progress)

@@ -16,13 +16,14 @@ from dicom_ai_node.inference.device import Choice, choose_device
 if TYPE_CHECKING:
     from dicom_ai_node.training.film_recipes import FilmRecipe
     from dicom_ai_node.training.loop import Task
+    from dicom_ai_node.training.mri_tasks import MriRecipe
     from dicom_ai_node.training.tasks import TaskRecipe
 
 _HELD_OUT = 8
 
 
-def recipe_of(task: str, network: str | None = None) -> TaskRecipe | FilmRecipe:
-    """The recipe of a task, on CT or on radiographs, with one of the networks that the task knows.
+def recipe_of(task: str, network: str | None = None) -> TaskRecipe | FilmRecipe | MriRecipe:
+    """The recipe of a task, on CT, radiographs or MR, with one of the networks that the task knows.
 
     Raises:
         ConfigurationError: this version has no such task, or the task no such network.
@@ -32,6 +33,7 @@ def recipe_of(task: str, network: str | None = None) -> TaskRecipe | FilmRecipe:
         FILM_RECIPES,
         detect_recipe,
     )
+    from dicom_ai_node.training.mri_tasks import MRI_RECIPES  # noqa: PLC0415
     from dicom_ai_node.training.tasks import PLANNED_TASKS, RECIPES  # noqa: PLC0415
 
     if network is not None:
@@ -44,15 +46,22 @@ def recipe_of(task: str, network: str | None = None) -> TaskRecipe | FilmRecipe:
         return RECIPES[task]
     if task in FILM_RECIPES:
         return FILM_RECIPES[task]
+    if task in MRI_RECIPES:
+        return MRI_RECIPES[task]
     reason = "is not trained by this version" if task in PLANNED_TASKS else "is no task"
-    raise ConfigurationError(f"{task} {reason}; there are: {', '.join([*RECIPES, *FILM_RECIPES])}")
+    raise ConfigurationError(
+        f"{task} {reason}; there are: {', '.join([*RECIPES, *FILM_RECIPES, *MRI_RECIPES])}"
+    )
 
 
 def command(  # noqa: PLR0917 - typer makes options of them
     task: Annotated[str, typer.Argument(help="ct-localise, radiograph-detect, ...; a wrong name lists all.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the bundle to write.")],
     data: Annotated[
-        str, typer.Option("--data", help="'phantom', or a folder of cases or labelled films.")
+        str,
+        typer.Option(
+            "--data", help="'phantom', or a folder of cases or labelled films; mri: 'phantom+FOLDER'."
+        ),
     ] = "phantom",
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     minutes: Annotated[float, typer.Option("--minutes", min=0.01, help="How long to train.")] = 90.0,
@@ -73,6 +82,7 @@ def command(  # noqa: PLR0917 - typer makes options of them
     from dicom_ai_node.training.film_detect import FilmDetectTask  # noqa: PLC0415
     from dicom_ai_node.training.film_recipes import FilmRecipe  # noqa: PLC0415
     from dicom_ai_node.training.loop import LoopOptions, train  # noqa: PLC0415
+    from dicom_ai_node.training.mri_tasks import MriRecipe  # noqa: PLC0415
 
     recipe = recipe_of(task, network)
     if device not in ("auto", "cpu", "cuda"):
@@ -85,9 +95,13 @@ def command(  # noqa: PLR0917 - typer makes options of them
     def say(line: str) -> None:
         console.print(line)
 
-    if data != "phantom" and not Path(data).is_dir():
+    mixed = isinstance(recipe, MriRecipe) and data.startswith("phantom+")
+    if data != "phantom" and not Path(data.removeprefix("phantom+") if mixed else data).is_dir():
         raise ConfigurationError(f"--data is 'phantom' or a folder of cases; {data} is neither")
-    if isinstance(recipe, FilmRecipe):
+    if isinstance(recipe, MriRecipe):
+        job, told, held_out = _mri_task(recipe, data, work, say, pool)
+        options = replace(recipe.loop, seed=seed)
+    elif isinstance(recipe, FilmRecipe):
         job, told, held_out = _film_task(recipe, data, work, say, pool)
         options = replace(recipe.loop, seed=seed)
     else:
@@ -112,7 +126,7 @@ def command(  # noqa: PLR0917 - typer makes options of them
         metrics={f"{held_out} held-out cases": scores},
         trained_on=where.type,
         training_data=told,
-        data=data if data == "phantom" else Path(data).name,
+        data=f"phantom+{Path(data).name}" if mixed else data if data == "phantom" else Path(data).name,
         steps=steps,
         taught_shares=job.taught_shares if isinstance(job, FilmDetectTask) else None,
     )
@@ -143,6 +157,22 @@ def _film_task(
     films = film_pool(recipe, work / "pool", say, pool) if data == "phantom" else load_labelled(Path(data))
     training, held_out = split_by_patient(films, 5 * _HELD_OUT)
     return recipe.build(training, held_out), _told(len(films), "films", data), len(held_out)
+
+
+def _mri_task(
+    recipe: MriRecipe, data: str, work: Path, say: Callable[[str], None], pool: int | None
+) -> tuple[Task, str, int]:
+    from dicom_ai_node.commands.mri_cases import labelled_cases  # noqa: PLC0415 - waits for torch
+    from dicom_ai_node.training.mri_tasks import mri_pool, split_mr  # noqa: PLC0415
+
+    own = data == "phantom" or data.startswith("phantom+")
+    folder = data.removeprefix("phantom").removeprefix("+") if own else data
+    phantoms = mri_pool(recipe, work / "pool", say, pool) if own else []
+    real = labelled_cases(Path(folder)) if folder else []
+    training, held_out = split_mr(phantoms, real, _HELD_OUT)
+    told = [_told(len(phantoms), "cases", "phantom")] if own else []
+    told += [_told(len({case.name for case in training if case in real}), "cases", folder)] if folder else []
+    return recipe.build(training, held_out), "; ".join(told), len(held_out)
 
 
 def _told(count: int, things: str, data: str) -> str:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from dicom_ai_node.errors import ModelError
 from dicom_ai_node.networks.film_classifiers import ResNet18, ViewNetwork
 from dicom_ai_node.networks.film_detector import FilmDetector
+from dicom_ai_node.networks.mri_detector import MriDetector
 from dicom_ai_node.networks.mscn import MSCN
 from dicom_ai_node.networks.unet import UNet
 from dicom_ai_node.report import Algorithm
@@ -37,6 +38,7 @@ _NETWORKS: Final[Mapping[str, type[nn.Module]]] = {
     "FilmDetector": FilmDetector,
     "ResNet18": ResNet18,
     "ViewNetwork": ViewNetwork,
+    "MriDetector": MriDetector,
 }
 
 
@@ -47,7 +49,7 @@ class _Part(BaseModel):
 class NetworkDefinition(_Part):
     """Which architecture of `networks` the weights belong to, and its arguments."""
 
-    architecture: Literal["MSCN", "UNet", "FilmDetector", "ResNet18", "ViewNetwork"]
+    architecture: Literal["MSCN", "UNet", "FilmDetector", "ResNet18", "ViewNetwork", "MriDetector"]
     arguments: dict[str, Any]
 
 
@@ -83,6 +85,20 @@ class FilmPreprocessing(_Part):
     marker_sigma: float | None = None
 
 
+class MrPreprocessing(_Part):
+    """What a network of MR was trained to see.
+
+    Attributes:
+        spacing_mm: edge of a pixel.
+        percentiles: of the series that become black and white (`networks.mr_intensity.mr_contrast`).
+        size: rows and columns of a plane; None where any size will do.
+    """
+
+    spacing_mm: float
+    percentiles: tuple[float, float]
+    size: tuple[int, int] | None = None
+
+
 class WeightsFile(_Part):
     """One file of weights and its SHA-256."""
 
@@ -109,7 +125,7 @@ class Metadata(_Part):
     rebuild: str
     output_channels: tuple[str, ...]
     network: NetworkDefinition
-    preprocessing: Preprocessing | FilmPreprocessing
+    preprocessing: Preprocessing | FilmPreprocessing | MrPreprocessing
     taught_shares: dict[str, float] = {}
     metrics: dict[str, dict[str, float]]
     weights: tuple[WeightsFile, ...]
@@ -120,10 +136,10 @@ class Metadata(_Part):
         """Preprocessing of a network of CT.
 
         Raises:
-            ModelError: it is one of radiographs.
+            ModelError: it is one of other images.
         """
         if not isinstance(self.preprocessing, Preprocessing):
-            raise ModelError(f"{self.name} is a network of radiographs, not of CT")
+            raise ModelError(f"{self.name} is no network of CT")
         return self.preprocessing
 
     @property
@@ -131,10 +147,21 @@ class Metadata(_Part):
         """Preprocessing of a network of radiographs.
 
         Raises:
-            ModelError: it is one of CT.
+            ModelError: it is one of other images.
         """
         if not isinstance(self.preprocessing, FilmPreprocessing):
-            raise ModelError(f"{self.name} is a network of CT, not of radiographs")
+            raise ModelError(f"{self.name} is no network of radiographs")
+        return self.preprocessing
+
+    @property
+    def mr(self) -> MrPreprocessing:
+        """Preprocessing of a network of MR.
+
+        Raises:
+            ModelError: it is one of other images.
+        """
+        if not isinstance(self.preprocessing, MrPreprocessing):
+            raise ModelError(f"{self.name} is no network of MR")
         return self.preprocessing
 
 

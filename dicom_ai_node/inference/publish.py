@@ -14,11 +14,13 @@ from dicom_ai_node import __version__
 from dicom_ai_node.inference.bundle import (
     FilmPreprocessing,
     Metadata,
+    MrPreprocessing,
     NetworkDefinition,
     Preprocessing,
     save_bundle,
 )
 from dicom_ai_node.training.film_recipes import FilmRecipe
+from dicom_ai_node.training.mri_tasks import MriRecipe
 from dicom_ai_node.training.tasks import TaskRecipe
 
 _DEVICE_NAMESPACE: Final = uuid.UUID("6a2d0f7e-3c55-4b57-9a0b-0d1c0a5e7e10")
@@ -30,6 +32,11 @@ INTENDED_USE: Final = (
 
 FILM_USE: Final = "Research use, not a medical device. Lateral spine radiographs of adults."
 
+MR_USE: Final = (
+    "Research use, not a medical device. Sagittal spine MR of adults: T1, T2, STIR, Dixon; "
+    "slices up to 10 mm apart."
+)
+
 
 def device_uid(name: str, version: str) -> str:
     """A UID under 2.25 that stays the same for one version of a bundle (PS3.5 annex B.2)."""
@@ -37,7 +44,7 @@ def device_uid(name: str, version: str) -> str:
 
 
 def publish(
-    recipe: TaskRecipe | FilmRecipe,
+    recipe: TaskRecipe | FilmRecipe | MriRecipe,
     network: nn.Module,
     folder: Path,
     *,
@@ -67,8 +74,12 @@ def publish(
         rebuild += f" --network {recipe.network}"
     if steps is not None:
         rebuild += f" --steps {steps}"
-    films = isinstance(recipe, FilmRecipe)
-    kind = FilmPreprocessing if films else Preprocessing
+    kind: type[Preprocessing | FilmPreprocessing | MrPreprocessing] = Preprocessing
+    use = INTENDED_USE
+    if isinstance(recipe, FilmRecipe):
+        kind, use = FilmPreprocessing, FILM_USE
+    elif isinstance(recipe, MriRecipe):
+        kind, use = MrPreprocessing, MR_USE
     metadata = save_bundle(
         folder,
         network,
@@ -79,7 +90,7 @@ def publish(
             description=recipe.description,
             authors="the dicom-ai-node authors",
             license="Apache-2.0",
-            intended_use=FILM_USE if films else INTENDED_USE,
+            intended_use=use,
             training_data=training_data,
             trained_on=trained_on,
             rebuild=rebuild,
@@ -102,7 +113,7 @@ def publish(
     return metadata
 
 
-def build_network(recipe: TaskRecipe | FilmRecipe) -> nn.Module:
+def build_network(recipe: TaskRecipe | FilmRecipe | MriRecipe) -> nn.Module:
     """The recipe's network with fresh weights."""
     return recipe.build([], []).build()
 
@@ -126,10 +137,11 @@ def _card(metadata: Metadata, notes: str) -> str:
     ]
     for data, values in metadata.metrics.items():
         lines += [f"| {data} | {name} | {value:.4g} |" for name, value in values.items()]
-    lines += [
-        "",
-        "No image of a patient was used in training; real images were only looked at and measured on.",
-    ]
+    if " --data phantom " in metadata.rebuild:
+        lines += [
+            "",
+            "No image of a patient was used in training; real images were only looked at and measured on.",
+        ]
     if notes:
         lines += ["", "## Where it falls short", "", notes.strip()]
     return "\n".join(lines) + "\n"
