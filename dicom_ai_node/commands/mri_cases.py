@@ -56,7 +56,7 @@ def lowest_level(text: str) -> Level:
         ConfigurationError: the words name none.
     """
     found = re.search(r"\b1 = ([CTLS]\d+)", text)
-    if found is None or found[1] not in Level:
+    if found is None or found[1] not in {level.value for level in USUAL_LEVELS}:
         raise ConfigurationError(f"manifest.json: {text!r} does not say which level label 1 is")
     return Level(found[1])
 

@@ -171,7 +171,7 @@ def _mri_task(
     real = labelled_cases(Path(folder)) if folder else []
     training, held_out = split_mr(phantoms, real, _HELD_OUT)
     told = [_told(len(phantoms), "cases", "phantom")] if own else []
-    told += [_told(len({case.name for case in training if case in real}), "cases", folder)] if folder else []
+    told += [_told(len({case.name for case in training} & {case.name for case in real}), "cases", folder)] if folder else []
     return recipe.build(training, held_out), "; ".join(told), len(held_out)
 
 

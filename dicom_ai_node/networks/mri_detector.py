@@ -10,7 +10,7 @@ whose reach is the whole slice.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -98,7 +98,9 @@ class MriDetector(nn.Module):
         for level, project, reach in zip(levels, self.project, self.reach, strict=True):
             own = project(level)
             if carried is not None:
-                own = own + functional.interpolate(carried, scale_factor=2.0, mode="bilinear")
+                own = own + functional.interpolate(
+                    carried, size=own.shape[2:], mode="bilinear", align_corners=False
+                )
             carried = reach(own)
         assert carried is not None
         heatmaps = self.local_head(levels[-1]) * self.global_head(carried)
@@ -117,7 +119,7 @@ def answer_stack(network: nn.Module, stack: Tensor, batch: int = 4) -> MriAnswer
         float32 on the CPU: body and offset cut to the size of the stack, heatmaps with what was filled up.
     """
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-    multiple = int(network.multiple)  # type: ignore[arg-type]
+    multiple = int(cast("int", network.multiple))
     rows, columns = stack.shape[1:]
     parts: list[MriAnswer] = []
     for slices in torch.split(with_neighbours(filled_up(stack, multiple)), batch):

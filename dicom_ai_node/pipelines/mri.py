@@ -1,8 +1,8 @@
 """The MR pipeline for one sagittal series: find and part the bodies, name them, place six points, grade.
 
-`MriPipeline.bodies` gives what was found in arrays and millimetres: where the signal of bodies, discs and cord
-is to be measured, on this series or on another one of the same frame of reference, it starts from there.
-`MriPipeline.analyse` makes the report of it. The label map comes back on the source grid.
+`MriPipeline.bodies` gives what was found in arrays and millimetres: the signal of bodies, discs and cord, on
+this series or on another one of the same frame of reference, is measured from there. `MriPipeline.analyse`
+makes the report of it. The label map comes back on the source grid.
 """
 
 from __future__ import annotations
@@ -205,9 +205,9 @@ class MriPipeline:
             limitations.append(
                 Reason(
                     "level-uncertain",
-                    "Neither the sacrum nor C2 is in view: the vertebrae are numbered relative to each other, "
-                    f"from {vertebrae[0].level} to {vertebrae[-1].level} by their looks; all of them may be "
-                    "shifted. Compare with a series that shows the sacrum.",
+                    "Neither the sacrum nor C2 is in view: the vertebrae are numbered relative to each other "
+                    f"only, from {vertebrae[0].level} to {vertebrae[-1].level} by their looks; all of them may "
+                    "be shifted. Compare with a series that shows the sacrum.",
                 )
             )
         unsure = [item for item in vertebrae if item.level_confidence < self.settings.min_level_confidence]

@@ -129,8 +129,13 @@ def _peaks(answer: DenseAnswer, inside: Mask, pixel: float) -> Floats:
     radius = max(1, round(APART_MM / pixel))
     grid = np.indices((2 * radius + 1,) * 2) - radius
     highest = ndimage.maximum_filter(smooth, footprint=(grid**2).sum(axis=0) <= radius**2)
-    peaks = np.argwhere((smooth == highest) & (smooth >= 0.02 * smooth.max()))
-    return np.asarray(peaks - margin, dtype=np.float64)
+    tops = np.argwhere((smooth == highest) & (smooth >= 0.02 * smooth.max()))
+    # Two pixels of one top may be equally high.
+    kept_tops: list[npt.NDArray[np.intp]] = []
+    for top in tops[np.argsort(-smooth[tuple(tops.T)], kind="stable")]:
+        if all(np.hypot(*(top - other)) > radius for other in kept_tops):
+            kept_tops.append(top)
+    return np.array(kept_tops, dtype=np.float64) - margin
 
 
 def _owners(answer: DenseAnswer, inside: Mask, peaks: Floats, pixel: float) -> npt.NDArray[np.int32]:

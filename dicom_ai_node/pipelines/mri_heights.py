@@ -1,4 +1,4 @@
-"""Six points and heights of bodies on MR: each in the slice that runs through its middle, as it was measured."""
+"""Six points of bodies on MR: each in the slice that runs through its middle, as it was measured."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ from dicom_ai_node.report import Reason
 EDGE_MM: Final = 2.0
 """A body nearer than this to the edge of its slices is cut off."""
 
+HALF_BODY_MM: Final = 18.0
+"""Half the width of a lumbar body: slices that end within one and show less of it may miss its middle."""
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -44,7 +47,7 @@ class MeasuredBody:
     reason: Reason | None
 
 
-def measured_bodies(
+def measured_bodies(  # noqa: PLR0917 - the series, what was seen in it, and the network
     points: Bundle,
     volume: Volume,
     stack: SagittalStack,
@@ -144,13 +147,11 @@ def _is_cut_off(body: Body, volume: Volume, across: int) -> bool:
 
 
 def _is_half_seen(body: Body, stack: SagittalStack) -> bool:
-    """Whether the body's largest section is that of the outermost slice: its middle may lie beyond."""
-    if stack.signal.shape[0] < 3:
-        return False
+    """Whether the slices end within the body before its middle may have been reached."""
     points, _ = body.points_mm()
     to_index = np.linalg.inv(stack.affine)
     index = np.rint(points @ to_index[0, :3] + to_index[0, 3]).astype(int)
-    slices, sizes = np.unique(index, return_counts=True)
-    largest = int(slices[int(sizes.argmax())])
-    few = len(slices) < 3
-    return few and largest in (0, stack.signal.shape[0] - 1)
+    first, last = int(index.min()), int(index.max())
+    ends = (first <= 0) + (last >= stack.signal.shape[0] - 1)
+    seen_mm = (last - first + 1) * float(stack.affine[:3, 0] @ stack.normal)
+    return ends == 1 and seen_mm < HALF_BODY_MM

@@ -121,7 +121,7 @@ def plane_signal(
 def _refuse_unfit(volume: Volume, across: int) -> None:
     spacing = volume.spacing_mm
     in_plane = [axis for axis in range(3) if axis != across]
-    normal = np.cross(*(volume.direction[:, axis] for axis in in_plane))
+    normal = np.cross(volume.direction[:, in_plane[0]], volume.direction[:, in_plane[1]])
     turned = float(np.degrees(np.arccos(min(1.0, abs(normal[0]) / float(np.linalg.norm(normal))))))
     if turned > MAX_OBLIQUITY_DEG:
         raise NotAnalysable(

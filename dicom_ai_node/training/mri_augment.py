@@ -69,7 +69,8 @@ def vary_mr(generator: Generator, image: Tensor, look: MrLook) -> Tensor:
         level = look.noise_level * uniform(generator, 0.0, 1.0)
         grain = level * normal(generator, 2, *share.shape)
         share = torch.where(empty, share, torch.hypot(share + grain[0], grain[1]))
-    return 2 * share.clamp(0, 1) - 1
+    # Where nothing was measured there is neither noise nor gain.
+    return 2 * torch.where(empty, torch.zeros_like(share), share.clamp(0, 1)) - 1
 
 
 def field_of_view(generator: Generator, image: Tensor, look: MrLook) -> tuple[Tensor, Tensor]:

@@ -54,7 +54,7 @@ class MrVertebra:
         return verse_label(self.level)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MrCase:
     """One labelled sagittal series.
 

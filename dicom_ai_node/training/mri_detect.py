@@ -115,16 +115,19 @@ class MriDetectTask:
         drawn = (entropy * known).sum() / known.sum().clamp(min=1.0) + 1 - overlap
         distance = functional.smooth_l1_loss(answer.offset, batch["offset"], reduction="none", beta=0.2)
         pointed = (distance.sum(dim=1) * body).sum() / body.sum().clamp(min=1.0)
-        return drawn + 0.5 * pointed + self._naming_loss(answer.heatmaps, batch["positions"])
+        return drawn + 0.5 * pointed + self._naming_loss(answer.heatmaps, batch["positions"], known)
 
-    def _naming_loss(self, heatmaps: Tensor, positions: Tensor) -> Tensor:
+    def _naming_loss(self, heatmaps: Tensor, positions: Tensor, known: Tensor) -> Tensor:
         options = self.options
+        # Where nobody labelled bodies there may be one that no map is told of.
+        told = (functional.avg_pool2d(known[:, None], HEATMAP_STRIDE) > 0.5).float()
         places = (positions - (HEATMAP_STRIDE - 1) / 2) / HEATMAP_STRIDE
         sigma = options.sigma_mm / options.spacing_mm / HEATMAP_STRIDE
-        target = gaussian_heatmaps(places, heatmaps.shape[2:], sigma)
+        target = told * gaussian_heatmaps(places, heatmaps.shape[2:], sigma)
+        heatmaps = told * heatmaps
         weight, level = target.max(dim=1)
         seen = heatmaps.amax(dim=1, keepdim=True)
-        drawn = 10 * (heatmap_loss(heatmaps, target) + heatmap_loss(seen, weight[:, None]))
+        drawn = 4 * (heatmap_loss(heatmaps, target) + heatmap_loss(seen, weight[:, None]))
         named = functional.cross_entropy(_NAMING_SHARPNESS * heatmaps, level, reduction="none")
         weight = weight * (weight > 0.2)
         return drawn + (named * weight).sum() / weight.sum().clamp(min=1.0)
@@ -194,6 +197,10 @@ class MriDetectTask:
         center, matrix = self._pose(generator, case, size)
         low, high = case.range
         image = sample_patch(case.image[None], center, matrix, (3, *size), outside=low)[0]
+        # The outermost slices stand for the neighbours they lack, as before inference.
+        for number, side in ((0, -1.0), (2, 1.0)):
+            if not -0.5 <= float(center[0] + side * matrix[0, 0]) <= case.image.shape[0] - 0.5:
+                image[number] = image[1]
         image = vary_mr(generator, mr_contrast(image, low, high), options.look)
         image, inside = field_of_view(generator, image, options.look)
         # Only the middle slice is judged.

@@ -26,6 +26,9 @@ NEVER_TRAINED: Final = ("VB1", "VB3")
 _REPEATED: Final = 4
 """A real case is drawn as often as so many phantoms: there are few, and they are what it is for."""
 
+_RESLICED_MM: Final = 3.0
+"""A third of the phantoms is interpolated between slices, as thin series are joined before inference."""
+
 
 class MeasuredMrTask(Task, Protocol):
     """A task that can also say how a network does on one case."""
@@ -148,6 +151,7 @@ def phantom_case(recipe: MriRecipe, seed: int, *, training: bool) -> MrCase:
         recipe.pool_spacing_mm,
         edge_mm=recipe.pool_edge_mm,
         training=training,
+        slice_mm=_RESLICED_MM if training and seed % 3 == 0 else None,
         spine=fractured_spine(seed) if seed >= FRACTURED_SEED else None,
     )
     return MrCase(

@@ -11,6 +11,7 @@ from dicom_ai_node.inference.bundle import NetworkDefinition, Preprocessing
 from dicom_ai_node.networks.mscn import MSCN
 from dicom_ai_node.networks.unet import UNet
 from dicom_ai_node.training.film_recipes import FILM_RECIPES
+from dicom_ai_node.training.mri_tasks import MRI_RECIPES
 from dicom_ai_node.training.tasks import FRACTURED_SEED, PLANNED_TASKS, RECIPES, phantom_pool
 
 ALL_TASKS = {
@@ -21,8 +22,9 @@ ALL_TASKS = {
 
 
 def test_every_task_of_the_command_line_is_known() -> None:
-    assert set(RECIPES) | set(FILM_RECIPES) | set(PLANNED_TASKS) == ALL_TASKS
-    assert not (set(RECIPES) | set(FILM_RECIPES)) & set(PLANNED_TASKS)
+    trained = set(RECIPES) | set(FILM_RECIPES) | set(MRI_RECIPES)
+    assert trained | set(PLANNED_TASKS) == ALL_TASKS
+    assert not trained & set(PLANNED_TASKS)
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
