@@ -206,8 +206,8 @@ class MriPipeline:
                 Reason(
                     "level-uncertain",
                     "Neither the sacrum nor C2 is in view: the vertebrae are numbered relative to each other "
-                    f"only, from {vertebrae[0].level} to {vertebrae[-1].level} by their looks; all of them may "
-                    "be shifted. Compare with a series that shows the sacrum.",
+                    f"only, from {vertebrae[0].level} to {vertebrae[-1].level} by their looks; all of them "
+                    "may be shifted. Compare with a series that shows the sacrum.",
                 )
             )
         unsure = [item for item in vertebrae if item.level_confidence < self.settings.min_level_confidence]
