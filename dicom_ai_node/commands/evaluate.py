@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 
 from dicom_ai_node.commands.progress import showing_progress
-from dicom_ai_node.commands.train import recipe_of
 from dicom_ai_node.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -82,12 +81,17 @@ def command(  # noqa: PLR0917 - typer makes options of them
         with showing_progress(console) as progress:
             rows, tables = evaluate_mri_classify.evaluate(bundle, data, count, threshold, progress, plots)
     else:
-        from dicom_ai_node.training.film_recipes import FilmRecipe  # noqa: PLC0415 - waits for torch
+        from dicom_ai_node.commands.evaluate_mri import rows_of_mr  # noqa: PLC0415 - waits for torch
+        from dicom_ai_node.training.film_recipes import FilmRecipe  # noqa: PLC0415
+        from dicom_ai_node.training.mri_recipes import MriRecipe  # noqa: PLC0415
+        from dicom_ai_node.training.recipes import recipe_of  # noqa: PLC0415
         from dicom_ai_node.training.tasks import TaskRecipe  # noqa: PLC0415
 
         recipe = recipe_of(task)
         with showing_progress(console) as progress:
-            if isinstance(recipe, FilmRecipe):
+            if isinstance(recipe, MriRecipe):
+                rows = rows_of_mr(recipe, bundle, data, count, progress)
+            elif isinstance(recipe, FilmRecipe):
                 rows, tables = rows_of_films(recipe, bundle, data, count, progress)
             elif isinstance(recipe, TaskRecipe):
                 rows = rows_of_network(recipe, bundle, data, count, progress)

@@ -13,9 +13,9 @@ from dicom_ai_node.errors import ConfigurationError
 from dicom_ai_node.inference.bundle import Bundle, load_bundle, read_metadata
 from dicom_ai_node.networks.mri_classes import CLASSES
 from dicom_ai_node.training.classification_metrics import confusion, roc_curve
+from dicom_ai_node.training.mri_classify_recipes import task_of
 from dicom_ai_node.training.mri_crops import MrExample, load_patients
 from dicom_ai_node.training.mri_people import mri_patient
-from dicom_ai_node.training.mri_classify_recipes import task_of
 from dicom_ai_node.training.mri_scores import (
     VertebraAnswer,
     diagnostic_scores,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,52 +15,25 @@ from dicom_ai_node.inference.device import Choice, choose_device
 
 if TYPE_CHECKING:
     from dicom_ai_node.training.film_recipes import FilmRecipe
-    from dicom_ai_node.training.loop import Task
+    from dicom_ai_node.training.loop import LoopOptions, Task
     from dicom_ai_node.training.mri_classify_recipes import MriClassifyRecipe
+    from dicom_ai_node.training.mri_recipes import MriRecipe
+    from dicom_ai_node.training.recipes import Recipe
     from dicom_ai_node.training.tasks import TaskRecipe
 
 _HELD_OUT = 8
 
-
-def recipe_of(task: str, network: str | None = None) -> TaskRecipe | FilmRecipe | MriClassifyRecipe:
-    """The recipe of a task, with one of the networks that the task knows.
-
-    Raises:
-        ConfigurationError: this version has no such task, or the task no such network.
-    """
-    from dicom_ai_node.training.film_recipes import (  # noqa: PLC0415 - waits for torch
-        DETECTORS,
-        FILM_RECIPES,
-        detect_recipe,
-    )
-    from dicom_ai_node.training.mri_classify_recipes import CLASSIFIERS, classify_recipe  # noqa: PLC0415
-    from dicom_ai_node.training.tasks import PLANNED_TASKS, RECIPES  # noqa: PLC0415
-
-    if network is not None:
-        if task == "radiograph-detect" and network in DETECTORS:
-            return detect_recipe(network)
-        if task == "mri-classify" and network in CLASSIFIERS:
-            return classify_recipe(network)
-        raise ConfigurationError(
-            f"--network {network} is none of {task}; radiograph-detect has: {', '.join(DETECTORS)}; "
-            f"mri-classify has: {', '.join(CLASSIFIERS)}"
-        )
-    if task == "mri-classify":
-        return classify_recipe()
-    if task in RECIPES:
-        return RECIPES[task]
-    if task in FILM_RECIPES:
-        return FILM_RECIPES[task]
-    reason = "is not trained by this version" if task in PLANNED_TASKS else "is no task"
-    known = ", ".join([*RECIPES, *FILM_RECIPES, "mri-classify"])
-    raise ConfigurationError(f"{task} {reason}; there are: {known}")
+Say = Callable[[str], None]
 
 
 def command(  # noqa: PLR0917 - typer makes options of them
     task: Annotated[str, typer.Argument(help="ct-localise, radiograph-detect, ...; a wrong name lists all.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the bundle to write.")],
     data: Annotated[
-        str, typer.Option("--data", help="'phantom', or a folder of cases or labelled films.")
+        str,
+        typer.Option(
+            "--data", help="'phantom', or a folder of cases or labelled films; mri: 'phantom+FOLDER'."
+        ),
     ] = "phantom",
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     minutes: Annotated[float, typer.Option("--minutes", min=0.01, help="How long to train.")] = 90.0,
@@ -85,9 +58,10 @@ def command(  # noqa: PLR0917 - typer makes options of them
     """Train TASK and write its bundle; checkpoints lie beside it, in OUT.training."""
     from dicom_ai_node.inference.publish import publish  # noqa: PLC0415 - waits for torch
     from dicom_ai_node.training.film_detect import FilmDetectTask  # noqa: PLC0415
-    from dicom_ai_node.training.film_recipes import FilmRecipe  # noqa: PLC0415
-    from dicom_ai_node.training.loop import LoopOptions, train  # noqa: PLC0415
+    from dicom_ai_node.training.loop import train  # noqa: PLC0415
     from dicom_ai_node.training.mri_classify_recipes import MriClassifyRecipe  # noqa: PLC0415
+    from dicom_ai_node.training.mri_recipes import MriRecipe  # noqa: PLC0415
+    from dicom_ai_node.training.recipes import recipe_of  # noqa: PLC0415
 
     recipe = recipe_of(task, network)
     if folds and not isinstance(recipe, MriClassifyRecipe):
@@ -102,22 +76,14 @@ def command(  # noqa: PLR0917 - typer makes options of them
     def say(line: str) -> None:
         console.print(line)
 
-    if data != "phantom" and not Path(data).is_dir():
-        raise ConfigurationError(f"--data is 'phantom' or a folder of cases; {data} is neither")
-    if isinstance(recipe, FilmRecipe):
-        job, told, held_out = _film_task(recipe, data, work, say, pool)
-        options = replace(recipe.loop, seed=seed)
-    elif isinstance(recipe, MriClassifyRecipe):
-        job, told, held_out = _mri_task(recipe, data, work, say, pool)
-        options = replace(recipe.loop, seed=seed)
-    else:
-        job, told, held_out = _ct_task(recipe, data, work, say, pool)
-        options = LoopOptions(seed=seed)
+    source = _Source.of(data, mixed=isinstance(recipe, MriRecipe))
+    job, told, held_out, options = _prepared(recipe, source, work, say, pool)
+    options = replace(options, seed=seed)
     measured: dict[str, dict[str, float]] = {}
     if folds and isinstance(recipe, MriClassifyRecipe):
         from dicom_ai_node.commands.train_mri_classify import fold_scores, labelled_patients  # noqa: PLC0415
 
-        everyone = labelled_patients(recipe, data, work / "pool", say, pool)
+        everyone = labelled_patients(recipe, source.folder, work / "pool", say, pool)
         words, values = fold_scores(
             recipe,
             everyone,
@@ -149,52 +115,114 @@ def command(  # noqa: PLR0917 - typer makes options of them
         metrics={f"{held_out} held-out cases": scores, **measured},
         trained_on=where.type,
         training_data=told,
-        data=data if data == "phantom" else Path(data).name,
+        data=source.said,
         steps=steps,
         taught_shares=job.taught_shares if isinstance(job, FilmDetectTask) else None,
     )
     console.print(f"{out}: {metadata.name} {metadata.version}, weights {metadata.weights[0].sha256[:12]}…")
 
 
+@dataclass(frozen=True)
+class _Source:
+    """What --data names: phantoms, a folder, or both."""
+
+    phantoms: bool
+    folder: Path | None
+
+    @classmethod
+    def of(cls, data: str, *, mixed: bool) -> _Source:
+        """Raises ConfigurationError: there is no such folder, or the task learns from one kind only."""
+        if data == "phantom":
+            return cls(phantoms=True, folder=None)
+        both = mixed and data.startswith("phantom+")
+        folder = Path(data.removeprefix("phantom+") if both else data)
+        if not folder.is_dir():
+            raise ConfigurationError(f"--data is 'phantom' or a folder of cases; {data} is neither")
+        return cls(phantoms=both, folder=folder)
+
+    @property
+    def said(self) -> str:
+        """As the command that rebuilds a bundle says it: where the folder lies is nobody's business."""
+        names = ["phantom"] if self.phantoms else []
+        return "+".join([*names, self.folder.name] if self.folder else names)
+
+
+def _prepared(
+    recipe: Recipe, source: _Source, work: Path, say: Say, pool: int | None
+) -> tuple[Task, str, int, LoopOptions]:
+    """The task, its training data in words, how many cases are held out, and how to train."""
+    from dicom_ai_node.training.film_recipes import FilmRecipe  # noqa: PLC0415 - waits for torch
+    from dicom_ai_node.training.loop import LoopOptions  # noqa: PLC0415
+    from dicom_ai_node.training.mri_classify_recipes import MriClassifyRecipe  # noqa: PLC0415
+    from dicom_ai_node.training.mri_recipes import MriRecipe  # noqa: PLC0415
+
+    if isinstance(recipe, FilmRecipe):
+        return *_film_task(recipe, source, work, say, pool), recipe.loop
+    if isinstance(recipe, MriRecipe):
+        return *_mri_task(recipe, source, work, say, pool), recipe.loop
+    if isinstance(recipe, MriClassifyRecipe):
+        return *_mri_classify_task(recipe, source, work, say, pool), recipe.loop
+    return *_ct_task(recipe, source, work, say, pool), LoopOptions()
+
+
 def _ct_task(
-    recipe: TaskRecipe, data: str, work: Path, say: Callable[[str], None], pool: int | None
+    recipe: TaskRecipe, source: _Source, work: Path, say: Say, pool: int | None
 ) -> tuple[Task, str, int]:
     from dicom_ai_node.training.cases import load_cases, split  # noqa: PLC0415 - waits for torch
     from dicom_ai_node.training.tasks import phantom_pool  # noqa: PLC0415
 
-    if data == "phantom":
+    if source.folder is None:
         cases = phantom_pool(recipe, work / "pool", say, pool)
     else:
-        cases = recipe.fitted(load_cases(Path(data)))
+        cases = recipe.fitted(load_cases(source.folder))
     training, held_out = split(cases, _HELD_OUT)
-    return recipe.build(training, held_out), _told(len(cases), "cases", data), len(held_out)
+    return recipe.build(training, held_out), _told(len(cases), "cases", source.folder), len(held_out)
 
 
 def _film_task(
-    recipe: FilmRecipe, data: str, work: Path, say: Callable[[str], None], pool: int | None
+    recipe: FilmRecipe, source: _Source, work: Path, say: Say, pool: int | None
 ) -> tuple[Task, str, int]:
     from dicom_ai_node.training.film_folders import load_labelled  # noqa: PLC0415 - waits for torch
     from dicom_ai_node.training.film_recipes import film_pool  # noqa: PLC0415
     from dicom_ai_node.training.films import split_by_patient  # noqa: PLC0415
 
-    films = film_pool(recipe, work / "pool", say, pool) if data == "phantom" else load_labelled(Path(data))
+    if source.folder is None:
+        films = film_pool(recipe, work / "pool", say, pool)
+    else:
+        films = load_labelled(source.folder)
     training, held_out = split_by_patient(films, 5 * _HELD_OUT)
-    return recipe.build(training, held_out), _told(len(films), "films", data), len(held_out)
+    return recipe.build(training, held_out), _told(len(films), "films", source.folder), len(held_out)
 
 
 def _mri_task(
-    recipe: MriClassifyRecipe, data: str, work: Path, say: Callable[[str], None], pool: int | None
+    recipe: MriRecipe, source: _Source, work: Path, say: Say, pool: int | None
+) -> tuple[Task, str, int]:
+    from dicom_ai_node.commands.mri_cases import labelled_cases  # noqa: PLC0415 - waits for torch
+    from dicom_ai_node.training.mri_recipes import mri_pool, split_mr  # noqa: PLC0415
+
+    phantoms = mri_pool(recipe, work / "pool", say, pool) if source.phantoms else []
+    real = labelled_cases(source.folder) if source.folder else []
+    training, held_out = split_mr(phantoms, real, _HELD_OUT)
+    told = [_told(len(phantoms), "cases", None)] if source.phantoms else []
+    if source.folder:
+        taught = {case.name for case in training} & {case.name for case in real}
+        told.append(_told(len(taught), "cases", source.folder))
+    return recipe.build(training, held_out), "; ".join(told), len(held_out)
+
+
+def _mri_classify_task(
+    recipe: MriClassifyRecipe, source: _Source, work: Path, say: Say, pool: int | None
 ) -> tuple[Task, str, int]:
     from dicom_ai_node.commands.train_mri_classify import labelled_patients  # noqa: PLC0415 - waits for torch
     from dicom_ai_node.training.mri_crops import patients_of, split_by_patient  # noqa: PLC0415
 
-    examples = labelled_patients(recipe, data, work / "pool", say, pool)
+    examples = labelled_patients(recipe, source.folder, work / "pool", say, pool)
     training, held_out = split_by_patient(examples, 5 * _HELD_OUT)
-    told = _told(len(patients_of(examples)), "patients", data)
+    told = _told(len(patients_of(examples)), "patients", source.folder)
     return recipe.build(training, held_out), told, len(held_out)
 
 
-def _told(count: int, things: str, data: str) -> str:
-    if data == "phantom":
+def _told(count: int, things: str, folder: Path | None) -> str:
+    if folder is None:
         return f"{count} phantoms of this version (seeds from 1000, those rich in fractures from 5000)"
-    return f"{count} {things} of the folder {Path(data).name}"
+    return f"{count} {things} of the folder {folder.name}"

@@ -11,8 +11,8 @@ from torch import nn
 
 from dicom_ai_node.training.loop import LoopOptions, train
 from dicom_ai_node.training.mri_classify import cross_validated
-from dicom_ai_node.training.mri_crops import MrExample, load_patients, patients_of
 from dicom_ai_node.training.mri_classify_recipes import MriClassifyRecipe, patient_pool
+from dicom_ai_node.training.mri_crops import MrExample, load_patients, patients_of
 from dicom_ai_node.training.mri_scores import feature_areas
 
 if TYPE_CHECKING:
@@ -22,12 +22,10 @@ Say = Callable[[str], None]
 
 
 def labelled_patients(
-    recipe: MriClassifyRecipe, data: str, folder: Path, say: Say, pool: int | None
+    recipe: MriClassifyRecipe, data: Path | None, folder: Path, say: Say, pool: int | None
 ) -> list[MrExample]:
-    """The examples to learn from: those of a folder, or phantoms that are kept in `folder`."""
-    if data == "phantom":
-        return patient_pool(recipe, folder, say, pool)
-    return load_patients(Path(data))
+    """The examples to learn from: those of the folder `data`, or phantoms that are kept in `folder`."""
+    return patient_pool(recipe, folder, say, pool) if data is None else load_patients(data)
 
 
 def fold_scores(

@@ -155,7 +155,7 @@ def _patient(image: Array, top: float) -> npt.NDArray[np.bool_]:
 
 def _depth_from_back(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.int_]:
     """Pixels between each pixel and the skin of the back in its row."""
-    depth: npt.NDArray[np.int_] = np.cumsum(inside[:, :, ::-1], axis=2)[:, :, ::-1]
+    depth: npt.NDArray[np.int_] = np.cumsum(inside[:, :, ::-1], axis=2, dtype=np.int_)[:, :, ::-1]
     return depth
 
 

@@ -120,8 +120,9 @@ def _other_purpose(tags: MrTags, words: Words) -> MrIdentity | None:
     """Images that show the patient, but are made for something else."""
     later = tags.image_type[2:]
     if "ADC" in later or words.says("adc"):
-        said = "Image Type says ADC" if "ADC" in later else f"{words.says('adc')} names an ADC map"
-        return _certain("adc", said)
+        return _certain(
+            "adc", "Image Type says ADC" if "ADC" in later else f"{words.says('adc')} names an ADC map"
+        )
     if {"DIFFUSION", "TRACEW", "TENSOR"} & set(later):
         return _certain("diffusion", "Image Type says diffusion")
     if tags.b_value:
@@ -140,9 +141,9 @@ def _other_purpose(tags: MrTags, words: Words) -> MrIdentity | None:
     if tags.angiography:
         return _certain("angiography", tags.angiography)
     for topic in _FLUID_ALONE:
-        said = words.says(topic)
-        if said is not None:
-            return MrIdentity(topic, None, "likely", (f"{said} names {topic}",))
+        fluid = words.says(topic)
+        if fluid is not None:
+            return MrIdentity(topic, None, "likely", (f"{fluid} names {topic}",))
     if tags.echo_ms is not None and tags.echo_ms > _MYELOGRAPHY_ECHO_MS and "GR" not in tags.scanning:
         return MrIdentity("myelography", "T2", "likely", (f"Echo Time is {tags.echo_ms:g} ms: fluid alone",))
     if planar:
@@ -206,11 +207,11 @@ def _weighting(tags: MrTags, words: Words) -> MrIdentity:
         said_so.append((named[0], named[1]))
     if not said_so:
         return MrIdentity("unknown", None, "unsure", (silent, "no description names the weighting"))
-    kind, reason = said_so[-1]
-    others = tuple(text for other, text in said_so if not _agree(kind, other))
-    agreed = tuple(text for other, text in said_so if _agree(kind, other) and text != reason)
+    told, reason = said_so[-1]
+    others = tuple(text for other, text in said_so if not _agree(told, other))
+    agreed = tuple(text for other, text in said_so if _agree(told, other) and text != reason)
     return MrIdentity(
-        kind, _WEIGHTING_OF.get(kind), "unsure" if others else "likely", (reason, *agreed, silent), others
+        told, _WEIGHTING_OF.get(told), "unsure" if others else "likely", (reason, *agreed, silent), others
     )
 
 

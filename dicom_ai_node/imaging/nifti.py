@@ -1,13 +1,17 @@
-"""Label maps as NIfTI, for the tools of the field; the node itself reads and sends DICOM."""
+"""Images and label maps as NIfTI, for the tools of the field; the node itself reads and sends DICOM."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import SimpleITK
+
+from dicom_ai_node.errors import UnreadableInstance
 
 
 def write_label_map(path: Path, labels: npt.NDArray[np.uint8], affine: npt.NDArray[np.float64]) -> None:
@@ -32,3 +36,49 @@ def write_label_map(path: Path, labels: npt.NDArray[np.uint8], affine: npt.NDArr
     image.SetDirection(direction[:, ::-1].ravel().tolist())
     image.SetOrigin(affine[:3, 3].tolist())
     itk.WriteImage(image, str(path), useCompression=True)
+
+
+def read_nifti(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
+    """An image or a label map, with its geometry.
+
+    Returns:
+        Shape (slices, rows, columns), slowest axis of the file first; 4x4, (slice, row, column, 1) to LPS
+        millimetres.
+
+    Raises:
+        UnreadableInstance: the file cannot be read.
+    """
+    itk: Any = SimpleITK
+    try:
+        image = itk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise UnreadableInstance(f"{path} is no NIfTI image that can be read") from error
+    affine = np.eye(4)
+    direction = np.array(image.GetDirection()).reshape(3, 3)
+    affine[:3, :3] = (direction * np.array(image.GetSpacing()))[:, ::-1]
+    affine[:3, 3] = image.GetOrigin()
+    return itk.GetArrayFromImage(image), affine
+
+
+def turned_to(
+    arrays: Sequence[npt.NDArray[Any]], affine: npt.NDArray[np.float64], axes: npt.NDArray[np.float64]
+) -> tuple[list[npt.NDArray[Any]], npt.NDArray[np.float64]]:
+    """Arrays of one grid with their axes reordered and mirrored, nothing resampled.
+
+    Args:
+        arrays: each (slices, rows, columns).
+        affine: of all of them.
+        axes: 3x3; column k is the direction in LPS that axis k is to be nearest to.
+    """
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    likeness = axes.T @ directions
+    order = max(itertools.permutations(range(3)), key=lambda p: sum(abs(likeness[k, p[k]]) for k in range(3)))
+    turned = affine.copy()
+    turned[:3, :3] = affine[:3, list(order)]
+    moved = [array.transpose(order) for array in arrays]
+    for axis in range(3):
+        if likeness[axis, order[axis]] < 0:
+            turned[:3, 3] += turned[:3, axis] * (moved[0].shape[axis] - 1)
+            turned[:3, axis] *= -1
+            moved = [np.flip(array, axis) for array in moved]
+    return [np.ascontiguousarray(array) for array in moved], turned

@@ -126,10 +126,10 @@ def register(
     if any(float(np.ptp(image.voxels)) <= 0 for image in pyramid[-1]):
         raise NotAnalysable("registration", "One of the two series is empty; they were not brought together.")
     there = _search(pyramid, motion)
-    back = _search([(other, one) for one, other in pyramid], motion)
+    back = np.linalg.inv(_search([(other, one) for one, other in pyramid], motion)).astype(np.float64)
     # Each direction has errors of its own: the motion between the two has less.
-    found = _between(there, np.linalg.inv(back), _middle(pyramid[-1][0]), motion)
-    disagreement = _distance(there, np.linalg.inv(back), pyramid[-1][0])
+    found = _between(there, back, _middle(pyramid[-1][0]), motion)
+    disagreement = _distance(there, back, pyramid[-1][0])
     check = _check(*pyramid[-1], found, disagreement, allowed)
     _refuse(check, allowed)
     return Registration(found, motion, check)

@@ -52,7 +52,13 @@ class NetworkDefinition(_Part):
     """Which architecture of `networks` the weights belong to, and its arguments."""
 
     architecture: Literal[
-        "MSCN", "UNet", "ColumnDetector", "FilmDetector", "ResNet18", "ViewNetwork", "MriClassifier"
+        "MSCN",
+        "UNet",
+        "ColumnDetector",
+        "FilmDetector",
+        "ResNet18",
+        "ViewNetwork",
+        "MriClassifier",
     ]
     arguments: dict[str, Any]
 
@@ -87,6 +93,20 @@ class FilmPreprocessing(_Part):
     percentiles: tuple[float, float] = (1.0, 99.0)
     margin: float | None = None
     marker_sigma: float | None = None
+
+
+class MrPreprocessing(_Part):
+    """What a network of MR was trained to see.
+
+    Attributes:
+        spacing_mm: edge of a pixel.
+        percentiles: of the series that become black and white (`networks.mr_intensity.mr_contrast`).
+        size: rows and columns of a plane; None where any size will do.
+    """
+
+    spacing_mm: float
+    percentiles: tuple[float, float]
+    size: tuple[int, int] | None = None
 
 
 class MriPatchPreprocessing(_Part):
@@ -131,7 +151,7 @@ class Metadata(_Part):
     rebuild: str
     output_channels: tuple[str, ...]
     network: NetworkDefinition
-    preprocessing: Preprocessing | FilmPreprocessing | MriPatchPreprocessing
+    preprocessing: Preprocessing | FilmPreprocessing | MrPreprocessing | MriPatchPreprocessing
     taught_shares: dict[str, float] = {}
     metrics: dict[str, dict[str, float]]
     weights: tuple[WeightsFile, ...]
@@ -157,6 +177,17 @@ class Metadata(_Part):
         """
         if not isinstance(self.preprocessing, FilmPreprocessing):
             raise ModelError(f"{self.name} is no network of radiographs")
+        return self.preprocessing
+
+    @property
+    def mr(self) -> MrPreprocessing:
+        """Preprocessing of a network of whole slices of MR, or of planes of one vertebra.
+
+        Raises:
+            ModelError: it is another network.
+        """
+        if not isinstance(self.preprocessing, MrPreprocessing):
+            raise ModelError(f"{self.name} is no network of MR slices")
         return self.preprocessing
 
     @property

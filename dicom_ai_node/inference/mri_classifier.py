@@ -116,12 +116,15 @@ def classify(
         for body in bodies
     ]
     said = torch.cat(
-        [bundle.network(part.to(bundle.device)).sigmoid().cpu() for part in torch.cat(patches).split(_BATCH)]
+        [
+            bundle.network(part.to(bundle.device)).sigmoid().cpu()
+            for part in torch.split(torch.cat(patches), _BATCH)
+        ]
     )
     names = bundle.metadata.output_channels[1:]
     return [
         _opinion(body, part.double(), names)
-        for body, part in zip(bodies, said.split([len(body.slices) for body in bodies]), strict=True)
+        for body, part in zip(bodies, torch.split(said, [len(body.slices) for body in bodies]), strict=True)
     ]
 
 

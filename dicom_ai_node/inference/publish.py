@@ -15,12 +15,15 @@ from dicom_ai_node.inference.bundle import (
     FilmPreprocessing,
     Metadata,
     MriPatchPreprocessing,
+    MrPreprocessing,
     NetworkDefinition,
     Preprocessing,
     save_bundle,
 )
 from dicom_ai_node.training.film_recipes import FilmRecipe
 from dicom_ai_node.training.mri_classify_recipes import MriClassifyRecipe
+from dicom_ai_node.training.mri_recipes import MriRecipe
+from dicom_ai_node.training.recipes import Recipe
 from dicom_ai_node.training.tasks import TaskRecipe
 
 _DEVICE_NAMESPACE: Final = uuid.UUID("6a2d0f7e-3c55-4b57-9a0b-0d1c0a5e7e10")
@@ -32,11 +35,27 @@ INTENDED_USE: Final = (
 
 FILM_USE: Final = "Research use, not a medical device. Lateral spine radiographs of adults."
 
+MR_USE: Final = (
+    "Research use, not a medical device. Sagittal spine MR of adults: T1, T2, STIR, Dixon; "
+    "slices up to 10 mm apart."
+)
 
-MRI_USE: Final = (
+MR_PATCH_USE: Final = (
     "Research use, not a medical device. Fractured or otherwise abnormal vertebrae on sagittal T1 and T2 "
     "(and STIR) series of the adult thoracic and lumbar spine."
 )
+
+_KINDS: Final[
+    Mapping[
+        type, tuple[type[Preprocessing | FilmPreprocessing | MrPreprocessing | MriPatchPreprocessing], str]
+    ]
+] = {
+    TaskRecipe: (Preprocessing, INTENDED_USE),
+    FilmRecipe: (FilmPreprocessing, FILM_USE),
+    MriRecipe: (MrPreprocessing, MR_USE),
+    MriClassifyRecipe: (MriPatchPreprocessing, MR_PATCH_USE),
+}
+"""Recipe -> what its bundle says of its input, and of its use."""
 
 
 def device_uid(name: str, version: str) -> str:
@@ -45,7 +64,7 @@ def device_uid(name: str, version: str) -> str:
 
 
 def publish(
-    recipe: TaskRecipe | FilmRecipe | MriClassifyRecipe,
+    recipe: Recipe,
     network: nn.Module,
     folder: Path,
     *,
@@ -75,7 +94,7 @@ def publish(
         rebuild += f" --network {recipe.network}"
     if steps is not None:
         rebuild += f" --steps {steps}"
-    kind, use = _kind_and_use(recipe)
+    kind, use = _KINDS[type(recipe)]
     metadata = save_bundle(
         folder,
         network,
@@ -109,17 +128,7 @@ def publish(
     return metadata
 
 
-def _kind_and_use(
-    recipe: TaskRecipe | FilmRecipe | MriClassifyRecipe,
-) -> tuple[type[Preprocessing | FilmPreprocessing | MriPatchPreprocessing], str]:
-    if isinstance(recipe, MriClassifyRecipe):
-        return MriPatchPreprocessing, MRI_USE
-    if isinstance(recipe, FilmRecipe):
-        return FilmPreprocessing, FILM_USE
-    return Preprocessing, INTENDED_USE
-
-
-def build_network(recipe: TaskRecipe | FilmRecipe | MriClassifyRecipe) -> nn.Module:
+def build_network(recipe: Recipe) -> nn.Module:
     """The recipe's network with fresh weights."""
     return recipe.build([], []).build()
 
@@ -143,10 +152,11 @@ def _card(metadata: Metadata, notes: str) -> str:
     ]
     for data, values in metadata.metrics.items():
         lines += [f"| {data} | {name} | {value:.4g} |" for name, value in values.items()]
-    lines += [
-        "",
-        "No image of a patient was used in training; real images were only looked at and measured on.",
-    ]
+    if " --data phantom " in metadata.rebuild:
+        lines += [
+            "",
+            "No image of a patient was used in training; real images were only looked at and measured on.",
+        ]
     if notes:
         lines += ["", "## Where it falls short", "", notes.strip()]
     return "\n".join(lines) + "\n"

@@ -90,7 +90,7 @@ def save_patient(examples: Sequence[MrExample], folder: Path) -> Path:
         f"images-{number}": example.images for number, example in enumerate(examples)
     }
     arrays["truth"] = np.frombuffer(json.dumps(truth).encode(), dtype=np.uint8)
-    np.savez_compressed(unfinished, **arrays)
+    np.savez_compressed(unfinished, allow_pickle=False, **arrays)
     unfinished.replace(target)
     return target
 

@@ -240,13 +240,14 @@ def _as_registered(made: MrPhantom, generator: np.random.Generator) -> npt.NDArr
     share = np.float32(abs(around(generator, 0.0, 0.12)))
     beside = np.concatenate([image[:1], image, image[-1:]])
     image = (1 - share) * image + share / 2 * (beside[:-2] + beside[2:])
+    shifted: npt.NDArray[np.float32] = image
     for axis in (1, 2):
         off = around(generator, 0.0, 0.5) / PIXEL_MM
         whole = int(np.floor(off))
         part = np.float32(off - whole)
         # What comes in at the other edge is cut off with the margin.
-        image = (1 - part) * np.roll(image, whole, axis) + part * np.roll(image, whole + 1, axis)
-    return image
+        shifted = (1 - part) * np.roll(shifted, whole, axis) + part * np.roll(shifted, whole + 1, axis)
+    return shifted
 
 
 def _eight_bits(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

@@ -165,14 +165,11 @@ RECIPES: Final[Mapping[str, TaskRecipe]] = {
         ),
     )
 }
-"""The tasks on CT of this version, by name; those on radiographs are `film_recipes.FILM_RECIPES`,
-mri-classify is `mri_classify_recipes.classify_recipe`."""
+"""The tasks on CT of this version, by name; `recipes` has those on other images too."""
 
 PLANNED_TASKS: Final = (
     "ct-detect",
     "ct-classify",
-    "mri-detect",
-    "mri-points",
 )
 """Names that are kept for tasks of other papers; this version does not train them."""
 
@@ -208,7 +205,7 @@ def phantom_pool(
 
 
 def _phantom(recipe: TaskRecipe, seed: int) -> Case:
-    spine = sample_spine(seed) if seed < FRACTURED_SEED else _fractured_spine(seed)
+    spine = sample_spine(seed) if seed < FRACTURED_SEED else fractured_spine(seed)
     made = render_training_case(seed, recipe.pool_spacing_mm, width_mm=recipe.pool_width_mm, spine=spine)
     return Case(
         f"{seed:05d}",
@@ -219,7 +216,8 @@ def _phantom(recipe: TaskRecipe, seed: int) -> Case:
     )
 
 
-def _fractured_spine(seed: int) -> Spine:
+def fractured_spine(seed: int) -> Spine:
+    """A person with three to six fractures, as far as this person can break."""
     generator = np.random.default_rng(seed)
     kinds: tuple[Deformity, ...] = ("wedge", "biconcave", "crush")
     count = int(generator.integers(3, 7))

@@ -29,7 +29,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     arguments = ["train", "mri-classify", "--network", "small", "--out", str(root / "models" / "small")]
     small = replace(mri_classify_recipes.CLASSIFIERS["small"], size=32, batch=8)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(mri_classify_recipes, "CLASSIFIERS", {**mri_classify_recipes.CLASSIFIERS, "small": small})
+        patched.setattr(
+            mri_classify_recipes, "CLASSIFIERS", {**mri_classify_recipes.CLASSIFIERS, "small": small}
+        )
         said = runner.invoke(
             app,
             [*arguments, "--data", str(root / "patients"), "--device", "cpu", "--steps", "1", "--folds", "3"],

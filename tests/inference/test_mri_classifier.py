@@ -13,8 +13,8 @@ from dicom_ai_node.inference.bundle import Bundle, load_bundle
 from dicom_ai_node.inference.mri_classifier import MrBody, classify, series_wanted
 from dicom_ai_node.inference.publish import build_network, publish
 from dicom_ai_node.networks.mri_classes import FEATURES
-from dicom_ai_node.training.mri_crops import SERIES
 from dicom_ai_node.training.mri_classify_recipes import classify_recipe
+from dicom_ai_node.training.mri_crops import SERIES
 from tests.training.mri_drawn import drawn_example
 
 

@@ -15,8 +15,8 @@ from torch import Generator, Tensor, nn
 from dicom_ai_node.networks.mri_classes import FEATURES, OUTPUTS
 from dicom_ai_node.training.loop import LoopOptions, train
 from dicom_ai_node.training.mri_classify import MriClassifyOptions, MriClassifyTask, cross_validated
-from dicom_ai_node.training.mri_crops import MrExample, patients_of
 from dicom_ai_node.training.mri_classify_recipes import CLASSIFIERS, classify_recipe
+from dicom_ai_node.training.mri_crops import MrExample, patients_of
 from dicom_ai_node.training.mri_scores import (
     VertebraAnswer,
     diagnostic_scores,

@@ -10,8 +10,7 @@ import pytest
 from dicom_ai_node.inference.bundle import NetworkDefinition, Preprocessing
 from dicom_ai_node.networks.mscn import MSCN
 from dicom_ai_node.networks.unet import UNet
-from dicom_ai_node.training.film_recipes import FILM_RECIPES
-from dicom_ai_node.training.mri_classify_recipes import classify_recipe
+from dicom_ai_node.training.recipes import trained_tasks
 from dicom_ai_node.training.tasks import FRACTURED_SEED, PLANNED_TASKS, RECIPES, phantom_pool
 
 ALL_TASKS = {
@@ -22,7 +21,7 @@ ALL_TASKS = {
 
 
 def test_every_task_of_the_command_line_is_known() -> None:
-    trained = set(RECIPES) | set(FILM_RECIPES) | {classify_recipe().name}
+    trained = set(trained_tasks())
     assert trained | set(PLANNED_TASKS) == ALL_TASKS
     assert not trained & set(PLANNED_TASKS)
 

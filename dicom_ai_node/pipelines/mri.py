@@ -1,0 +1,256 @@
+"""The MR pipeline for one sagittal series: find and part the bodies, name them, place six points, grade.
+
+`MriPipeline.bodies` gives what was found in arrays and millimetres: the signal of bodies, discs and cord, on
+this series or on another one of the same frame of reference, is measured from there. `MriPipeline.analyse`
+makes the report of it. The label map comes back on the source grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from dicom_ai_node.anatomy import Level
+from dicom_ai_node.errors import NotAnalysable
+from dicom_ai_node.genant import GENANT_THRESHOLDS, Grading, Heights, Thresholds, grade_spine
+from dicom_ai_node.imaging.volume import Volume
+from dicom_ai_node.inference import mri
+from dicom_ai_node.inference.bundle import Bundle, load_bundle
+from dicom_ai_node.pipelines.bodies import Body, axial_box, paste
+from dicom_ai_node.pipelines.labelling import LabellingSettings, NamedCentre
+from dicom_ai_node.pipelines.morphometry import six_point_heights
+from dicom_ai_node.pipelines.mri_bodies import NamedBody, named_bodies, seen_bodies
+from dicom_ai_node.pipelines.mri_heights import MeasuredBody, measured_bodies
+from dicom_ai_node.pipelines.sagittal_stack import SagittalStack, sagittal_stack
+from dicom_ai_node.report import (
+    Analysis,
+    HeightsMm,
+    LabelMap,
+    Reason,
+    SixPoints,
+    Source,
+    SpineReport,
+    Vertebra,
+)
+
+Progress = Callable[[str, float], None]
+"""Called with the name of the stage that begins and the share of the whole that is done."""
+
+BUNDLES: Final = ("mri-detect", "mri-points")
+
+NOT_REPORTED: Final = frozenset({Level.S1})
+"""The sacrum anchors the numbering; it has no Genant grade."""
+
+ANCHORS: Final = frozenset({Level.S1, Level.C2})
+"""What tells a chain's place in the spine by itself; all else is counted from them."""
+
+
+@dataclass(frozen=True)
+class MriSettings:
+    """What the administrator may set."""
+
+    thresholds: Thresholds = GENANT_THRESHOLDS
+    labelling: LabellingSettings = field(default_factory=LabellingSettings)
+    min_level_confidence: float = 0.7
+    fracture_threshold: float = 0.5
+
+
+@dataclass(frozen=True)
+class MriBodies:
+    """What was found in one series.
+
+    Attributes:
+        stack: the upright sagittal slices that were looked at.
+        chain: every link from head to tail, the sacrum included.
+        measured: by level, head to tail, those that are reported and were seen.
+        label_map: of the measured bodies, on the series' own grid.
+        signal: what the networks were shown as black and as white.
+    """
+
+    stack: SagittalStack
+    chain: tuple[NamedBody, ...]
+    measured: Mapping[Level, MeasuredBody]
+    label_map: LabelMap
+    signal: tuple[float, float]
+
+    @property
+    def anchored(self) -> bool:
+        """Whether something in view says by itself which levels these are."""
+        return any(item.link.level in ANCHORS and item.body is not None for item in self.chain)
+
+
+class MriPipeline:
+    """The networks that find and measure bodies on MR, loaded once, for one device."""
+
+    def __init__(self, detect: Bundle, points: Bundle, settings: MriSettings | None = None) -> None:
+        self.detect, self.points = detect, points
+        self.settings = settings or MriSettings()
+
+    @classmethod
+    def load(cls, models_dir: Path, device: torch.device, settings: MriSettings | None = None) -> Self:
+        """Load the `BUNDLES`.
+
+        Raises:
+            ModelError: a bundle is missing, was changed, or does not fit.
+        """
+        detect, points = (load_bundle(models_dir / name, device) for name in BUNDLES)
+        return cls(detect, points, settings)
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The levels that have a heatmap; T13 is told from its neighbours."""
+        return mri.levels(self.detect)
+
+    def analyse(self, volume: Volume, progress: Progress = lambda _stage, _share: None) -> Analysis:
+        """What this pipeline says about one series of MR.
+
+        Raises:
+            NotAnalysable: no statement can be made; the reason is coded and in words.
+        """
+        found = self.bodies(volume, progress)
+        progress("report", 0.95)
+        report = self._report(volume, found)
+        progress("report", 1.0)
+        return Analysis(report, found.label_map)
+
+    def bodies(self, volume: Volume, progress: Progress = lambda _stage, _share: None) -> MriBodies:
+        """The bodies of one series, named and measured.
+
+        Raises:
+            NotAnalysable: the series is not sagittal, too coarse, or shows no vertebra.
+        """
+        progress("find", 0.0)
+        signal = mri.signal_range_of(self.detect, volume.voxels)
+        stack = sagittal_stack(volume, mri.spacing_mm(self.detect), signal[0])
+        answer = mri.detect(self.detect, stack.signal, signal)
+        progress("name", 0.6)
+        chain = named_bodies(seen_bodies(answer, stack.affine), answer.levels, self.settings.labelling)
+        bodies = {item.link.level: item.body for item in chain if item.body is not None}
+        reported = [level for level in bodies if level not in NOT_REPORTED]
+        if not reported:
+            raise NotAnalysable(
+                "no-spine", "No vertebral body was found in this series. Send a series that shows the spine."
+            )
+        progress("measure", 0.7)
+        measured = measured_bodies(self.points, volume, stack, bodies, reported, signal)
+        label_map = paste({level: bodies[level] for level in reported}, volume)
+        return MriBodies(stack, tuple(chain), measured, label_map, signal)
+
+    def _report(self, volume: Volume, found: MriBodies) -> SpineReport:
+        heights = {
+            level: six_point_heights(item.points_mm)
+            for level, item in found.measured.items()
+            if item.points_mm is not None
+        }
+        gradings = grade_spine(heights, self.settings.thresholds)
+        vertebrae = []
+        for item in found.chain:
+            level = item.link.level
+            if level in NOT_REPORTED:
+                continue
+            if level not in found.measured:
+                vertebrae.append(_not_found(item.link))
+                continue
+            vertebra = _vertebra(item.link, found.measured[level], volume, found.label_map)
+            if level in gradings:
+                vertebra = self._graded(vertebra, heights[level], gradings[level])
+            elif level in heights:
+                own = heights[level]
+                own_mm = HeightsMm(own.anterior, own.middle, own.posterior, own.largest)
+                vertebra = replace(vertebra, heights_mm=own_mm)
+            vertebrae.append(vertebra)
+        return SpineReport(
+            status="analysed",
+            source=Source(
+                volume.study_instance_uid,
+                (volume.series_instance_uid,),
+                volume.modality,
+                volume.frame_of_reference_uid,
+            ),
+            limitations=(*volume.notes, *self._limitations(vertebrae, anchored=found.anchored)),
+            algorithms=tuple(bundle.algorithm() for bundle in (self.detect, self.points)),
+            vertebrae=tuple(vertebrae),
+        )
+
+    def _graded(self, vertebra: Vertebra, heights: Heights, grading: Grading) -> Vertebra:
+        """With heights and grade; whether it is a fracture is told by the loss of height alone."""
+        probability = _fracture_probability(grading.loss, self.settings.thresholds)
+        return replace(
+            vertebra,
+            heights_mm=HeightsMm(heights.anterior, heights.middle, heights.posterior, grading.reference_mm),
+            height_loss=grading.loss,
+            genant_grade=grading.grade,
+            deformity=grading.deformity,
+            fractured=probability >= self.settings.fracture_threshold,
+            fracture_probability=probability,
+        )
+
+    def _limitations(self, vertebrae: Sequence[Vertebra], *, anchored: bool) -> list[Reason]:
+        cuts = self.settings.thresholds
+        limitations = [
+            Reason("research-use", "For research use. Made by software without clinical validation."),
+            Reason(
+                "thresholds",
+                f"Genant grades by height loss: mild from {cuts.mild:.0%}, "
+                f"moderate above {cuts.moderate:.0%}, severe above {cuts.severe:.0%}.",
+            ),
+        ]
+        if not anchored:
+            limitations.append(
+                Reason(
+                    "level-uncertain",
+                    "Neither the sacrum nor C2 is in view: the vertebrae are numbered relative to each other "
+                    f"only, from {vertebrae[0].level} to {vertebrae[-1].level} by their looks; all of them "
+                    "may be shifted. Compare with a series that shows the sacrum.",
+                )
+            )
+        unsure = [item for item in vertebrae if item.level_confidence < self.settings.min_level_confidence]
+        if unsure and anchored:
+            limitations.append(
+                Reason(
+                    "level-uncertain",
+                    f"The numbering is uncertain from {unsure[0].level} to {unsure[-1].level}: "
+                    "it may be shifted by one level. Compare with the sacrum or the last ribs.",
+                )
+            )
+        return limitations
+
+
+def _vertebra(link: NamedCentre, measured: MeasuredBody, volume: Volume, label_map: LabelMap) -> Vertebra:
+    body: Body = measured.body
+    return Vertebra(
+        level=link.level,
+        level_confidence=link.confidence,
+        level_alternatives=link.alternatives,
+        center_mm=_point(body.center_mm()),
+        box_px=axial_box(link.level, body, volume, label_map),
+        status="analysed" if measured.reason is None else "not-analysable",
+        reasons=() if measured.reason is None else (measured.reason,),
+        six_points=None if measured.points_mm is None else SixPoints.from_array(measured.points_mm),
+    )
+
+
+def _not_found(link: NamedCentre) -> Vertebra:
+    return Vertebra(
+        level=link.level,
+        level_confidence=link.confidence,
+        level_alternatives=link.alternatives,
+        center_mm=_point(link.center_mm),
+        status="not-analysable",
+        reasons=(Reason("model-refused", f"{link.level} must lie here, but no body was recognised."),),
+    )
+
+
+def _fracture_probability(loss: float, thresholds: Thresholds) -> float:
+    """A logistic curve through one half at the mild threshold; its width is the error of a height loss."""
+    return float(1 / (1 + np.exp(-(loss - thresholds.mild) / 0.025)))
+
+
+def _point(point: npt.NDArray[np.float64]) -> tuple[float, ...]:
+    return tuple(float(value) for value in point)
