@@ -126,6 +126,9 @@ class KnowingDetector(nn.Module):
             if inside.sum() * self.spacing_mm**2 < 60 or LEVELS[number] in self.unseen:
                 continue
             rows, columns = np.nonzero(inside)
+            if np.ptp(columns) * self.spacing_mm < 16:
+                # A slice along a body's side mixes it with what lies beside: such signal is another level's.
+                continue
             middles[number] = rows.mean()
             place = torch.tensor([(rows.min() + rows.max()) / 2, (columns.min() + columns.max()) / 2])
             body[inside] = 7.0

@@ -121,15 +121,16 @@ class MriClassifyTask:
     def validate(self, network: nn.Module) -> dict[str, float]:
         """Scores of the held-out patients.
 
-        `loss`, the mean cross-entropy of malignancy over slices, as P4's early stopping looks at; per-patient
-        scores, see `diagnostic_scores`; and `features_auc`, the mean of `feature_areas`.
+        `loss`, the mean cross-entropy of malignancy over the slices that show the lesion, as P4's early
+        stopping looks at (beside a metastasis a slice may be healthy); per-patient scores, see `diagnostic_scores`; and `features_auc`, the mean of `feature_areas`.
         """
         answers = self.answers(network, self.validation)
         slices = [
             (float(value), answer.malignant)
-            for answer in answers
+            for example, answer in zip(self.validation, answers, strict=True)
             if answer.malignant is not None
-            for value in answer.slices[:, 0]
+            for number, value in zip(example.slices, answer.slices[:, 0], strict=True)
+            if number in example.lesion_slices
         ]
         entropy = [-math.log(max(value if true else 1 - value, 1e-7)) for value, true in slices]
         probabilities, truth, _ = per_patient(answers)

@@ -223,7 +223,8 @@ def test_a_sagittal_t2_is_suited(stack_of: Callable[..., MrStack]) -> None:
     one = stack_of()
     assert unsuited(one) is None
     assert one.in_words() == "6 sagittal slices, 4.4 mm apart, 117 mm from head to feet"
-    np.testing.assert_allclose(one.affine[:3, :3] @ [5, 0, 0], SAGITTAL[:3, :3] @ [5, 0, 0], atol=1e-6)
+    # The normal of slices with rows to the feet and columns to the back points to the patient's right.
+    np.testing.assert_allclose(one.affine[:3, :3] @ [5, 0, 0], -SAGITTAL[:3, 0] * 5, atol=1e-6)
 
 
 def test_unsuited_images_are_refused_with_their_code(stack_of: Callable[..., MrStack]) -> None:

@@ -87,7 +87,9 @@ def test_padding_is_no_signal(tmp_path: Path) -> None:
     before = load_mr_series(paths).voxels
     first = int(before[0, 0, 0])
     for path in paths:
-        change(path, PixelPaddingValue=first)
+        dataset = pydicom.dcmread(path)
+        dataset.add_new("PixelPaddingValue", "US", first)
+        dataset.save_as(path)
     after = load_mr_series(paths).voxels
     assert after[0, 0, 0] == 0
     np.testing.assert_array_equal(after[before != first], before[before != first])

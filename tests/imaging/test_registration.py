@@ -82,14 +82,17 @@ def test_a_known_motion_is_found(
     image, inside = found.onto(moving, fixed)
     assert image.shape == fixed.voxels.shape
     assert inside.mean() > 0.8
-    assert similarity(fixed, Image(image, fixed.affine), np.eye(4)) > 0.9 * found.check.similarity_after
+    known, _ = resampled(moving, fixed, true)
+    best = similarity(fixed, Image(known, fixed.affine), np.eye(4))
+    assert similarity(fixed, Image(image, fixed.affine), np.eye(4)) > 0.95 * best
 
 
 def test_the_same_images_give_the_same_motion(pair: tuple[Image, Image]) -> None:
     fixed, still = pair
     moving, _ = moved(still, (0.0, 3.0, 2.0), 1.0)
     first, second = register(fixed, moving), register(fixed, moving)
-    np.testing.assert_array_equal(first.transform, second.transform)
+    # Sums over vectors of memory end in the last digits as memory is aligned.
+    np.testing.assert_allclose(first.transform, second.transform, atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +101,7 @@ def test_the_same_images_give_the_same_motion(pair: tuple[Image, Image]) -> None
         ((0.0, 0.0, 200.0), RegistrationLimits(), "in common"),
         ((0.0, 4.0, 4.0), RegistrationLimits(largest_move_mm=2.0), "a motion of"),
         ((0.0, 0.0, 0.0), RegistrationLimits(least_peak=0.99), "beside the found place"),
-        ((0.0, 0.0, 0.0), RegistrationLimits(largest_inverse_error_mm=0.0), "there and back"),
+        ((0.0, 4.0, 4.0), RegistrationLimits(largest_inverse_error_mm=0.0), "there and back"),
     ],
 )
 def test_a_motion_that_fails_a_check_is_refused(
@@ -130,4 +133,4 @@ def test_outside_the_moving_image_is_nothing(pair: tuple[Image, Image]) -> None:
     assert not image[~inside].any()
     whole, everywhere = resampled(fixed, fixed, np.eye(4))
     assert everywhere.all()
-    np.testing.assert_allclose(whole, fixed.voxels, rtol=1e-4)
+    np.testing.assert_allclose(whole, fixed.voxels, rtol=1e-4, atol=1e-3)

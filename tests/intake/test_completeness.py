@@ -59,7 +59,7 @@ def test_series_is_complete_after_its_routes_quiet_time(tmp_path: Path, write_se
     for clock.quiet, complete in ((0.0, False), (5.1, False), (29.0, False), (30.1, True)):
         assert judge.assess(ct).complete is complete
     paths = write_series(3)
-    change(paths, Modality="MR")
+    change(paths, Modality="PT")
     other = spooled(tmp_path / "other", paths)
     clock = Clock(other)
     judge = Completeness(ROUTES, now=clock)
