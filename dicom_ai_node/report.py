@@ -9,7 +9,7 @@ never absent.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, Self, get_args
 
@@ -46,6 +46,13 @@ REASON_CODES: Final[dict[str, str]] = {
 
 ACUITIES: Final = ("acute", "chronic", "pathologic")
 """The classes of an algorithm that judges how old a fracture is, or whether it has another cause (P1)."""
+
+MALIGNANCIES: Final = ("benign", "malignant")
+"""The classes of an algorithm that judges whether an abnormal vertebra holds a tumour (P4)."""
+
+SIGNAL_RATIOS: Final = ("to_neighbours", "to_discs", "to_canal")
+"""What the signal of a body on MR is put in relation to: the bodies above and below, the discs at its
+endplates, the canal behind it."""
 
 SIX_POINT_NAMES: Final = (
     "anterior_superior",
@@ -135,7 +142,16 @@ class HeightsMm:
 
 @dataclass(frozen=True)
 class Vertebra:
-    """All that is known of one vertebra."""
+    """All that is known of one vertebra.
+
+    Attributes:
+        classes: algorithm -> class -> probability.
+        malignant: whether an abnormal vertebra on MR holds a tumour; None where that was not judged.
+        features: probability of each imaging feature of P4, table 1, where MR was looked at for them.
+        signal: weighting ("t1", "t2", "stir") -> one of `SIGNAL_RATIOS` -> the body's signal over that of the
+            others; MR only.
+        abnormal: why a body on MR was looked at closely, in words; empty where nothing stood out.
+    """
 
     level: Level
     level_confidence: float
@@ -151,8 +167,20 @@ class Vertebra:
     fracture_probability: float | None = None
     classes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     mean_hu: float | None = None
+    malignant: bool | None = None
+    features: Mapping[str, float] = field(default_factory=dict)
+    signal: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    abnormal: tuple[str, ...] = ()
     status: Status = "analysed"
     reasons: tuple[Reason, ...] = ()
+
+    @property
+    def malignancy(self) -> float | None:
+        """Probability that a tumour changed the vertebra; None where nobody judged it."""
+        for classes in self.classes.values():
+            if set(classes) == set(MALIGNANCIES):
+                return classes["malignant"]
+        return None
 
     @property
     def acuity(self) -> tuple[str, float] | None:
@@ -285,6 +313,10 @@ def _vertebra(data: Mapping[str, Any]) -> Vertebra:
         fracture_probability=data["fracture_probability"],
         classes={name: dict(classes) for name, classes in data["classes"].items()},
         mean_hu=data["mean_hu"],
+        malignant=data["malignant"],
+        features=dict(data["features"]),
+        signal={series: dict(ratios) for series, ratios in data["signal"].items()},
+        abnormal=tuple(data["abnormal"]),
         status=_one_of(data["status"], Status),
         reasons=_reasons(data["reasons"]),
     )
@@ -340,6 +372,13 @@ def json_schema() -> dict[str, Any]:
                 "additionalProperties": {"type": "object", "additionalProperties": probability},
             },
             "mean_hu": _nullable({"type": "number"}),
+            "malignant": _nullable({"type": "boolean"}),
+            "features": {"type": "object", "additionalProperties": probability},
+            "signal": {
+                "type": "object",
+                "additionalProperties": _mapping_of(SIGNAL_RATIOS, {"type": "number", "minimum": 0}),
+            },
+            "abnormal": {"type": "array", "items": {"type": "string"}},
             "status": status,
             "reasons": reasons,
         }
@@ -377,6 +416,15 @@ def _object(properties: Mapping[str, Any]) -> dict[str, Any]:
         "type": "object",
         "properties": dict(properties),
         "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _mapping_of(keys: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:
+    """An object that may have these keys."""
+    return {
+        "type": "object",
+        "properties": {key: dict(values) for key in keys},
         "additionalProperties": False,
     }
 

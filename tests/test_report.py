@@ -15,6 +15,7 @@ from dicom_ai_node.anatomy import LEVELS, Level, order
 from dicom_ai_node.report import (
     REASON_CODES,
     SCHEMA,
+    SIGNAL_RATIOS,
     Algorithm,
     BoxPx,
     HeightsMm,
@@ -54,6 +55,12 @@ def vertebrae(level: Level) -> st.SearchStrategy[Vertebra]:
         fracture_probability=st.none() | shares,
         classes=st.dictionaries(text, st.dictionaries(text, shares, max_size=3), max_size=2),
         mean_hu=st.none() | numbers,
+        malignant=st.none() | st.booleans(),
+        features=st.dictionaries(text, shares, max_size=3),
+        signal=st.dictionaries(
+            text, st.dictionaries(st.sampled_from(SIGNAL_RATIOS), st.floats(0, 9)), max_size=2
+        ),
+        abnormal=st.lists(text, max_size=2).map(tuple),
         status=st.sampled_from(["analysed", "not-analysable"]),
         reasons=st.lists(reasons, max_size=2).map(tuple),
     )

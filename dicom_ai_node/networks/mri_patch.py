@@ -7,10 +7,17 @@ posterior.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+PIXEL_MM: Final = 0.8
+"""Edge of the pixels that patches are cut from."""
+
+BODY_SHARE: Final = 0.5
+"""A slice counts as one through a body where it cuts at least this share of the body's largest section."""
 
 
 def square_about(box: Tensor, margin: float, behind: float) -> tuple[Tensor, float]:

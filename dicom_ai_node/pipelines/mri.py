@@ -24,6 +24,7 @@ from dicom_ai_node.inference import mri
 from dicom_ai_node.inference.bundle import Bundle, load_bundle
 from dicom_ai_node.pipelines.bodies import Body, axial_box, paste
 from dicom_ai_node.pipelines.labelling import LabellingSettings, NamedCentre
+from dicom_ai_node.pipelines.limitations import every_limitation
 from dicom_ai_node.pipelines.morphometry import six_point_heights
 from dicom_ai_node.pipelines.mri_bodies import NamedBody, named_bodies, seen_bodies
 from dicom_ai_node.pipelines.mri_heights import MeasuredBody, measured_bodies
@@ -115,7 +116,7 @@ class MriPipeline:
         """
         found = self.bodies(volume, progress)
         progress("report", 0.95)
-        report = self._report(volume, found)
+        report = self.report(volume, found)
         progress("report", 1.0)
         return Analysis(report, found.label_map)
 
@@ -142,7 +143,8 @@ class MriPipeline:
         label_map = paste({level: bodies[level] for level in reported}, volume)
         return MriBodies(stack, tuple(chain), measured, label_map, signal)
 
-    def _report(self, volume: Volume, found: MriBodies) -> SpineReport:
+    def report(self, volume: Volume, found: MriBodies) -> SpineReport:
+        """What was found, in the words of the waist; without signal and without opinions of it."""
         heights = {
             level: six_point_heights(item.points_mm)
             for level, item in found.measured.items()
@@ -193,14 +195,9 @@ class MriPipeline:
 
     def _limitations(self, vertebrae: Sequence[Vertebra], *, anchored: bool) -> list[Reason]:
         cuts = self.settings.thresholds
-        limitations = [
-            Reason("research-use", "For research use. Made by software without clinical validation."),
-            Reason(
-                "thresholds",
-                f"Genant grades by height loss: mild from {cuts.mild:.0%}, "
-                f"moderate above {cuts.moderate:.0%}, severe above {cuts.severe:.0%}.",
-            ),
-        ]
+        # A chain without an anchor is said to be relative; that it may be shifted is said with it.
+        least = self.settings.min_level_confidence if anchored else 0.0
+        limitations = every_limitation(vertebrae, cuts, least)
         if not anchored:
             limitations.append(
                 Reason(
@@ -208,15 +205,6 @@ class MriPipeline:
                     "Neither the sacrum nor C2 is in view: the vertebrae are numbered relative to each other "
                     f"only, from {vertebrae[0].level} to {vertebrae[-1].level} by their looks; all of them "
                     "may be shifted. Compare with a series that shows the sacrum.",
-                )
-            )
-        unsure = [item for item in vertebrae if item.level_confidence < self.settings.min_level_confidence]
-        if unsure and anchored:
-            limitations.append(
-                Reason(
-                    "level-uncertain",
-                    f"The numbering is uncertain from {unsure[0].level} to {unsure[-1].level}: "
-                    "it may be shifted by one level. Compare with the sacrum or the last ribs.",
                 )
             )
         return limitations

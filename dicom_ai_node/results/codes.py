@@ -179,6 +179,10 @@ ABNORMAL: Final = _sct("263654008", "Abnormal")
 """CID 242."""
 NORMALITY_UNDETERMINED: Final = _sct("371934000", "Normality Undetermined")
 """CID 242."""
+BENIGN: Final = _sct("30807003", "Benign")
+"""CID 6063 Perceived Malignancy."""
+MALIGNANT: Final = _sct("21594007", "Malignant")
+"""CID 6063."""
 ANTERIOR: Final = _sct("255549009", "Anterior")
 """CID 2 Anatomic Modifier."""
 MIDDLE: Final = Code("C25569", "NCIt", "Middle")
@@ -191,6 +195,8 @@ MILLIMETRE: Final = Code("mm", "UCUM", "mm")
 PERCENT: Final = Code("%", "UCUM", "%")
 HOUNSFIELD: Final = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
 PIXELS: Final = Code("{pixels}", "UCUM", "pixels")
+RATIO: Final = Code("{ratio}", "UCUM", "ratio")
+"""CID 7465."""
 
 
 # What PS3.16 has no code for. The value is at most 16 characters (SH), the meaning at most 64 (LO).
@@ -231,6 +237,40 @@ ACUITIES: Final[dict[str, tuple[Code, Code]]] = {
     ),
 }
 """The classes of P1: how the probability is named, and what is probable."""
+MALIGNANCY: Final = _private("MALIGNANCY", "Benign or malignant vertebra")
+MALIGNANCIES: Final[dict[str, Code]] = {
+    "benign": _private("PROB-BENIGN", "Probability of benign vertebra"),
+    "malignant": _private("PROB-MALIGNANT", "Probability of malignant vertebra"),
+}
+"""The classes of P4."""
+MR_FEATURES: Final[dict[str, Code]] = {
+    "absence_of_collapse": _private("F-NO-COLLAPSE", "Probability: no collapse"),
+    "anterior_wedge": _private("F-WEDGE", "Probability: anterior wedging"),
+    "whole_body_compression": _private("F-COMPRESSION", "Probability: compression of the whole body"),
+    "central_concavity": _private("F-CONCAVITY", "Probability: central concavity of an endplate"),
+    "homogeneous_marrow": _private("F-HOMOGENEOUS", "Probability: homogeneous marrow"),
+    "dark_line": _private("F-DARK-LINE", "Probability: dark fracture line"),
+    "band_oedema": _private("F-BAND", "Probability: band of marrow oedema"),
+    "dark_patch": _private("F-DARK-PATCH", "Probability: dark patch"),
+    "cleft": _private("F-CLEFT", "Probability: intravertebral cleft"),
+    "diffuse_change": _private("F-DIFFUSE", "Probability: diffuse change of signal"),
+    "mass": _private("F-MASS", "Probability: mass in the body"),
+    "protrusion": _private("F-PROTRUSION", "Probability: convex posterior border"),
+    "soft_tissue_mass": _private("F-SOFT-TISSUE", "Probability: soft tissue mass beside the body"),
+    "posterior_elements": _private("F-POSTERIOR", "Probability: posterior elements involved"),
+    "skip_lesion": _private("F-SKIP", "Probability: lesion of another vertebra"),
+}
+"""P4, table 1."""
+SIGNALS: Final[dict[tuple[str, str], Code]] = {
+    (series, against): _private(f"S-{series.upper()}-{short}", f"{name} signal over that of {words}")
+    for series, name in (("t1", "T1"), ("t2", "T2"), ("stir", "STIR"), ("fat", "Dixon fat"))
+    for against, short, words in (
+        ("to_neighbours", "NEIGHB", "neighbouring bodies"),
+        ("to_discs", "DISCS", "the discs at its endplates"),
+        ("to_canal", "CANAL", "the spinal canal"),
+    )
+}
+"""Series and one of `report.SIGNAL_RATIOS`: signal of a body on MR in relation to what lies beside it."""
 DEFORMITY: Final = _private("DEFORMITY", "Vertebral deformity type")
 DEFORMITIES: Final[dict[str, Code]] = {
     "wedge": _private("DEF-WEDGE", "Wedge deformity"),

@@ -155,7 +155,7 @@ def _finding(vertebra: Vertebra) -> Code:
         return codes.NORMALITY_UNDETERMINED
     if vertebra.fractured:
         return codes.COMPRESSION_FRACTURE
-    return codes.ABNORMAL if vertebra.genant_grade else codes.NORMAL
+    return codes.ABNORMAL if vertebra.genant_grade or vertebra.abnormal else codes.NORMAL
 
 
 def _algorithms(report: SpineReport) -> Iterable[Dataset]:
@@ -192,9 +192,24 @@ def _measurements(vertebra: Vertebra, report: SpineReport, lines: _Lines | None)
                 codes.PERCENT,
                 [coded(HAS_CONCEPT_MOD, codes.FINDING, likely), *said_by],
             )
+    yield from _mr_measurements(vertebra, report)
     if vertebra.mean_hu is not None:
         mean = coded(HAS_CONCEPT_MOD, codes.DERIVATION, codes.MEAN)
         yield number(codes.ATTENUATION_COEFFICIENT, vertebra.mean_hu, codes.HOUNSFIELD, [mean])
+
+
+def _mr_measurements(vertebra: Vertebra, report: SpineReport) -> Iterable[Dataset]:
+    """P4's probabilities, the features beside them that a reader can check, and the body's signal."""
+    for algorithm, classes in vertebra.classes.items():
+        if classes.keys() != codes.MALIGNANCIES.keys():
+            continue
+        said_by = list(_algorithm(report, algorithm))
+        told = {**classes, **vertebra.features}
+        names = codes.MALIGNANCIES | codes.MR_FEATURES
+        yield from (number(names[key], 100 * told[key], codes.PERCENT, said_by) for key in told)
+    for series, against in vertebra.signal.items():
+        for key, value in against.items():
+            yield number(codes.SIGNALS[series, key], value, codes.RATIO)
 
 
 def _heights(heights: HeightsMm, level: Code, lines: _Lines | None) -> Iterable[Dataset]:
@@ -238,6 +253,10 @@ def _evaluations(vertebra: Vertebra) -> Iterable[Dataset]:
         yield coded(CONTAINS, codes.DEFORMITY, codes.DEFORMITIES[vertebra.deformity])
     if vertebra.acuity is not None:
         yield coded(CONTAINS, codes.ACUITY, codes.ACUITIES[vertebra.acuity[0]][1])
+    if vertebra.malignant is not None:
+        yield coded(CONTAINS, codes.MALIGNANCY, codes.MALIGNANT if vertebra.malignant else codes.BENIGN)
+    for words in vertebra.abnormal:
+        yield text(CONTAINS, codes.COMMENT, f"Stands out: {words}")
     for reason in vertebra.reasons:
         yield coded(CONTAINS, codes.REASON, codes.REASONS[reason.code])
         yield text(CONTAINS, codes.COMMENT, reason.text)

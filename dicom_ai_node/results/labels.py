@@ -46,14 +46,20 @@ def labels(views: Sequence[VertebraView], drawn: Sequence[VertebraView], canvas:
 
 
 def label_text(vertebra: Vertebra) -> str:
-    """``L1 G2 -31% acute``; the level alone where there is nothing to add."""
+    """``L1 G2 -31% acute`` or ``T9 malignant?``; the level alone where there is nothing to add."""
     if vertebra.status != "analysed":
         return f"{vertebra.level.value} not judged"
-    if not vertebra.genant_grade or vertebra.height_loss is None:
-        return vertebra.level.value
-    words = f"{vertebra.level.value} G{vertebra.genant_grade} -{100 * vertebra.height_loss:.0f}%"
-    kind = vertebra.acuity
-    return words if kind is None else f"{words} {kind[0]}"
+    words = vertebra.level.value
+    if vertebra.genant_grade and vertebra.height_loss is not None:
+        words += f" G{vertebra.genant_grade} -{100 * vertebra.height_loss:.0f}%"
+        kind = vertebra.acuity
+        words += "" if kind is None else f" {kind[0]}"
+    if vertebra.malignant is not None:
+        # An opinion that is to be checked, and the shortest way to say so on a picture.
+        words += " malignant?" if vertebra.malignant else " benign?"
+    elif vertebra.abnormal and not vertebra.genant_grade:
+        words += " abnormal"
+    return words
 
 
 def notice() -> Dataset:

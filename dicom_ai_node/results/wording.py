@@ -34,7 +34,16 @@ def finding(vertebra: Vertebra) -> str:
     kind = vertebra.acuity
     if kind is not None:
         words.append(f"{kind[0]} {100 * kind[1]:.0f} %")
+    words += vertebra.abnormal if vertebra.height_loss is None else _but_height(vertebra.abnormal)
+    if vertebra.malignancy is not None and vertebra.malignant is not None:
+        words.append(malignancy(vertebra.malignancy, malignant=vertebra.malignant))
     return f"{vertebra.level.value}: {', '.join(words)}."
+
+
+def malignancy(probability: float, *, malignant: bool) -> str:
+    """``malignant 83 %`` or ``benign 91 %``: what the threshold calls it, and how sure that is."""
+    share = probability if malignant else 1 - probability
+    return f"{'malignant' if malignant else 'benign'} {100 * share:.0f} %"
 
 
 def alternatives(vertebra: Vertebra) -> str | None:
@@ -48,7 +57,7 @@ def alternatives(vertebra: Vertebra) -> str | None:
 
 def _findings(report: SpineReport) -> list[str]:
     judged = [vertebra for vertebra in report if vertebra.status == "analysed"]
-    striking = [item for item in judged if item.fractured or (item.genant_grade or 0) > 0]
+    striking = [item for item in judged if item.fractured or item.genant_grade or item.abnormal]
     rest = [item for item in judged if item not in striking]
     sentences = [finding(vertebra) for vertebra in striking]
     if not striking and judged:
@@ -65,13 +74,18 @@ def _findings(report: SpineReport) -> list[str]:
 def _diagnosis(vertebra: Vertebra) -> str:
     grade = vertebra.genant_grade
     if not vertebra.fractured and not grade:
-        return "no fracture"
+        return "abnormal, no fracture" if vertebra.abnormal else "no fracture"
     kind = "" if vertebra.deformity in {None, "none"} else f"{vertebra.deformity} "
     degree = "" if not grade else f"{_DEGREES[grade]} "
     if vertebra.fractured:
         return f"{degree}{kind}fracture"
     # A deformed body that no model calls a fracture: said as seen, not more.
     return f"{degree}{kind}deformity" + ("" if vertebra.fractured is None else ", not called a fracture")
+
+
+def _but_height(reasons: Sequence[str]) -> list[str]:
+    """Without what the sentence says anyway."""
+    return [reason for reason in reasons if not reason.startswith("height loss")]
 
 
 def _levels(vertebrae: Sequence[Vertebra]) -> str:

@@ -122,7 +122,8 @@ class MriClassifyTask:
         """Scores of the held-out patients.
 
         `loss`, the mean cross-entropy of malignancy over the slices that show the lesion, as P4's early
-        stopping looks at (beside a metastasis a slice may be healthy); per-patient scores, see `diagnostic_scores`; and `features_auc`, the mean of `feature_areas`.
+        stopping looks at (beside a metastasis a slice may be healthy); per-patient scores, see
+        `diagnostic_scores`; and `features_auc`, the mean of `feature_areas`.
         """
         answers = self.answers(network, self.validation)
         slices = [

@@ -22,15 +22,13 @@ from torch import Generator, Tensor
 from dicom_ai_node.anatomy import Level
 from dicom_ai_node.errors import ConfigurationError
 from dicom_ai_node.networks.mri_classes import FEATURES
+from dicom_ai_node.networks.mri_patch import BODY_SHARE
 
 Floats = npt.NDArray[np.float64]
 Kind = Literal["fresh", "old", "kuemmell", "malignant", "haemangioma", "healthy"]
 
 SERIES: Final = ("t1", "t2", "stir")
 """Series of an example; the order of its images."""
-
-BODY_SHARE: Final = 0.5
-"""A slice counts as one through a body where it cuts at least this share of the body's largest section."""
 
 
 @dataclass(frozen=True)

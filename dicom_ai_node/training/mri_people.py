@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from dicom_ai_node.anatomy import Level, verse_label
 from dicom_ai_node.networks.mri_classes import FEATURES
+from dicom_ai_node.networks.mri_patch import PIXEL_MM
 from dicom_ai_node.phantom.disease import BENIGN, BENIGN_COUNTS, MALIGNANT, MALIGNANT_COUNTS, Disease
 from dicom_ai_node.phantom.fracturing import FRACTURE_LEVELS
 from dicom_ai_node.phantom.mr import MrAcquisition, MrPhantom, render_mr_together
@@ -26,7 +27,6 @@ from dicom_ai_node.training.mri_crops import Kind, MrExample, body_slices
 Floats = npt.NDArray[np.float64]
 Ill = dict[Level, tuple[Disease, ...]]
 
-PIXEL_MM: Final = 0.8
 _ABNORMAL: Final = 4
 """Ill vertebrae per patient of a training pool: all of them cost one person."""
 
