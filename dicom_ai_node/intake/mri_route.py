@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 from dicom_ai_node.config import MriRoute
 from dicom_ai_node.errors import InputError, UnreadableInstance
 from dicom_ai_node.imaging.mr_contrast import MAGNITUDE_CONTRASTS
+from dicom_ai_node.imaging.mr_groups import looked_at
 from dicom_ai_node.imaging.mr_pairing import role_of
 from dicom_ai_node.imaging.mr_series import MrStack, images_of, split, unsuited
 from dicom_ai_node.imaging.mr_tags import MrTags
@@ -59,7 +59,7 @@ def route_mri(
             message = f"none of the {len(wanted)} MR images can be used; the first: {broken[0]}"
             return RouteDecision(None, (message,), tuple(excluded), refusal=Reason("unreadable", message))
         return RouteDecision(None, (summary(excluded),), tuple(excluded))
-    found = [_looked_at(one) for one in split(images)]
+    found = [looked_at(one) for one in split(images)]
     other_part = _other_body_part(found[0], rules)
     if other_part is not None:
         return RouteDecision(None, (other_part,), tuple(excluded))
@@ -143,23 +143,6 @@ def _against_rules(one: MrStack, rules: MriRoute) -> Reason | None:
             "([routes.mri] max_pixel_spacing_mm)",
         )
     return None
-
-
-def _looked_at(one: MrStack) -> MrStack:
-    """Where tags leave it open what the images are, the images are asked."""
-    if one.identity.certainty != "unsure" or one.plane != "sagittal" or len(one.slices) < 3:
-        return one
-    if one.identity.kind not in MAGNITUDE_CONTRASTS | {"unknown"}:
-        return one
-    # Here and not above: few series need it, and those who receive images should not wait for decoders.
-    from dicom_ai_node.imaging.mr_appearance import decided_by_sight  # noqa: PLC0415
-    from dicom_ai_node.imaging.mr_volume import load_mr_volume  # noqa: PLC0415
-
-    try:
-        return replace(one, identity=decided_by_sight(one.identity, load_mr_volume(one)))
-    except InputError:
-        # What cannot be decoded is said when the series is loaded; what is there to route by are its tags.
-        return one
 
 
 def _readable(
