@@ -331,11 +331,14 @@ class ModelSettings(Section):
 
 
 class ResultSettings(Section):
-    """`[results]`: the height losses at which a Genant grade begins (Genant 1993)."""
+    """`[results]`: the height losses at which a Genant grade begins (Genant 1993), and the probability from
+    which on a vertebra on MR is called malignant (P4).
+    """
 
     genant_mild: Loss = 0.20
     genant_moderate: Loss = 0.25
     genant_severe: Loss = 0.40
+    malignant_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
 
     @model_validator(mode="after")
     def _rising(self) -> Self:

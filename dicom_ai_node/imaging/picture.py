@@ -1,7 +1,7 @@
 """`sagittal_overview`: the one picture that shows what was found, for people who look before they read.
 
-A curved sagittal reformat in a bone window; every body outlined in the colour of its grade and named beside
-the spine, never on it; the six points; loss of height in words.
+A curved sagittal reformat, CT in a bone window; every body outlined in the colour of its grade and named
+beside the spine, never on it; the six points; loss of height in words.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from dicom_ai_node.anatomy import verse_label
 from dicom_ai_node.imaging.overview_sheet import Body, Mask, Sheet, draw_overview
 from dicom_ai_node.imaging.reformat import CurvedReformat, curved_sagittal_reformat, shown_extent
 from dicom_ai_node.imaging.resample import sample_points
+from dicom_ai_node.imaging.signal_window import signal_window
 from dicom_ai_node.imaging.volume import Volume
 from dicom_ai_node.report import Analysis, LabelMap, Vertebra
 
-WINDOW_CENTER, WINDOW_WIDTH = 400.0, 1500.0
+BONE_WINDOW: Final = (-350.0, 1150.0)
+"""Hounsfield units that are black and white."""
 
 _HEIGHT: Final = 1200
 """Pixels of the reformat from head to feet, at most."""
@@ -51,8 +53,9 @@ def sagittal_overview(volume: Volume, analysis: Analysis) -> Image.Image:
         )
         for item, mask in zip(seen, masks, strict=True)
     ]
+    window = signal_window(volume.voxels) if volume.modality == "MR" else BONE_WINDOW
     shown = Sheet(
-        _windowed(sheet.pixels),
+        _windowed(sheet.pixels, *window),
         "Vertebral bodies, curved sagittal reformat",
         ("A", "P", "H", "F"),
         sheet.spacing_mm,
@@ -66,9 +69,8 @@ def _spacing(volume: Volume, centers: npt.NDArray[np.float64]) -> float:
     return max(_FINEST_MM, float(high[2] - low[2]) / _HEIGHT, float(high[1] - low[1]) / _HEIGHT)
 
 
-def _windowed(pixels: npt.NDArray[np.int16]) -> npt.NDArray[np.uint8]:
-    low = WINDOW_CENTER - WINDOW_WIDTH / 2
-    grey = np.clip((pixels.astype(np.float32) - low) / WINDOW_WIDTH, 0, 1)
+def _windowed(pixels: npt.NDArray[np.float32], low: float, high: float) -> npt.NDArray[np.uint8]:
+    grey = np.clip((pixels - low) / (high - low), 0, 1)
     return np.asarray(grey * 255, dtype=np.uint8)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -36,8 +36,8 @@ class Reformat(Protocol):
     """A sagittal picture with its way to patient space and back."""
 
     @property
-    def pixels(self) -> npt.NDArray[np.int16]:
-        """Shape (rows, columns), Hounsfield units."""
+    def pixels(self) -> npt.NDArray[Any]:
+        """Shape (rows, columns), in the unit of the volume."""
 
     @property
     def spacing_mm(self) -> float:
@@ -80,7 +80,7 @@ class FlatReformat:
 class CurvedReformat:
     """A sheet along the head-feet and the anterior-posterior axis that follows the spine sideways."""
 
-    pixels: npt.NDArray[np.int16]
+    pixels: npt.NDArray[np.float32]
     spacing_mm: float
     corner_mm: tuple[float, float]
     """Posterior (y) and superior (z) coordinate of the first pixel."""
@@ -136,7 +136,8 @@ def sagittal_reformat(
     picture = FlatReformat(np.zeros((rows, columns), np.int16), affine)
     points = picture.to_mm(_grid(rows, columns))
     normal = affine[:3, 0] / np.linalg.norm(affine[:3, 0])
-    return FlatReformat(_slab(volume, points, normal, thickness_mm), affine)
+    units = np.rint(_slab(volume, points, normal, thickness_mm)).astype(np.int16)
+    return FlatReformat(units, affine)
 
 
 def _turn_and_lean(offsets: FloatArray) -> tuple[float, float]:
@@ -164,7 +165,7 @@ def curved_sagittal_reformat(
     low, high = shown_extent(volume, centers)
     rows, columns = _shape(low, high, spacing)
     heights, sideways = _spine(_path(volume, centers))
-    blank = np.zeros((rows, columns), np.int16)
+    blank = np.zeros((rows, columns), np.float32)
     sheet = CurvedReformat(blank, spacing, (float(low[1]), float(high[2])), heights, sideways)
     points = sheet.to_mm(_grid(rows, columns))
     pixels = _slab(volume, points, np.array([1.0, 0.0, 0.0]), thickness_mm)
@@ -233,11 +234,11 @@ def _sideways(heights: FloatArray, sideways: FloatArray, z: FloatArray) -> Float
 
 def _slab(
     volume: Volume, points: FloatArray, normal: FloatArray, thickness_mm: float
-) -> npt.NDArray[np.int16]:
+) -> npt.NDArray[np.float32]:
     """Mean along `normal` over points every millimetre of the slab."""
     planes = max(1, round(thickness_mm))
     offsets = (np.arange(planes) - (planes - 1) / 2) * (thickness_mm / planes)
     total = np.zeros(points.shape[:-1])
     for offset in offsets:
         total += sample_points(volume.voxels, volume.affine, points + normal * offset).numpy()
-    return np.rint(total / planes).astype(np.int16)
+    return np.asarray(total / planes, dtype=np.float32)

@@ -13,15 +13,19 @@ import torch
 from dicom_ai_node.config import Settings
 from dicom_ai_node.errors import ConfigurationError, InputError, NotAnalysable
 from dicom_ai_node.genant import Thresholds
+from dicom_ai_node.imaging.mr_groups import group_of
+from dicom_ai_node.imaging.mr_volume import load_mr_volume
 from dicom_ai_node.imaging.radiograph import Radiograph, load_radiograph
 from dicom_ai_node.imaging.volume import Volume, load_volume
 from dicom_ai_node.inference.bundle import find_models_dir
 from dicom_ai_node.inference.device import choose_device
 from dicom_ai_node.pipelines.ct_volume import CtVolumePipeline, CtVolumeSettings, Progress
+from dicom_ai_node.pipelines.mri import MriSettings
+from dicom_ai_node.pipelines.mri_study import MriStudyPipeline, MriStudySettings
 from dicom_ai_node.pipelines.radiograph import RadiographPipeline, RadiographSettings
 from dicom_ai_node.report import Analysis, Reason
 
-PIPELINES: Final = ("ct-volume", "radiograph")
+PIPELINES: Final = ("ct-volume", "radiograph", "mri")
 """The names that `analyse` knows."""
 
 
@@ -37,7 +41,15 @@ class Analysed:
 def analyse(
     pipeline: str, paths: Sequence[Path], settings: Settings, progress: Progress = lambda _stage, _share: None
 ) -> Analysed:
-    """Run one pipeline over the files of one series; the models stay loaded for the next call.
+    """Run one pipeline over the files of one series, or of the MR series that belong together.
+
+    The models stay loaded for the next call.
+
+    Args:
+        pipeline: one of `PIPELINES`.
+        paths: the files; of several MR series those of the one that gives the grid stand first.
+        settings: folders, device, thresholds.
+        progress: told how far it is.
 
     Raises:
         InputError: the files cannot be read, form no volume, or allow no statement.
@@ -53,10 +65,20 @@ def analyse(
     thresholds = Thresholds(cuts.genant_mild, cuts.genant_moderate, cuts.genant_severe)
     models_dir = find_models_dir(settings.models.models_dir)
     device = str(choose_device(settings.models.device))
+    if pipeline == "mri":
+        limits = MriStudySettings(MriSettings(thresholds), malignant_threshold=cuts.malignant_threshold)
+        return _mr_study(paths, _mri(models_dir, device, limits), progress)
     if pipeline == "radiograph":
         return _films(paths, _radiograph(models_dir, device, thresholds), progress)
     volume = load_volume(paths, max_gap_mm=settings.routes.ct.max_gap_mm or None)
     return Analysed(_ct_volume(models_dir, device, thresholds).analyse(volume, progress), volume=volume)
+
+
+def _mr_study(paths: Sequence[Path], pipeline: MriStudyPipeline, progress: Progress) -> Analysed:
+    group = group_of(paths)
+    members = zip(group.paired.members, group.stacks, strict=True)
+    series = {role: load_mr_volume(stack) for (role, _), stack in members}
+    return Analysed(pipeline.analyse(series, progress), volume=next(iter(series.values())))
 
 
 def _films(paths: Sequence[Path], pipeline: RadiographPipeline, progress: Progress) -> Analysed:
@@ -101,6 +123,11 @@ def _part_of(progress: Progress, number: int, count: int) -> Progress:
 @lru_cache(maxsize=1)
 def _ct_volume(models_dir: Path, device: str, thresholds: Thresholds) -> CtVolumePipeline:
     return CtVolumePipeline.load(models_dir, torch.device(device), CtVolumeSettings(thresholds))
+
+
+@lru_cache(maxsize=1)
+def _mri(models_dir: Path, device: str, settings: MriStudySettings) -> MriStudyPipeline:
+    return MriStudyPipeline.load(models_dir, torch.device(device), settings)
 
 
 @lru_cache(maxsize=1)

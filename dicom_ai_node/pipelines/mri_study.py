@@ -131,7 +131,9 @@ class MriStudyPipeline:
             why = list(striking.get(vertebra.level, ()))
             if vertebra.height_loss is not None and vertebra.height_loss >= mild:
                 why.insert(0, f"height loss {vertebra.height_loss:.0%}")
-            own = {role: told[vertebra.level] for role, told in compared.items() if told.get(vertebra.level)}
+            own: dict[str, dict[str, float]] = {
+                role: told[vertebra.level] for role, told in compared.items() if told.get(vertebra.level)
+            }
             answer.append(replace(vertebra, signal=own, abnormal=tuple(why)))
         return answer
 
@@ -156,12 +158,14 @@ class MriStudyPipeline:
                 reasons.append(Reason("partial", text))
             return list(vertebrae), reasons
         grid = _classifier_grid(fixed)
-        images = {role: partners[role].on(grid)[0] for role in ROLES if role in wanted}
+        images: dict[str, npt.NDArray[np.float32]] = {
+            role: partners[role].on(grid)[0] for role in ROLES if role in wanted
+        }
         bodies = [_body_on(found.measured[item.level].body, grid) for item in chosen]
         opinions = dict(
             zip(
                 (item.level for item in chosen),
-                classify(self.classifier, dict(images), bodies),
+                classify(self.classifier, images, bodies),
                 strict=True,
             )
         )

@@ -11,7 +11,9 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from dicom_ai_node.imaging.film_pose import FilmPose
+from dicom_ai_node.imaging.signal_window import signal_window
 from dicom_ai_node.imaging.slices import read_slices
+from dicom_ai_node.imaging.volume import Volume
 from dicom_ai_node.results.reformat import WINDOW_CENTER, WINDOW_WIDTH
 from dicom_ai_node.results.seg import decimals
 from dicom_ai_node.results.source import SourceImages
@@ -70,6 +72,21 @@ def hounsfield_greys(slope: float, intercept: float) -> Dataset:
     return greys
 
 
+def signal_greys(slope: float, intercept: float, window: tuple[float, float]) -> Dataset:
+    """An MR between two signals, black and white (PS3.3 C.11.2.1.2)."""
+    low, high = window
+    greys = Dataset()
+    greys.RescaleIntercept, greys.RescaleSlope = decimals([intercept, slope])
+    greys.RescaleType = "US"
+    item = Dataset()
+    # A linear window reaches from center - 0.5 - (width - 1) / 2 to center - 0.5 + (width - 1) / 2.
+    width = max(2.0, high - low + 1)
+    item.WindowCenter, item.WindowWidth = decimals([round(low + (width - 1) / 2 + 0.5, 4), round(width, 4)])
+    greys.SoftcopyVOILUTSequence = [item]
+    greys.PresentationLUTShape = "IDENTITY"
+    return greys
+
+
 def canvas_of(reformat: Dataset) -> Canvas:
     """The derived sagittal image."""
     rows, columns = (float(value) for value in reformat.PixelSpacing)
@@ -82,9 +99,15 @@ def canvas_of(reformat: Dataset) -> Canvas:
 
 
 def canvases_of_slices(
-    views: Sequence[VertebraView], source: SourceImages
+    views: Sequence[VertebraView], source: SourceImages, volume: Volume | None = None
 ) -> list[tuple[Canvas, tuple[VertebraView, ...]]]:
-    """The views on source slices, parted by the rescale of their slices."""
+    """The views on source slices, parted by the rescale of their slices.
+
+    Args:
+        views: all with a slice.
+        source: of the views.
+        volume: the same as `source`; needed to tell the greys of MR.
+    """
     if source.affine is None or source.shape is None:
         return []
     rescales = _rescales(views, source)
@@ -94,8 +117,17 @@ def canvases_of_slices(
     for view in views:
         assert view.slice_index is not None
         parted.setdefault(rescales[view.slice_index], []).append(view)
+    window = signal_window(volume.voxels) if volume is not None and volume.modality == "MR" else None
     return [
-        (Canvas(source.series[0][0], source.shape[1:], spacing_mm, hounsfield_greys(*rescale)), tuple(found))
+        (
+            Canvas(
+                source.series[0][0],
+                source.shape[1:],
+                spacing_mm,
+                hounsfield_greys(*rescale) if window is None else signal_greys(*rescale, window),
+            ),
+            tuple(found),
+        )
         for rescale, found in parted.items()
     ]
 

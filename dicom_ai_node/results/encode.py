@@ -95,7 +95,7 @@ def encode(
         images = read_source(source)
         identity = ResultIdentity.of(
             images.study_instance_uid,
-            (reference.sop_instance_uid for reference in images.instances),
+            (reference.sop_instance_uid for reference in images.everything),
             analysis.report.algorithms,
         )
         stamp = Stamp.of(images.header, timestamp)
@@ -154,7 +154,7 @@ def _objects(
         canvases = [(canvas_of_film(source.radiograph, pose), views)] if views else []
     else:
         views = views_on_slices(analysis, images)
-        canvases = canvases_of_slices(views, images)
+        canvases = canvases_of_slices(views, images, source.volume)
     for number, (canvas, drawn) in enumerate(canvases, start=1):
         state = encode_presentation(
             analysis, images, identity, stamp, views=drawn, canvas=canvas, number=number
@@ -187,9 +187,11 @@ def _with_thresholds(analysis: Analysis, settings: Thresholds | None) -> Analysi
 
 
 def _plane(analysis: Analysis, source: SourceSeries) -> FlatReformat | None:
-    """A sagittal plane where the source does not show one itself and something was found."""
+    """A sagittal plane where a CT does not show one itself and something was found."""
     volume = source.volume
-    if volume is None or is_sagittal(volume.affine) or volume.frame_of_reference_uid is None:
+    if volume is None or volume.modality == "MR":
+        return None
+    if is_sagittal(volume.affine) or volume.frame_of_reference_uid is None:
         return None
     placed = any(vertebra.center_mm is not None for vertebra in analysis.report)
     return spine_plane(volume, analysis) if placed else None

@@ -65,6 +65,8 @@ class SourceImages:
     Attributes:
         header: the first instance's data set without pixels; patient and study are copied from it.
         series: (Series Instance UID, its instances), in the order of the slices.
+        partners: (data set of one instance, its series) of other series that took part, as the T1 beside the
+            T2 on which results are drawn.
         slices: one per slice of the volume, with the frame where the image is multi-frame; None where a
             slice was not sent but interpolated. A radiograph is one slice. Empty without either.
         paths: the file of each slice, in the same order.
@@ -74,6 +76,7 @@ class SourceImages:
 
     header: Dataset
     series: tuple[tuple[str, tuple[ImageReference, ...]], ...]
+    partners: tuple[tuple[Dataset, tuple[str, tuple[ImageReference, ...]]], ...] = ()
     slices: tuple[ImageReference | None, ...] = ()
     paths: tuple[Path, ...] = ()
     affine: npt.NDArray[np.float64] | None = None
@@ -81,8 +84,15 @@ class SourceImages:
 
     @property
     def instances(self) -> Iterator[ImageReference]:
-        """All instances of all series."""
+        """All instances of the series that results are drawn on."""
         for _, references in self.series:
+            yield from references
+
+    @property
+    def everything(self) -> Iterator[ImageReference]:
+        """All instances that took part."""
+        yield from self.instances
+        for _, (_, references) in self.partners:
             yield from references
 
     @property
@@ -140,11 +150,35 @@ def read_source(source: SourceSeries) -> SourceImages:
     return SourceImages(
         header=header,
         series=((volume.series_instance_uid, instances),),
+        partners=_partners(source.paths, volume),
         slices=slices,
         paths=tuple(item.path for item in volume.instances),
         affine=volume.affine,
         shape=volume.shape,
     )
+
+
+def _partners(
+    paths: Sequence[Path], volume: Volume
+) -> tuple[tuple[Dataset, tuple[str, tuple[ImageReference, ...]]], ...]:
+    """The other series among the files of one MR study."""
+    own = {item.path for item in volume.instances}
+    others: dict[str, list[Path]] = {}
+    if volume.modality == "MR":
+        for path in paths:
+            if path not in own:
+                header = read_header(path, _REFERENCE_TAGS)
+                others.setdefault(str(header.SeriesInstanceUID), []).append(path)
+    found = []
+    for uid, files in others.items():
+        if uid == volume.series_instance_uid:
+            continue
+        headers = [read_header(path, _REFERENCE_TAGS) for path in files]
+        references = tuple(
+            ImageReference(str(item.SOPClassUID), str(item.SOPInstanceUID)) for item in headers
+        )
+        found.append((read_clean_header(files[0]), (uid, references)))
+    return tuple(found)
 
 
 def _from_radiograph(film: Radiograph) -> SourceImages:

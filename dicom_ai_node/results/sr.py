@@ -110,7 +110,8 @@ def _document_modules(dataset: Dataset, source: SourceImages, others: Sequence[D
     dataset.PreliminaryFlag = "PRELIMINARY"
     study = Dataset()
     study.StudyInstanceUID = source.study_instance_uid
-    study.ReferencedSeriesSequence = [_evidence(uid, references) for uid, references in source.series] + [
+    taken = [*source.series, *(series for _, series in source.partners)]
+    study.ReferencedSeriesSequence = [_evidence(uid, references) for uid, references in taken] + [
         _evidence(other.series_instance_uid, [other.reference]) for other in map(DerivedObject.of, others)
     ]
     dataset.CurrentRequestedProcedureEvidenceSequence = [study]
@@ -182,6 +183,7 @@ def _complete(item: Dataset) -> bool:
 def _image_library(source: SourceImages, reformat: Dataset | None) -> Dataset:
     """TID 1600: the analysed images, and the derived one in a group of its own."""
     groups = [_library_group(source.header, references) for _, references in source.series]
+    groups += [_library_group(header, references) for header, (_, references) in source.partners]
     if reformat is not None:
         groups.append(_library_group(reformat, [DerivedObject.of(reformat).reference]))
     return container(codes.IMAGE_LIBRARY, groups)

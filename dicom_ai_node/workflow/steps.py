@@ -104,6 +104,8 @@ def node_steps(settings: Settings, *, secondary_capture: bool = False) -> Steps:
     """
     # Here and not above: whoever only asks for the types must not wait for torch.
     from dicom_ai_node.imaging.film_pose import FilmPose  # noqa: PLC0415
+    from dicom_ai_node.imaging.mr_groups import group_of  # noqa: PLC0415
+    from dicom_ai_node.imaging.mr_volume import load_mr_volume  # noqa: PLC0415
     from dicom_ai_node.imaging.volume import load_volume  # noqa: PLC0415
     from dicom_ai_node.pipelines.analyse import analyse  # noqa: PLC0415
     from dicom_ai_node.results.encode import encode  # noqa: PLC0415
@@ -133,6 +135,8 @@ def node_steps(settings: Settings, *, secondary_capture: bool = False) -> Steps:
 
     def source(paths: Sequence[Path]) -> SourceSeries:
         try:
+            if _source(paths, "").modality == "MR":
+                return SourceSeries(tuple(paths), load_mr_volume(group_of(paths).fixed))
             return SourceSeries(
                 tuple(paths), load_volume(paths, max_gap_mm=settings.routes.ct.max_gap_mm or None)
             )
