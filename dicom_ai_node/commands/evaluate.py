@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dicom_ai_node.training.films import Film
     from dicom_ai_node.training.tasks import TaskRecipe
 
-PIPELINES: Final = ("ct-volume", "radiograph")
+PIPELINES: Final = ("ct-volume", "radiograph", "mri")
 """The tasks that evaluate all networks of a pipeline together; their bundle is the folder of bundles."""
 
 Rows = list[Mapping[str, Sequence[float]]]
@@ -32,7 +32,7 @@ Progress = Callable[[str, float], None]
 
 def command(  # noqa: PLR0917 - typer makes options of them
     task: Annotated[
-        str, typer.Argument(help="ct-segment, ...; ct-volume or radiograph for all of a pipeline.")
+        str, typer.Argument(help="ct-segment, ...; ct-volume, radiograph or mri for all of a pipeline.")
     ],
     bundle: Annotated[Path, typer.Option("--bundle", help="The bundle; for a pipeline the models folder.")],
     data: Annotated[
@@ -63,14 +63,24 @@ def command(  # noqa: PLR0917 - typer makes options of them
     console = Console(highlight=False, soft_wrap=True)
     tables: dict[str, Any] = {}
     if task in PIPELINES:
-        if data != "phantom":
-            raise ConfigurationError(f"{task} is evaluated on --data phantom in this version")
+        if data != "phantom" and (task != "mri" or not Path(data).is_dir()):
+            raise ConfigurationError(
+                f"{task} is evaluated on --data phantom; mri on a folder of labelled series as well"
+            )
         from dicom_ai_node.commands.evaluate_ct_volume import evaluate_pipeline  # noqa: PLC0415
+        from dicom_ai_node.commands.evaluate_mri_study import (  # noqa: PLC0415
+            evaluate_real,
+            evaluate_studies,
+        )
         from dicom_ai_node.commands.evaluate_radiograph import evaluate_radiographs  # noqa: PLC0415
 
         rows: Rows
         if task == "radiograph":
             rows, tables = evaluate_radiographs(bundle, range(count), console.print, pool=pool, plots=plots)
+        elif task == "mri" and data != "phantom":
+            rows, tables = evaluate_real(bundle, Path(data), console.print)
+        elif task == "mri":
+            rows, tables = evaluate_studies(bundle, range(count), console.print)
         else:
             rows, tables = evaluate_pipeline(bundle, range(count), console.print, plots)
     elif task == "radiograph-acuity":

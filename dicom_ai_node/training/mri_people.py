@@ -74,6 +74,12 @@ def mri_patient(seed: int, *, training: bool = True) -> list[MrExample]:
     ]
 
 
+def evaluation_person(seed: int) -> tuple[Spine, Level]:
+    """P4's patient of a seed, as `mri_patient` without training has him, and the vertebra that was chosen."""
+    spine, chosen = _person(seed, stream(seed, "mri-classify"), training=False)
+    return spine, chosen[0]
+
+
 def _person(seed: int, generator: np.random.Generator, *, training: bool) -> tuple[Spine, list[Level]]:
     """(a person, the levels to be shown)."""
     for _ in range(_ATTEMPTS):

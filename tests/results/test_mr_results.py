@@ -1,4 +1,4 @@
-"""Results of an MR study: drawn on the T2, told of both series, with the opinion of P4 and its evidence."""
+"""Results of an MR study: drawn on the T2, told of both series, with P4's opinion and its evidence."""
 
 from __future__ import annotations
 
