@@ -26,6 +26,7 @@ BENCHES: Final[Mapping[str, str]] = {
     "ingest": "dicom_ai_node.commands.bench_ingest",
     "ct": "dicom_ai_node.commands.bench_ct",
     "radiograph": "dicom_ai_node.commands.bench_radiograph",
+    "mri": "dicom_ai_node.commands.bench_mri",
     "phantom": "dicom_ai_node.commands.bench_phantom",
 }
 """Each is a module with a function `measure(console) -> Measured`."""

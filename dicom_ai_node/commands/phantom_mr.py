@@ -61,6 +61,19 @@ def write_mr_case(folder: Path, seed: int, wish: PersonWish) -> str:
     return f"{folder}: {series}; {where}, {in_words(seen)}"
 
 
+def write_mr_series_of(
+    folder: Path, number: int, stack: MrAcquisition, spine: Spine, seed: int
+) -> list[Path]:
+    """One series of a person's study as DICOM, without truth: for whoever needs files to analyse."""
+    from dicom_ai_node.imaging.mr_habits import sample_site  # noqa: PLC0415
+    from dicom_ai_node.phantom.mr import render_mr  # noqa: PLC0415
+
+    whose = _in_the_persons_language(sample_site(seed), seed), seed, round(spine.age)
+    return _write_dicom(
+        folder / f"{number:02d}-{stack.series}", number, [stack], [render_mr(spine, stack)], whose
+    )[1]
+
+
 def _in_the_persons_language(site: Site, seed: int) -> Site:
     """The same scanner in the hospital where the person's other examinations are made."""
     from dicom_ai_node.imaging.habits import ALPHABETS, sample_language  # noqa: PLC0415
@@ -91,28 +104,11 @@ def _write_series(
     whose: tuple[Site, int, int],
 ) -> dict[str, Any]:
     """Write one series and its label maps; what `series.json` says of it. `whose`: site, seed, age."""
-    from dicom_ai_node.imaging.habits import examination  # noqa: PLC0415
-    from dicom_ai_node.imaging.mr_habits import mr_header  # noqa: PLC0415
     from dicom_ai_node.imaging.nifti import write_label_map  # noqa: PLC0415
-    from dicom_ai_node.imaging.write_mr import StudyIdentity, write_enhanced_mr, write_mr_series  # noqa: PLC0415
 
-    site, seed, age = whose
     first = stacks[0]
-    highest = max(int(one.pixels.max()) for one in rendered)
-    header = mr_header(seed, site, _settings(first), number=number, highest=highest)
-    visit = examination(seed, "mr")
-    study = StudyIdentity(
-        visit.study_instance_uid, f"{visit.day:%Y%m%d}", frame_of_reference_uid=visit.frame_of_reference_uid
-    )
-    header = replace(header, patient_age=age, study=study)
     name = f"{number:02d}-{first.series}"
-    target = folder / "dicom" / name
-    if site.enhanced and len(stacks) == 1:
-        files = [write_enhanced_mr(rendered[0].pixels, rendered[0].affine, target, seed=seed, header=header)]
-    else:
-        files = write_mr_series(
-            [(one.pixels, one.affine) for one in rendered], target, seed=seed, header=header
-        )
+    description, files = _write_dicom(folder / "dicom" / name, number, stacks, rendered, whose)
     maps: dict[str, list[str]] = {kind: [] for kind in _MAPS}
     for stack, one in zip(stacks, rendered, strict=True):
         for kind, attribute in _MAPS.items():
@@ -122,13 +118,42 @@ def _write_series(
     (folder / "truth" / f"{name}.json").write_text(json.dumps(rendered[0].truth, indent=2) + "\n")
     return {
         "kind": first.series,
-        "description": header.series_description,
+        "description": description,
         "folder": f"dicom/{name}",
         "files": len(files),
         **maps,
         "truth": f"truth/{name}.json",
         "motion": [[round(float(v), 6) for v in row] for row in first.motion],
     }
+
+
+def _write_dicom(
+    target: Path,
+    number: int,
+    stacks: Sequence[MrAcquisition],
+    rendered: Sequence[MrPhantom],
+    whose: tuple[Site, int, int],
+) -> tuple[str, list[Path]]:
+    """Series Description and files of one series. `whose`: site, seed, age."""
+    from dicom_ai_node.imaging.habits import examination  # noqa: PLC0415
+    from dicom_ai_node.imaging.mr_habits import mr_header  # noqa: PLC0415
+    from dicom_ai_node.imaging.write_mr import StudyIdentity, write_enhanced_mr, write_mr_series  # noqa: PLC0415
+
+    site, seed, age = whose
+    highest = max(int(one.pixels.max()) for one in rendered)
+    header = mr_header(seed, site, _settings(stacks[0]), number=number, highest=highest)
+    visit = examination(seed, "mr")
+    study = StudyIdentity(
+        visit.study_instance_uid, f"{visit.day:%Y%m%d}", frame_of_reference_uid=visit.frame_of_reference_uid
+    )
+    header = replace(header, patient_age=age, study=study)
+    if site.enhanced and len(stacks) == 1:
+        files = [write_enhanced_mr(rendered[0].pixels, rendered[0].affine, target, seed=seed, header=header)]
+    else:
+        files = write_mr_series(
+            [(one.pixels, one.affine) for one in rendered], target, seed=seed, header=header
+        )
+    return header.series_description, files
 
 
 def _settings(stack: MrAcquisition) -> MrSettings:
