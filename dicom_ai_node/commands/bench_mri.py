@@ -19,8 +19,7 @@ AIM_S: Final = 10.0
 
 def measure(console: Console) -> Measured:
     """One study twice: the first pass loads models, the second is what a node sees."""
-    from dicom_ai_node.intake.mri_study import together  # noqa: PLC0415 - loads torch
-    from dicom_ai_node.intake.router import route_files  # noqa: PLC0415
+    from dicom_ai_node.intake.router import route_files  # noqa: PLC0415 - loads torch
     from dicom_ai_node.workflow.steps import node_steps  # noqa: PLC0415
 
     given = load_settings(None)
@@ -32,7 +31,7 @@ def measure(console: Console) -> Measured:
         console.print(f"making {', '.join(KINDS)}", markup=False)
         ours["slices"] = float(_write_study(folder / "study"))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        routes = together(route_files([folder / "study"], settings))
+        routes = route_files([folder / "study"], settings)
         routed = next(item for item in routes if item.decision.pipeline is not None)
         ours |= process_twice("study", routed, folder, node_steps(settings))
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -77,10 +77,9 @@ def process(
     from dicom_ai_node.commands.findings import findings_table, in_one_line  # noqa: PLC0415
     from dicom_ai_node.commands.progress import showing_progress  # noqa: PLC0415
     from dicom_ai_node.commands.route import name_of  # noqa: PLC0415
-    from dicom_ai_node.intake.mri_study import together  # noqa: PLC0415
     from dicom_ai_node.intake.router import route_files  # noqa: PLC0415
 
-    routes = together(route_files(paths, settings))
+    routes = route_files(paths, settings)
     steps: Steps | None = None
     done: list[Processed] = []
     folders = _folders(out)

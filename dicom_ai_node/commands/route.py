@@ -28,10 +28,9 @@ def command(
     config: Annotated[Path | None, typer.Option("--config", help="The node.toml whose rules apply.")] = None,
 ) -> None:
     """Say which pipeline each series among PATH would go to, and why."""
-    from dicom_ai_node.intake.mri_study import together  # noqa: PLC0415 - the help text does not need it
-    from dicom_ai_node.intake.router import route_files  # noqa: PLC0415
+    from dicom_ai_node.intake.router import route_files  # noqa: PLC0415 - the help text does not need it
 
-    found = together(route_files(paths, load_settings(config)))
+    found = route_files(paths, load_settings(config))
     if json_file is not None:
         json_file.write_text(json.dumps([route_to_dict(item) for item in found], indent=2) + "\n", "utf-8")
     console = Console(highlight=False, soft_wrap=True)
