@@ -193,8 +193,8 @@ class RadiographRoute(Section):
 class MriRoute(Section):
     """`[routes.mri]`: which MR series are analysed; what a series is comes from its header and its image.
 
-    The series of one study are analysed together. A T2 without T1, or a T1 without T2, is analysed when no MR of
-    its study has come for `partner_wait_seconds`, and again when the partner has come; 0 never waits.
+    The series of one study are analysed together. A T2 without T1, or a T1 without T2, is analysed when no MR
+    of its study has come for `partner_wait_seconds`, and again when the partner has come; 0 never waits.
     """
 
     enabled: bool = False

@@ -86,8 +86,12 @@ class MrStudies:
 
     def take_up(self, studies: Mapping[str, Sequence[SpooledSeries]]) -> None:
         """Make the jobs that are due, given all MR series in the spool (`by_study`)."""
-        for series in studies.values():
-            self._take_up(series)
+        for study_key, series in studies.items():
+            try:
+                self._take_up(series)
+            except Exception:
+                # Nothing that one study does may stop the others; it is looked at again.
+                self._log.exception("MR study not judged", study=study_key)
         present = {one.series_key for series in studies.values() for one in series}
         for gone in self._seen.keys() - present:
             del self._seen[gone]

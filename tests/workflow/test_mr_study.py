@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,8 +16,9 @@ from structlog.testing import capture_logs
 
 from dicom_ai_node.config import Settings
 from dicom_ai_node.imaging.mr_habits import MrKind
+from dicom_ai_node.intake.decision import RouteDecision
 from dicom_ai_node.intake.router import route_spooled
-from dicom_ai_node.intake.spool import Spool
+from dicom_ai_node.intake.spool import Spool, SpooledSeries
 from dicom_ai_node.workflow.coordinator import Coordinator, Judgement
 from dicom_ai_node.workflow.handover import JobFolder
 from dicom_ai_node.workflow.job import ID_SEPARATOR, Job, Run, RunName, State
@@ -32,7 +33,7 @@ FINE: dict[str, Any] = {"affine": SAGITTAL @ np.diag([1.0, 0.7, 0.7, 1.0]), "sha
 def mr(folder: Path, kind: MrKind, *, seed: int = 5, patient: str = "P1", **options: Any) -> list[Path]:
     """One sagittal series; those of one seed are one study, of one place."""
     header = made_by("siemens", kind, seed, study_identity="mr", patient_id=patient, omit=())
-    return list(write(folder / f"{kind}-{patient}-{len(options)}", header, seed=seed, **options))
+    return list(write(folder / f"{kind}-{patient}-{seed}-{len(options)}", header, seed=seed, **options))
 
 
 class Record:
@@ -80,13 +81,14 @@ class Site:
 
     Attributes:
         waiting_s: `[routes.mri]` partner_wait_seconds.
-        passed_s: by how much the clock is ahead of the arrival of the files.
+        passed_s: what the clock shows, from the first arrival.
+        faulty: key of a series that the router fails about.
     """
 
     folder: Path
     waiting_s: float = WAIT_S
     passed_s: float = 0.0
-    arrived: dict[str, float] = field(default_factory=dict)
+    faulty: str = ""
 
     def __post_init__(self) -> None:
         routes = {"mri": {"enabled": True, "partner_wait_seconds": self.waiting_s}}
@@ -103,10 +105,15 @@ class Site:
         self.spool = Spool(self.settings.storage.spool_folder)
         judgement = Judgement(
             complete=lambda series: self.now() - series.last_arrival >= QUIET_S,
-            route=lambda series: route_spooled(series.paths, self.settings),
+            route=self.route,
         )
         ledger = cast("Ledger", self.record)
         self.coordinator = Coordinator(self.settings, self.spool, ledger, judgement, now=self.now)
+
+    def route(self, series: SpooledSeries) -> RouteDecision:
+        if series.series_key == self.faulty:
+            raise ValueError("a fault of the router")
+        return route_spooled(series.paths, self.settings)
 
     def receive(self, *series: Sequence[Path]) -> None:
         """Files arrive now."""
@@ -289,6 +296,19 @@ def test_a_stranger_who_comes_later_is_refused_with_the_study(site: Site, tmp_pa
     assert [job.pipeline for job in latest] == [None, None]
     assert sum(job.refusal is not None for job in latest) == 1
     assert len(site.jobs(one)) == 2
+
+
+def test_a_study_that_cannot_be_judged_stops_no_other(site: Site, tmp_path: Path) -> None:
+    paths = [mr(tmp_path, "t2", seed=seed) for seed in (5, 6, 7)]
+    site.receive(*paths)
+    site.faulty = site.spool.store_file(paths[1][0]).series_key
+    with capture_logs() as lines:
+        site.after(WAIT_S)
+    assert [len(site.jobs(files)) for files in paths] == [1, 0, 1]
+    assert "MR study not judged" in {line["event"] for line in lines}
+    site.faulty = ""
+    site.after(0)
+    assert [len(site.jobs(files)) for files in paths] == [1, 1, 1]
 
 
 def test_two_studies_have_nothing_to_do_with_each_other(site: Site, tmp_path: Path) -> None:
