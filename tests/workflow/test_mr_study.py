@@ -298,6 +298,22 @@ def test_a_stranger_who_comes_later_is_refused_with_the_study(site: Site, tmp_pa
     assert len(site.jobs(one)) == 2
 
 
+def test_a_series_that_is_refused_by_itself_is_told_so_at_once_and_is_no_partner(
+    site: Site, tmp_path: Path
+) -> None:
+    t2, short = mr(tmp_path, "t2"), mr(tmp_path, "t1", shape=(3, 90, 12))
+    site.receive(t2, short)
+    site.after(QUIET_S)
+    refused = site.latest(short)
+    assert refused.refusal is not None
+    assert refused.refusal[0] == "coverage"
+    assert set(site.given(refused)) == site.names(short)
+    assert site.jobs(t2) == ()
+    site.after(WAIT_S - QUIET_S)
+    assert set(site.given(site.latest(t2))) == site.names(t2)
+    assert len(site.jobs(short)) == 1
+
+
 def test_a_study_that_cannot_be_judged_stops_no_other(site: Site, tmp_path: Path) -> None:
     paths = [mr(tmp_path, "t2", seed=seed) for seed in (5, 6, 7)]
     site.receive(*paths)
