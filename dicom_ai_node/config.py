@@ -191,7 +191,11 @@ class RadiographRoute(Section):
 
 
 class MriRoute(Section):
-    """`[routes.mri]`: which MR series are analysed; what a series is comes from its header and its image."""
+    """`[routes.mri]`: which MR series are analysed; what a series is comes from its header and its image.
+
+    The series of one study are analysed together. A T2 without T1, or a T1 without T2, is analysed when no MR
+    of its study has come for `partner_wait_seconds`, and again when the partner has come; 0 never waits.
+    """
 
     enabled: bool = False
     quiet_seconds: Annotated[float, Field(ge=0)] = 30.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +36,7 @@ from dicom_ai_node.intake.images import (
     unwanted_film,
 )
 from dicom_ai_node.intake.mri_route import MRI_PIPELINE, route_mri
+from dicom_ai_node.intake.mri_study import mri_study
 from dicom_ai_node.report import Reason
 
 __all__ = [
@@ -88,7 +89,7 @@ def route_files(paths: Iterable[Path], settings: Settings) -> list[SeriesRoute]:
         found.append(
             SeriesRoute("", "", "", "", tuple(path for path, _ in unreadable), _nothing_readable(unreadable))
         )
-    return found
+    return _side_by_side(found)
 
 
 def route_spooled(paths: Sequence[Path], settings: Settings) -> RouteDecision:
@@ -222,6 +223,23 @@ def _series_route(
         paths=tuple(instance.path for instance in instances),
         decision=_route(instances, settings.routes, []),
     )
+
+
+def _side_by_side(routes: Sequence[SeriesRoute]) -> list[SeriesRoute]:
+    """With the decisions about MR series that know of the others of their study."""
+    studies: dict[str, dict[str, RouteDecision]] = {}
+    for item in routes:
+        if item.decision.pipeline == MRI_PIPELINE:
+            studies.setdefault(item.study_instance_uid, {})[item.series_instance_uid] = item.decision
+    told = {
+        (study, series): one.decision
+        for study, decisions in studies.items()
+        for series, one in mri_study(decisions).series.items()
+    }
+    return [
+        replace(item, decision=told.get((item.study_instance_uid, item.series_instance_uid), item.decision))
+        for item in routes
+    ]
 
 
 def _nothing_readable(unreadable: Sequence[tuple[Path, str]]) -> RouteDecision:

@@ -6,6 +6,7 @@ a restart it looks at both and goes on.
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -22,6 +23,7 @@ from dicom_ai_node.node.find import SeriesCounts
 from dicom_ai_node.workflow.handover import JobFolder
 from dicom_ai_node.workflow.job import Job, RunName, State
 from dicom_ai_node.workflow.ledger import Ledger
+from dicom_ai_node.workflow.mr_study import MR, MrStudies, by_study, going_together
 from dicom_ai_node.workflow.plan import Policies, RetryPolicy, Start, conclusion, next_starts, summarise
 
 TICK_SECONDS: Final = 0.5
@@ -84,6 +86,7 @@ class Coordinator:
         ledger: what was done about it.
         judgement: completeness and routing.
         changed: set when a run is about to end; the loop looks at once instead of at its next turn.
+        now: the clock by which series wait and expire, seconds since the epoch.
     """
 
     def __init__(
@@ -93,15 +96,23 @@ class Coordinator:
         ledger: Ledger,
         judgement: Judgement,
         changed: threading.Event | None = None,
+        *,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._spool = spool
         self._ledger = ledger
         self._judgement = judgement
         self._policies = policies_of(settings)
+        self._now = now
         self._changed = changed if changed is not None else threading.Event()
         self._stopping = threading.Event()
         self._admitted: dict[str, str] = {}
+        self._mr_studies = MrStudies(
+            judgement, ledger.generations, self._make_job, settings.routes.mri.partner_wait_seconds, now
+        )
+        self._one_hand = threading.Lock()
+        """Nothing is admitted while something is removed: half a series would look like a new one."""
         self._looked = 0.0
         self._threads: list[threading.Thread] = []
         self._log = logger()
@@ -129,19 +140,20 @@ class Coordinator:
             thread.join(timeout=30.0)
 
     def admit(self) -> None:
-        """Make a job of every series that is complete and has changed since its last job."""
-        present = set()
-        for series in self._spool.series():
-            present.add(series.series_key)
-            if self._stopping.is_set():
-                return
-            if self._admitted.get(series.series_key) == series.generation:
-                continue
-            if not self._judgement.complete(series):
-                continue
-            self._admit(series)
-            self._admitted[series.series_key] = series.generation
-        for gone in self._admitted.keys() - present:
+        """Make a job of every series that is complete and has changed since its last job; MR, by study."""
+        with self._one_hand:
+            spooled = list(self._spool.series())
+            for series in spooled:
+                if self._stopping.is_set():
+                    return
+                if series.modality == MR or self._admitted.get(series.series_key) == series.generation:
+                    continue
+                if not self._judgement.complete(series):
+                    continue
+                self._admit(series)
+                self._admitted[series.series_key] = series.generation
+            self._mr_studies.take_up(by_study(spooled))
+        for gone in self._admitted.keys() - {series.series_key for series in spooled}:
             del self._admitted[gone]
 
     def advance_changed(self) -> None:
@@ -172,40 +184,49 @@ class Coordinator:
         """Remove images, results and records of jobs that ended longer ago than [storage] keep_days."""
         self._spool.sweep()
         keep_s = self._settings.storage.keep_days * 86400.0
-        gone = self._spool.expire(keep_s, self._may_go)
-        for series in gone:
-            for job in self._ledger.generations(series.series_key):
-                JobFolder(self._settings.storage.results_folder / job.id).remove()
-                self._ledger.forget(job.id)
-            self._log.info("expired", series=series.series_key, instances=series.count)
+        with self._one_hand:
+            studies = by_study(self._spool.series())
+            may_go = functools.cache(self._may_go)
+            gone = self._spool.expire(
+                keep_s, lambda series: all(map(may_go, going_together(series, studies))), now=self._now()
+            )
+            for series in gone:
+                for job in self._ledger.generations(series.series_key):
+                    JobFolder(self._settings.storage.results_folder / job.id).remove()
+                    self._ledger.forget(job.id)
+                self._log.info("expired", series=series.series_key, instances=series.count)
 
     def _may_go(self, series: SpooledSeries) -> bool:
         jobs = self._ledger.generations(series.series_key)
-        if not jobs or jobs[-1].fingerprint != series.generation:
+        if not jobs or not jobs[-1].is_of(series.generation):
             return False
         keep_s = self._settings.storage.keep_days * 86400.0
         for job in jobs:
             summary = summarise(self._ledger.runs(job.id))
             # What waits for a person is kept until the person came.
-            if summary.state in (None, State.FAILED) or time.time() - summary.updated_at < keep_s:
+            if summary.state in (None, State.FAILED) or self._now() - summary.updated_at < keep_s:
                 return False
         return True
 
     def _admit(self, series: SpooledSeries) -> None:
+        jobs = self._ledger.generations(series.series_key)
+        if not any(job.fingerprint == series.generation for job in jobs):
+            self._make_job(series, self._judgement.route(series), series.generation)
+
+    def _make_job(self, series: SpooledSeries, decision: RouteDecision, fingerprint: str) -> None:
         earlier = self._ledger.generations(series.series_key)
-        if any(job.fingerprint == series.generation for job in earlier):
+        if earlier and earlier[-1].fingerprint == fingerprint:
             return
-        decision = self._judgement.route(series)
         refusal = decision.refusal
         job = Job(
             series_key=series.series_key,
             study_key=series.study_key,
             generation=1 + max((job.generation for job in earlier), default=0),
-            fingerprint=series.generation,
+            fingerprint=fingerprint,
             study_instance_uid=series.study_instance_uid,
             series_instance_uid=series.series_instance_uid,
             modality=series.modality,
-            instances=series.count,
+            instances=max(series.count, len(decision.paths)),
             calling_ae_title=series.calling_ae,
             pipeline=decision.pipeline,
             reasons=decision.reasons,

@@ -1,8 +1,9 @@
 """A job: what is done about one generation of one series, and the runs that its record is made of.
 
-A series that grows after it was analysed gets a further generation. The record of a job is nothing but its
-durable runs: analyses, deliveries, one conclusion per round. A person's retry opens a new round. Names of
-runs are derived from the job, so that starting one twice is starting it once.
+A series that grows after it was analysed gets a further generation, and so does one whose partner came. The
+record of a job is nothing but its durable runs: analyses, deliveries, one conclusion per round. A person's
+retry opens a new round. Names of runs are derived from the job, so that starting one twice is starting it
+once.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Final, Literal, Self
 from urllib.parse import quote, unquote
 
 ID_SEPARATOR: Final = "/"
+FINGERPRINT_SEPARATOR: Final = "+"
 
 
 class State(StrEnum):
@@ -37,13 +39,14 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True)
 class Job:
-    """One generation of one series, as the router judged it.
+    """One generation of one series, as the router judged it; other series may have a part in it (MR).
 
     Attributes:
         series_key: the spool's name of the series (a hash; safe in file names and logs).
         study_key: the spool's name of the study.
         generation: 1 for the first analysis of the series, one more for each that supersedes it.
-        fingerprint: hash of the set of instances that this generation is made of.
+        fingerprint: hash of the set of instances of the series that this generation is made of; where other
+            series have a part in it, with a hash of that behind a separator.
         pipeline: the pipeline to run, None where no route applies.
         reasons: why this pipeline, or why none, in words.
         refusal: code and text of the report to send where the series is of a kind that is analysed but this
@@ -69,6 +72,10 @@ class Job:
     def id(self) -> str:
         """The name of the job: series key and generation."""
         return f"{self.series_key}.{self.generation}"
+
+    def is_of(self, instances: str) -> bool:
+        """Whether it was made of exactly this set of instances of its series, by their hash."""
+        return self.fingerprint.partition(FINGERPRINT_SEPARATOR)[0] == instances
 
     def to_dict(self) -> dict[str, Any]:
         """The job as plain JSON types."""

@@ -131,7 +131,7 @@ def _after_analysis(job: Job, current: int, analysis: Run | None, policies: Poli
     if not analysis.ended:
         return ()
     if analysis.status == "cancelled":
-        text = "superseded: more instances of the series arrived before the analysis began"
+        text = "superseded: more images arrived before the analysis began"
         return (conclusion(job, current, State.NOT_APPLICABLE, text),)
     if analysis.output is None:
         text = "the analysis ended the node again and again; see the log"

@@ -166,7 +166,7 @@ class NodeProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "PYTHONPATH": _search_path(), "OMP_NUM_THREADS": "1"},
         )
         self._reader = threading.Thread(target=self._read, args=(self._process.stderr,), daemon=True)
         self._reader.start()
@@ -260,6 +260,11 @@ class NodeProcess:
                 # The node may need the processor more than we do.
                 time.sleep(0.5)
         return found
+
+
+def _search_path() -> str:
+    """Where the node finds `fast_steps`, and the package where we find it."""
+    return os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def write_config(
