@@ -54,6 +54,9 @@ BUNDLES: Final = (
 """What the pipeline needs."""
 
 LATERAL: Final = "lateral-spine"
+_TURNED: Final = 0.4
+"""Films are stored upright but for a few in a hundred: the image has to be clear about a turn."""
+
 MIN_PIXELS: Final = 120
 """Smaller images are icons: a body would be ten pixels high."""
 _NOT_GRADED: Final = frozenset({Level.S1})
@@ -186,7 +189,7 @@ class RadiographPipeline:
     def _upright(self, film: Radiograph) -> tuple[FilmPose, list[Reason]]:
         """How to turn the film upright; the image decides, the header is heard where the image is unsure."""
         found = self.views(film)
-        best = max(found, key=lambda quarters: found[quarters][LATERAL])
+        best = max(found, key=lambda quarters: found[quarters][LATERAL] * (1.0 if quarters == 0 else _TURNED))
         lateral = found[best][LATERAL]
         notes = []
         if lateral < self.settings.min_lateral:
