@@ -224,8 +224,8 @@ class RadiographPipeline:
     def _measured(self, pixels: npt.NDArray[np.float32], bodies: Sequence[FilmBody]) -> list[_Measured]:
         found = networks.six_points(self.points, pixels, [body.box for body in bodies])
         measured = []
-        for body, points in zip(bodies, found, strict=True):
-            reason = why_not_measured(body, points, pixels.shape)
+        for body, points, spread in zip(bodies, found.places, found.spread.tolist(), strict=True):
+            reason = why_not_measured(body, points, spread, pixels.shape)
             measured.append(_Measured(body, None if reason else points, reason))
         return measured
 
