@@ -193,11 +193,12 @@ class RadiographPipeline:
         lateral = found[best][LATERAL]
         notes = []
         if lateral < self.settings.min_lateral:
-            shown, share = max(found[0].items(), key=lambda item: item[1])
+            others = {view: share for view, share in found[0].items() if view != LATERAL}
+            shown, share = max(others.items(), key=lambda item: item[1])
             raise NotAnalysable(
                 "orientation",
-                f"This film does not look like a lateral view of the spine: it looks like {_WORDS[shown]} "
-                f"({share:.0%}). Send lateral films of the spine.",
+                f"This film does not look like a lateral view of the spine ({lateral:.0%}): rather like "
+                f"{_WORDS[shown]} ({share:.0%}). Send lateral films of the spine.",
             )
         if film.pose is not None and film.pose.quarters != best:
             said = film.pose.quarters
@@ -324,7 +325,6 @@ class RadiographPipeline:
 
 
 _WORDS: Final = {
-    LATERAL: "a lateral view of the spine",
     "frontal-spine": "a frontal view of the spine",
     "chest": "a chest film",
     "other": "something else",
