@@ -22,6 +22,7 @@ from dicom_ai_node.imaging.radiograph import Radiograph
 from dicom_ai_node.imaging.volume import SliceRef
 from dicom_ai_node.pipelines.radiograph import RadiographPipeline
 from dicom_ai_node.report import Analysis, Vertebra
+from dicom_ai_node.results.film_views import found_pose
 from dicom_ai_node.training.classification_metrics import area_under_roc
 from dicom_ai_node.training.detection_metrics import (
     Instances,
@@ -96,7 +97,9 @@ def evaluate_radiographs(
             continue
         if plots is not None:
             plots.mkdir(parents=True, exist_ok=True)
-            film_overview(radiograph, analysis, FilmPose(), FilmPose()).save(plots / f"film-{seed:05d}.png")
+            film_overview(radiograph, analysis, FilmPose(), found_pose(analysis.report)).save(
+                plots / f"film-{seed:05d}.png"
+            )
         row = _row(analysis, film, tally)
         rows.append({"not_analysable_film": [0.0], **row})
         say(f"film {seed}: {sum(row['level_right']):.0f} of {len(row['found'])} found and named")

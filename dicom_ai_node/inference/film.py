@@ -228,8 +228,8 @@ def seen_vertebrae(
     return answer
 
 
-def six_points(bundle: Bundle, film: Film, boxes: Sequence[Floats]) -> Floats:
-    """The six morphometry points of the vertebra in each box, shape (boxes, 6, 2)."""
+def six_points(bundle: Bundle, film: Film, boxes: Sequence[Floats]) -> film_points.FoundPoints:
+    """The six morphometry points of the vertebra in each box."""
     settings = bundle.metadata.film
     if settings.margin is None or settings.marker_sigma is None:
         raise ModelError(f"{bundle.name}: metadata.json names no preprocessing.margin or marker_sigma")

@@ -8,11 +8,18 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
 OFFSET_UNIT: Final = 10.0
 """Offsets are answered in this many pixels of the fitted picture: numbers about 1 are learned best."""
+
+_LEAST_WHOLE: Final = 0.6
+"""So much of what points to one place hangs together, where it is a body."""
+
+_LEAST_SHARE: Final = 0.2
+"""Of the column's typical area has the smallest body of a film: T4, crushed, beside L4."""
 
 _LEAST_PIXELS: Final = 24
 """Fewer pixels are no body: the smallest of a whole-spine film has some hundred."""
@@ -68,13 +75,25 @@ def parted_bodies(body: Tensor, offset: Tensor, *, least: float = 0.5) -> list[P
             continue
         mask = np.zeros((rows, columns), dtype=np.bool_)
         mask[tuple(chosen.T.numpy())] = True
-        score = float(probability[chosen[:, 0], chosen[:, 1]].mean())
+        whole = _largest_piece(mask)
+        if int(whole.sum()) < _LEAST_WHOLE * len(chosen):
+            # Specks that point to one place are no body.
+            continue
+        score = float(probability[torch.from_numpy(whole)].mean())
         row, column = votes[mine == number].mean(dim=0).tolist()
-        answer.append(PartedBody(mask, score, (row, column)))
-    largest = max((int(item.mask.sum()) for item in answer), default=0)
+        answer.append(PartedBody(whole, score, (row, column)))
+    typical = float(np.median([int(item.mask.sum()) for item in answer])) if answer else 0.0
     # Crumbs between bodies point nowhere in particular.
-    kept = [item for item in answer if int(item.mask.sum()) >= 0.08 * largest]
+    kept = [item for item in answer if int(item.mask.sum()) >= _LEAST_SHARE * typical]
     return sorted(kept, key=lambda item: item.center[0])
+
+
+def _largest_piece(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    pieces, count = ndimage.label(mask)
+    if count <= 1:
+        return mask
+    largest: npt.NDArray[np.bool_] = pieces == 1 + int(np.bincount(pieces.ravel())[1:].argmax())
+    return largest
 
 
 def _typical_edge(votes: Tensor, places: Tensor) -> float:

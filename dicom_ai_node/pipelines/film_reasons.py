@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -64,12 +65,18 @@ def film_limitations(
     return limitations
 
 
-def why_not_measured(body: FilmBody, points: Floats, shape: tuple[int, ...]) -> Reason | None:
+MAX_SPREAD: Final = 0.1
+"""Points of which the looks lie further apart than this share of a height would tell a loss of height that
+nobody sees: a mild fracture is twice as much."""
+
+
+def why_not_measured(body: FilmBody, points: Floats, spread: float, shape: tuple[int, ...]) -> Reason | None:
     """Why the six points of a body are not used; None where they are.
 
     Args:
         body: with its box in the film.
         points: shape (6, 2), [row, column] of the film.
+        spread: see `networks.film_points.FoundPoints`.
         shape: rows, columns of the film.
     """
     level = body.link.level
@@ -78,6 +85,8 @@ def why_not_measured(body: FilmBody, points: Floats, shape: tuple[int, ...]) -> 
     if (body.box[:2] < 0.02 * height).any() or (body.box[2:] > np.array(shape) - 1 - 0.02 * height).any():
         return Reason("coverage", f"{level} is cut off by the edge of the film.")
     words = None
+    if spread > MAX_SPREAD:
+        words = f"looked at three times, its points lie {spread:.0%} of its height apart"
     upper, lower = points[0::2], points[1::2]
     if (lower[:, 0] <= upper[:, 0]).any():
         words = "the points of its two endplates are in the wrong order"

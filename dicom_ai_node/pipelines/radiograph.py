@@ -54,6 +54,9 @@ BUNDLES: Final = (
 """What the pipeline needs."""
 
 LATERAL: Final = "lateral-spine"
+_TURNED: Final = 0.4
+"""Films are stored upright but for a few in a hundred: the image has to be clear about a turn."""
+
 MIN_PIXELS: Final = 120
 """Smaller images are icons: a body would be ten pixels high."""
 _NOT_GRADED: Final = frozenset({Level.S1})
@@ -186,15 +189,16 @@ class RadiographPipeline:
     def _upright(self, film: Radiograph) -> tuple[FilmPose, list[Reason]]:
         """How to turn the film upright; the image decides, the header is heard where the image is unsure."""
         found = self.views(film)
-        best = max(found, key=lambda quarters: found[quarters][LATERAL])
+        best = max(found, key=lambda quarters: found[quarters][LATERAL] * (1.0 if quarters == 0 else _TURNED))
         lateral = found[best][LATERAL]
         notes = []
         if lateral < self.settings.min_lateral:
-            shown, share = max(found[0].items(), key=lambda item: item[1])
+            others = {view: share for view, share in found[0].items() if view != LATERAL}
+            shown, share = max(others.items(), key=lambda item: item[1])
             raise NotAnalysable(
                 "orientation",
-                f"This film does not look like a lateral view of the spine: it looks like {_WORDS[shown]} "
-                f"({share:.0%}). Send lateral films of the spine.",
+                f"This film does not look like a lateral view of the spine ({lateral:.0%}): rather like "
+                f"{_WORDS[shown]} ({share:.0%}). Send lateral films of the spine.",
             )
         if film.pose is not None and film.pose.quarters != best:
             said = film.pose.quarters
@@ -221,8 +225,8 @@ class RadiographPipeline:
     def _measured(self, pixels: npt.NDArray[np.float32], bodies: Sequence[FilmBody]) -> list[_Measured]:
         found = networks.six_points(self.points, pixels, [body.box for body in bodies])
         measured = []
-        for body, points in zip(bodies, found, strict=True):
-            reason = why_not_measured(body, points, pixels.shape)
+        for body, points, spread in zip(bodies, found.places, found.spread.tolist(), strict=True):
+            reason = why_not_measured(body, points, spread, pixels.shape)
             measured.append(_Measured(body, None if reason else points, reason))
         return measured
 
@@ -321,7 +325,6 @@ class RadiographPipeline:
 
 
 _WORDS: Final = {
-    LATERAL: "a lateral view of the spine",
     "frontal-spine": "a frontal view of the spine",
     "chest": "a chest film",
     "other": "something else",

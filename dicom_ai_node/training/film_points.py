@@ -118,7 +118,7 @@ class FilmPointsTask:
         """Six points in film pixels [row, column], shape (boxes, 6, 2), of the vertebrae in boxes."""
         options = self.options
         crops = PointCrops(options.size, options.margin, options.marker_sigma)
-        return six_points(network, film.pixels, boxes, crops)
+        return six_points(network, film.pixels, boxes, crops).places
 
     def _usable(self, vertebra: FilmVertebra) -> bool:
         return vertebra.six_points is not None and vertebra.visible >= self.options.visible

@@ -6,6 +6,7 @@ everything between the networks is what runs in the node.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +35,7 @@ from dicom_ai_node.networks.column_detector import HEATMAP_STRIDE, ColumnAnswer
 from dicom_ai_node.networks.film_bodies import OFFSET_UNIT
 from dicom_ai_node.networks.film_classes import EVERY_VERTEBRA, DetectClass
 from dicom_ai_node.networks.film_geometry import fitting, into_crop, square_crop
+from dicom_ai_node.networks.film_points import LOOKS, MIRROR
 from dicom_ai_node.networks.heatmaps import gaussian_heatmaps
 from dicom_ai_node.networks.mscn import Heatmaps
 from dicom_ai_node.pipelines.radiograph import BUNDLES, RadiographPipeline
@@ -80,6 +82,7 @@ class Oracle:
     film: Film
     age: tuple[float, float, float] = (0.1, 0.7, 0.2)
     broken: float = 0.9
+    unsure: float = 0.0
     seen: tuple[Level, ...] = LEVELS
     drawn: tuple[Level, ...] = LEVELS
     lateral: Callable[[Tensor], bool] | None = None
@@ -160,13 +163,17 @@ class Points(nn.Module):
     def __init__(self, oracle: Oracle, margin: float, size: tuple[int, int]) -> None:
         super().__init__()
         self.oracle, self.margin, self.size = oracle, margin, size
+        # As a network that has not understood a body it sees something else at every look.
+        self.looks = itertools.cycle(zip((torch.eye(2), MIRROR, *LOOKS), (0, 0, 1, -1), strict=True))
 
     def forward(self, x: Tensor) -> Heatmaps:
         places = []
+        turn, sign = next(self.looks)
         for item in self.oracle.film.vertebrae[: len(x)]:
             assert item.six_points is not None
             center, matrix = square_crop(item.box, self.margin, self.size)
-            places.append(into_crop(torch.from_numpy(item.six_points).float(), center, matrix, self.size))
+            points = torch.from_numpy(item.six_points).float()
+            places.append(into_crop(points, center, matrix @ turn, self.size) + sign * self.oracle.unsure)
         maps = gaussian_heatmaps(torch.stack(places), self.size, 2.0)
         return Heatmaps(maps, maps, maps)
 
@@ -319,6 +326,16 @@ def test_detector_and_heights_that_disagree_are_told() -> None:
     assert [reason.code for reason in answer.reasons] == ["disagreement"]
     assert "sound" in answer.reasons[0].text
     assert "grade 2" in answer.reasons[0].text
+
+
+def test_points_that_lie_elsewhere_at_every_look_are_not_used() -> None:
+    film = column()
+    sure, unsure = (pipeline(Oracle(film, unsure=px)).analyse(radiograph(film)) for px in (1.0, 9.0))
+    assert all(item.heights_mm is not None for item in sure.report)
+    for item in unsure.report:
+        assert item.six_points is None
+        assert item.genant_grade is None
+        assert "looked at three times" in item.reasons[0].text
 
 
 def test_a_view_that_the_header_calls_otherwise_is_told() -> None:
