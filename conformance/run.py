@@ -17,7 +17,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from conformance import checks
+from conformance import checks, mr_studies
 from conformance.films import DRESSES, make_film_study
 from conformance.studies import GRIDS, Study, make_study
 from dicom_ai_node.errors import EncodingError
@@ -111,6 +111,11 @@ def _studies(folder: Path) -> Iterator[tuple[str, str, Checks]]:
         objects = encode(film.analysis, film.source, place / "results", secondary_capture=True)
         # dcmqi places segments in a frame of reference, which a film has not.
         yield f"film: {dress.name}", _kinds(objects), _checks_of_any(objects, place / "results")
+    for number, mr in enumerate(mr_studies.DRESSES, start=1):
+        place = folder / f"mr-{number}"
+        made = mr_studies.make_mr_study(mr, place)
+        objects = encode(made.analysis, made.source, place / "results", secondary_capture=True)
+        yield f"mr: {mr.name}", _kinds(objects), _checks_of_any(objects, place / "results")
 
 
 def _refusal(study: Study) -> Analysis:

@@ -183,6 +183,14 @@ class Vertebra:
         return None
 
     @property
+    def opinion(self) -> tuple[str, float] | None:
+        """What an abnormal vertebra on MR is called, one of `MALIGNANCIES`, with the probability of that."""
+        share = self.malignancy
+        if share is None or self.malignant is None:
+            return None
+        return ("malignant", share) if self.malignant else ("benign", 1 - share)
+
+    @property
     def acuity(self) -> tuple[str, float] | None:
         """The likeliest of `ACUITIES` of a fracture with its probability; None where nobody judged it."""
         for classes in self.classes.values():

@@ -21,6 +21,7 @@ def findings_table(report: SpineReport, title: str | None = None) -> Table:
     table.add_column("type")
     table.add_column("fracture", justify="right")
     table.add_column("HU", justify="right")
+    table.add_column("opinion")
     for vertebra in report:
         table.add_row(*_row(vertebra))
     return table
@@ -39,7 +40,11 @@ def in_one_line(report: SpineReport) -> str:
         for vertebra in report
         if vertebra.fractured
     ]
-    return f"{len(levels)} vertebrae, {span}; " + (", ".join(broken) or "no fracture")
+    return f"{len(levels)} vertebrae, {span}; " + (", ".join([*broken, *_malignant(report)]) or "no fracture")
+
+
+def _malignant(report: SpineReport) -> list[str]:
+    return [f"{vertebra.level.value} called malignant" for vertebra in report if vertebra.malignant]
 
 
 def _row(vertebra: Vertebra) -> list[str]:
@@ -62,7 +67,15 @@ def _row(vertebra: Vertebra) -> list[str]:
         vertebra.deformity or _NOTHING,
         fractured if probability is None else f"{fractured} ({probability:.2f})",
         _NOTHING if vertebra.mean_hu is None else f"{vertebra.mean_hu:.0f}",
+        _opinion(vertebra),
     ]
+
+
+def _opinion(vertebra: Vertebra) -> str:
+    """How old a fracture is, or benign or malignant, and what else stands out."""
+    said = [f"{kind} {share:.0%}" for kind, share in filter(None, (vertebra.acuity, vertebra.opinion))]
+    said += [words for words in vertebra.abnormal if not words.startswith("height loss")]
+    return "; ".join(said) or _NOTHING
 
 
 def _grade(grade: int | None) -> str:

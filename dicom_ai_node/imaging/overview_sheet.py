@@ -145,10 +145,12 @@ def _draw_names(draw: ImageDraw.ImageDraw, columns: int, bodies: Sequence[Body])
 def _finding(vertebra: Vertebra) -> str:
     if vertebra.status != "analysed":
         return f"not judged: {', '.join(reason.code for reason in vertebra.reasons) or 'no reason given'}"
-    if vertebra.height_loss is None or vertebra.genant_grade is None:
+    words = []
+    if vertebra.height_loss is not None and vertebra.genant_grade is not None:
+        words.append(f"loss {vertebra.height_loss * 100:.0f} %")
+    elif not vertebra.abnormal:
         return "level only"
-    words = [f"loss {vertebra.height_loss * 100:.0f} %"]
-    if vertebra.genant_grade > 0:
+    if vertebra.genant_grade:
         words.append(f"grade {vertebra.genant_grade}")
         if vertebra.deformity not in {None, "none"}:
             words.append(str(vertebra.deformity))
@@ -157,6 +159,10 @@ def _finding(vertebra: Vertebra) -> str:
     kind = vertebra.acuity
     if kind is not None:
         words.append(f"{kind[0]} {100 * kind[1]:.0f} %")
+    if vertebra.abnormal and not vertebra.genant_grade:
+        words.append("abnormal")
+    if vertebra.opinion is not None:
+        words.append(f"{vertebra.opinion[0]} {100 * vertebra.opinion[1]:.0f} %")
     return "   ".join(words)
 
 

@@ -35,15 +35,9 @@ def finding(vertebra: Vertebra) -> str:
     if kind is not None:
         words.append(f"{kind[0]} {100 * kind[1]:.0f} %")
     words += vertebra.abnormal if vertebra.height_loss is None else _but_height(vertebra.abnormal)
-    if vertebra.malignancy is not None and vertebra.malignant is not None:
-        words.append(malignancy(vertebra.malignancy, malignant=vertebra.malignant))
+    if vertebra.opinion is not None:
+        words.append(f"{vertebra.opinion[0]} {100 * vertebra.opinion[1]:.0f} %")
     return f"{vertebra.level.value}: {', '.join(words)}."
-
-
-def malignancy(probability: float, *, malignant: bool) -> str:
-    """``malignant 83 %`` or ``benign 91 %``: what the threshold calls it, and how sure that is."""
-    share = probability if malignant else 1 - probability
-    return f"{'malignant' if malignant else 'benign'} {100 * share:.0f} %"
 
 
 def alternatives(vertebra: Vertebra) -> str | None:
