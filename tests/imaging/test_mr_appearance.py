@@ -1,0 +1,71 @@
+"""Where tags are silent the image tells T1, T2 and STIR apart, or says that it does not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from dicom_ai_node.imaging.mr_appearance import appearance, decided_by_sight
+from dicom_ai_node.imaging.mr_contrast import MrIdentity
+from dicom_ai_node.phantom.mr import render_mr
+from dicom_ai_node.phantom.mr_sequence import SeriesKind
+from dicom_ai_node.phantom.mr_study import sample_mr_series
+from dicom_ai_node.phantom.spine import sample_spine
+
+SEED = 2003
+KINDS: tuple[SeriesKind, ...] = ("t1", "t2", "stir")
+UNSURE = MrIdentity("unknown", None, "unsure", ("Repetition Time and Echo Time do not tell",))
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    voxels: npt.NDArray[Any]
+    affine: npt.NDArray[np.float64]
+
+
+@pytest.fixture(scope="module")
+def images() -> dict[str, Image]:
+    """A lumbar study of 128 x 128 pixels."""
+    spine = sample_spine(SEED)
+    made = {
+        kind: render_mr(spine, sample_mr_series(SEED, spine, kind, region="lumbar", max_matrix=128))
+        for kind in KINDS
+    }
+    return {kind: Image(one.pixels, one.affine) for kind, one in made.items()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_image_tells_what_it_is(images: dict[str, Image], kind: str) -> None:
+    told = decided_by_sight(UNSURE, images[kind])
+    assert (told.kind, told.certainty) == (kind, "likely")
+    assert "the image" in told.reasons[0]
+    # What the tags said is kept, for the reader of the decision.
+    assert UNSURE.reasons[0] in told.disagreements
+
+
+def test_it_does_not_matter_how_the_slices_are_stored(images: dict[str, Image]) -> None:
+    plain = images["t1"]
+    affine = plain.affine.copy()
+    affine[:3, 3] += affine[:3, 1] * (plain.voxels.shape[1] - 1)
+    affine[:3, 1] *= -1
+    upside_down = replace(plain, voxels=plain.voxels[:, ::-1], affine=affine)
+    first, second = appearance(plain), appearance(upside_down)
+    assert first is not None
+    assert second is not None
+    assert second.fat_share == pytest.approx(first.fat_share, abs=0.02)
+    assert (second.fat_bright, second.fluid_bright) == (True, False)
+
+
+def test_what_tells_nothing_stays_unsure(images: dict[str, Image]) -> None:
+    flat = replace(images["t2"], voxels=np.full_like(images["t2"].voxels, 100))
+    told = decided_by_sight(UNSURE, flat)
+    assert told.kind == "unknown"
+    assert told.certainty == "unsure"
+    assert told.reasons[-1] == "the image does not decide"
+    two = replace(images["t2"], voxels=images["t2"].voxels[:2])
+    assert appearance(two) is None
+    assert appearance(replace(two, voxels=np.zeros_like(images["t2"].voxels))) is None
