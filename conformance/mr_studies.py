@@ -73,9 +73,8 @@ class MrStudyOfTruth:
 
 def make_mr_study(dress: MrDress, folder: Path) -> MrStudyOfTruth:
     """Writes T2 and T1 below `folder`, and says what there is to find in them."""
-    paths = [
-        path for number, kind in enumerate(("t2", "t1")) for path in _written(dress, kind, number, folder)
-    ]
+    kinds: tuple[Literal["t2", "t1"], ...] = ("t2", "t1")
+    paths = [path for number, kind in enumerate(kinds) for path in _written(dress, kind, number, folder)]
     group = group_of(paths)
     source = SourceSeries(group.paths, load_mr_volume(group.fixed))
     return MrStudyOfTruth(_analysis(source, group), source, group)
