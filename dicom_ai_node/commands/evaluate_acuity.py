@@ -57,7 +57,8 @@ def judged(
         ModelError: the bundle is missing or was changed.
     """
     loaded = load_bundle(bundle, torch.device("cpu"))
-    options = FilmAcuityOptions()
+    seen = loaded.metadata.film
+    options = FilmAcuityOptions(size=seen.size, margin=seen.margin or FilmAcuityOptions().margin)
     task = FilmAcuityTask([], [], options)
     if not fine_tune:
         probabilities, truth, owners = task.answers(loaded.network, films)

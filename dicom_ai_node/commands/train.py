@@ -48,7 +48,7 @@ def command(  # noqa: PLR0917 - typer makes options of them
     network: Annotated[
         str | None,
         typer.Option(
-            "--network", help="radiograph-detect: mask-rcnn, ...; mri-classify: published, small, ..."
+            "--network", help="radiograph-detect, radiograph-acuity, mri-classify: a wrong one lists all."
         ),
     ] = None,
     folds: Annotated[

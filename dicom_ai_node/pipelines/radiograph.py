@@ -57,6 +57,9 @@ LATERAL: Final = "lateral-spine"
 _TURNED: Final = 0.4
 """Films are stored upright but for a few in a hundred: the image has to be clear about a turn."""
 
+COLUMN: Final = 3
+"""So many bodies in a chain are a column; one or two may be anything."""
+
 MIN_PIXELS: Final = 120
 """Smaller images are icons: a body would be ten pixels high."""
 _NOT_GRADED: Final = frozenset({Level.S1})
@@ -74,6 +77,7 @@ class RadiographSettings:
         min_level_confidence: below it the report says that the numbering is uncertain.
         fracture_threshold: probability from which on a vertebra is reported as fractured.
         min_lateral: a film of which the view network believes less is refused.
+        sure_lateral: one of which it believes less is refused unless a column is found on it.
         detector_score: places that the detector gives less are dropped.
     """
 
@@ -81,7 +85,8 @@ class RadiographSettings:
     labelling: LabellingSettings = field(default_factory=LabellingSettings)
     min_level_confidence: float = 0.7
     fracture_threshold: float = 0.5
-    min_lateral: float = 0.5
+    min_lateral: float = 0.35
+    sure_lateral: float = 0.8
     detector_score: float = 0.3
 
 
@@ -135,7 +140,7 @@ class RadiographPipeline:
                 "Send the original image.",
             )
         progress("view", 0.0)
-        turn, view_notes = self._upright(film)
+        turn, lateral, view_notes = self._upright(film)
         pixels = np.ascontiguousarray(turn.upright(film.pixels))
         progress("detect", 0.1)
         seen = networks.detect(self.detector, pixels, score=self.settings.detector_score)
@@ -148,6 +153,12 @@ class RadiographPipeline:
         if not bodies:
             raise NotAnalysable(
                 "no-spine", "No vertebral body was found on this film. Send a lateral film of the spine."
+            )
+        if lateral < self.settings.sure_lateral and len(bodies) < COLUMN:
+            raise NotAnalysable(
+                "no-spine",
+                f"This film hardly looks like a lateral view of the spine ({lateral:.0%}), and no column of "
+                "vertebrae was found on it. Send lateral films of the spine.",
             )
         progress("measure", 0.65)
         measured = self._measured(pixels, bodies)
@@ -186,8 +197,11 @@ class RadiographPipeline:
             for quarters in range(4)
         }
 
-    def _upright(self, film: Radiograph) -> tuple[FilmPose, list[Reason]]:
-        """How to turn the film upright; the image decides, the header is heard where the image is unsure."""
+    def _upright(self, film: Radiograph) -> tuple[FilmPose, float, list[Reason]]:
+        """How to turn the film upright, how sure it is that it is lateral then, and what to say of it.
+
+        The image decides, the header is heard where the image is unsure.
+        """
         found = self.views(film)
         best = max(found, key=lambda quarters: found[quarters][LATERAL] * (1.0 if quarters == 0 else _TURNED))
         lateral = found[best][LATERAL]
@@ -220,7 +234,7 @@ class RadiographPipeline:
                     f"({lateral:.0%}) and was read as such.",
                 )
             )
-        return FilmPose(best, mirrored=False), notes
+        return FilmPose(best, mirrored=False), found[best][LATERAL], notes
 
     def _measured(self, pixels: npt.NDArray[np.float32], bodies: Sequence[FilmBody]) -> list[_Measured]:
         found = networks.six_points(self.points, pixels, [body.box for body in bodies])

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping
+from typing import Final
+
 from dicom_ai_node.errors import ConfigurationError
-from dicom_ai_node.training.film_recipes import DETECTORS, FILM_RECIPES, FilmRecipe, detect_recipe
+from dicom_ai_node.training.film_recipes import (
+    ACUITY_NETWORKS,
+    DETECTORS,
+    FILM_RECIPES,
+    FilmRecipe,
+    acuity_recipe,
+    detect_recipe,
+)
 from dicom_ai_node.training.mri_classify_recipes import CLASSIFIERS, MriClassifyRecipe, classify_recipe
 from dicom_ai_node.training.mri_recipes import MRI_RECIPES, MriRecipe
 from dicom_ai_node.training.tasks import PLANNED_TASKS, RECIPES, TaskRecipe
 
 Recipe = TaskRecipe | FilmRecipe | MriRecipe | MriClassifyRecipe
+
+
+_CHOICES: Final[Mapping[str, tuple[Collection[str], Callable[[str], Recipe]]]] = {
+    "radiograph-detect": (DETECTORS, detect_recipe),
+    "radiograph-acuity": (ACUITY_NETWORKS, acuity_recipe),
+    "mri-classify": (CLASSIFIERS, classify_recipe),
+}
+"""Tasks that know several networks: their names, and the recipe of one."""
 
 
 def trained_tasks() -> list[str]:
@@ -23,14 +41,10 @@ def recipe_of(task: str, network: str | None = None) -> Recipe:
         ConfigurationError: this version has no such task, or the task no such network.
     """
     if network is not None:
-        if task == "radiograph-detect" and network in DETECTORS:
-            return detect_recipe(network)
-        if task == "mri-classify" and network in CLASSIFIERS:
-            return classify_recipe(network)
-        raise ConfigurationError(
-            f"--network {network} is none of {task}; radiograph-detect has: {', '.join(DETECTORS)}; "
-            f"mri-classify has: {', '.join(CLASSIFIERS)}"
-        )
+        if task in _CHOICES and network in _CHOICES[task][0]:
+            return _CHOICES[task][1](network)
+        there = "; ".join(f"{name} has: {', '.join(known)}" for name, (known, _) in _CHOICES.items())
+        raise ConfigurationError(f"--network {network} is none of {task}; {there}")
     if task == "mri-classify":
         return classify_recipe()
     for recipes in (RECIPES, FILM_RECIPES, MRI_RECIPES):

@@ -83,6 +83,7 @@ class Oracle:
     age: tuple[float, float, float] = (0.1, 0.7, 0.2)
     broken: float = 0.9
     unsure: float = 0.0
+    sure: float = 6.0
     seen: tuple[Level, ...] = LEVELS
     drawn: tuple[Level, ...] = LEVELS
     lateral: Callable[[Tensor], bool] | None = None
@@ -99,7 +100,7 @@ class View(nn.Module):
         sides = [picture[1], picture[:, -2], picture[-2], picture[:, 1]]
         darkest = int(np.argmin([float(side.mean()) for side in sides]))
         upright = darkest == 0 if self.oracle.lateral is None else self.oracle.lateral(picture)
-        return torch.tensor([[6.0 if upright else -6.0, 0.0, -3.0, 1.0]])
+        return torch.tensor([[self.oracle.sure if upright else -6.0, 0.0, -3.0, 1.0]])
 
 
 class Detector(nn.Module):
@@ -350,6 +351,20 @@ def test_a_film_that_is_not_lateral_is_refused_with_what_it_shows() -> None:
     with pytest.raises(NotAnalysable, match="something else") as refusal:
         pipeline(oracle).analyse(radiograph(film))
     assert refusal.value.code == "orientation"
+
+
+def test_a_doubtful_view_is_read_where_a_column_is_found_and_refused_where_none_is() -> None:
+    film = column()
+    doubtful = Oracle(film, sure=1.2)
+    assert tuple(by_level(pipeline(doubtful).analyse(radiograph(film)))) == LEVELS
+    two = replace(
+        doubtful, film=replace(film, vertebrae=film.vertebrae[:2]), seen=LEVELS[:2], drawn=LEVELS[:2]
+    )
+    with pytest.raises(NotAnalysable, match="no column of vertebrae") as refusal:
+        pipeline(two).analyse(radiograph(film))
+    assert refusal.value.code == "no-spine"
+    sure = pipeline(replace(two, sure=6.0)).analyse(radiograph(film))
+    assert tuple(by_level(sure)) == LEVELS[:2]
 
 
 def test_a_film_without_bodies_is_refused() -> None:
