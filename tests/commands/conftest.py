@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_ai_node.training import tasks
+from dicom_ai_node.training import recipes
 from dicom_ai_node.training.cases import save_case
 from tests.commands.bundles import SMALL
 from tests.training.labelled import block_spine
@@ -15,7 +15,7 @@ from tests.training.labelled import block_spine
 @pytest.fixture
 def small_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command line trains and evaluates small networks."""
-    monkeypatch.setattr(tasks, "RECIPES", {**tasks.RECIPES, **SMALL})
+    monkeypatch.setattr(recipes, "RECIPES", {**recipes.RECIPES, **SMALL})
 
 
 @pytest.fixture

@@ -277,7 +277,7 @@ def test_bundle_keeps_running_statistics_that_half_precision_cannot_hold(tmp_pat
     publish(recipe, network, tmp_path, metrics={}, trained_on="cpu", training_data="nothing")
     loaded = load_bundle(tmp_path, CPU)
     assert loaded.metadata.film.size == (224, 224)
-    with pytest.raises(ModelError, match="not of CT"):
+    with pytest.raises(ModelError, match="no network of CT"):
         _ = loaded.metadata.ct
     kept = dict(loaded.network.named_buffers())
     for name, buffer in network.named_buffers():
