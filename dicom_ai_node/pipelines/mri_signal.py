@@ -51,7 +51,7 @@ class SignalLimits:
     """From which ratio to its neighbours on a body stands out; None: not by this.
 
     Marrow with oedema or tumour is dark on T1 and bright where fat is dark; a haemangioma is bright on T1 as
-    well; sclerosis is dark on all. What age and disc wear do to marrow stays within.
+    well; sclerosis is dark on all. The bounds follow from these rules alone: they were not measured yet.
 
     Attributes:
         t1, t2, stir: (least, largest).

@@ -185,13 +185,15 @@ class MriStudyPipeline:
         series: Mapping[Role, Volume],
         reasons: Sequence[Reason],
     ) -> SpineReport:
+        # A classifier that nothing was shown to had no say.
+        asked = any(vertebra.malignant is not None for vertebra in vertebrae)
         uids = tuple(dict.fromkeys(volume.series_instance_uid for volume in series.values()))
         notes = [note for volume in list(series.values())[1:] for note in volume.notes]
         return replace(
             report,
             vertebrae=tuple(vertebrae),
             source=replace(report.source, series_instance_uids=uids),
-            algorithms=(*report.algorithms, self.classifier.algorithm()),
+            algorithms=(*report.algorithms, *([self.classifier.algorithm()] if asked else [])),
             limitations=(*report.limitations, *notes, *reasons),
         )
 

@@ -55,7 +55,7 @@ BUNDLES: Final = (
 
 LATERAL: Final = "lateral-spine"
 _TURNED: Final = 0.4
-"""Films are stored upright but for a few in a hundred: the image has to be clear about a turn."""
+"""Most films are stored upright: the image has to be clear about a turn."""
 
 COLUMN: Final = 3
 """So many bodies in a chain are a column; one or two may be anything."""

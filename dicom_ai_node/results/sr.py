@@ -238,11 +238,11 @@ def _evaluations(report: SpineReport) -> Sequence[Dataset]:
 
 
 def _summary(report: SpineReport) -> codes.Code:
-    """CID 6047: whether everything could be judged, and whether there is a fracture."""
+    """CID 6047: whether everything could be judged, and whether there is a fracture or a malignant body."""
     if report.status == "not-analysable":
         return codes.NONE_SUCCEEDED
     complete = all(vertebra.status == "analysed" for vertebra in report)
-    findings = any(vertebra.fractured for vertebra in report)
+    findings = any(vertebra.fractured or vertebra.malignant for vertebra in report)
     if complete:
         return codes.ALL_SUCCEEDED_WITH_FINDINGS if findings else codes.ALL_SUCCEEDED_WITHOUT_FINDINGS
     return codes.NOT_ALL_SUCCEEDED_WITH_FINDINGS if findings else codes.NOT_ALL_SUCCEEDED_WITHOUT_FINDINGS

@@ -159,6 +159,7 @@ def test_a_lone_series_is_analysed_with_what_it_can_tell(study: dict[Role, Volum
     found = pipeline().analyse({alone: study["t2"]})
     assert of(found, Level.L1).genant_grade == 2
     assert of(found, Level.L1).malignant is None
+    assert [item.name for item in found.report.algorithms] == ["mri-detect", "mri-points"]
     other = "T1" if alone == "t2" else "T2"
     (said,) = [item.text for item in found.report.limitations if "malignant" in item.text]
     assert f"takes {other} of the same place" in said
