@@ -35,7 +35,7 @@ def _look(scale: float, degrees: float) -> Tensor:
 
 
 LOOKS: Final = (_look(0.93, 6.0), _look(1.08, -6.0))
-"""Crops are seen twice more, larger or smaller and turned a little: the mean of three errs less than the first."""
+"""Crops are seen twice more, larger or smaller and turned a little: the mean errs less than the first."""
 
 _BATCH: Final = 8
 
