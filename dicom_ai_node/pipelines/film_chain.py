@@ -41,6 +41,12 @@ _UNKNOWN_SPREAD: Final = 0.6
 _SAME: Final = 0.4
 """Overlap from which on two boxes are one body."""
 
+_MOST_TAKEN: Final = 0.5
+"""So much of a box that the detector alone answers may lie in other bodies' boxes."""
+
+FILM_LABELLING: Final = LabellingSettings(spacing_spread=0.25)
+"""Distances vary more on a film than in space: what bends sideways is foreshortened."""
+
 _DETECTOR_WEIGHT: Final = 0.5
 """Of the detector's word on a level beside the heatmaps' (both 0 to 1)."""
 
@@ -72,7 +78,7 @@ def named_bodies(
     outlined: Sequence[OutlinedBody],
     maps: LevelMaps,
     mm_per_pixel: float | None,
-    settings: LabellingSettings | None = None,
+    settings: LabellingSettings = FILM_LABELLING,
 ) -> list[FilmBody]:
     """The chain of bodies, head to tail; gaps of the chain are left out.
 
@@ -86,7 +92,6 @@ def named_bodies(
     places = _without_outliers(_with_peaks(_joined(seen, outlined), maps))
     if not places:
         return []
-    settings = settings or LabellingSettings()
     if mm_per_pixel is not None:
         return _named(places, maps, mm_per_pixel, settings)
     # Looks name the bodies first; their names say how far apart they are, and that how large a pixel is.
@@ -118,32 +123,47 @@ _UNNAMED: Final = NamedCentre(Level.L1, np.zeros(3), 0.0, {})
 
 
 def _joined(seen: Sequence[SeenVertebra], outlined: Sequence[OutlinedBody]) -> list[FilmBody]:
-    """What both networks see is one body, its box half way between theirs."""
-    free = list(outlined)
-    bodies = []
-    for item in seen:
-        best = max(free, key=lambda other: _overlap(item.box, other.box), default=None)
-        if best is not None and _overlap(item.box, best.box) >= _SAME:
-            free = [other for other in free if other is not best]
-            bodies.append(FilmBody(_UNNAMED, (item.box + best.box) / 2, item, best))
-        else:
-            bodies.append(FilmBody(_UNNAMED, item.box, item))
-    for drawn in free:
-        inside = any(_covered(drawn.box, body.box) > _SAME for body in bodies)
-        if drawn.score >= MIN_SCORE and not inside:
-            bodies.append(FilmBody(_UNNAMED, drawn.box, None, drawn))
+    """What both networks see is one body, its box half way between theirs.
+
+    Bodies of the dense network share no pixel, so each of them counts. What the detector sees alone is one
+    unless half of it is taken: it also answers, less surely, between two bodies.
+    """
+    overlaps = np.array([[_overlap(item.box, drawn.box) for drawn in outlined] for item in seen])
+    partners = _best_pairs(overlaps.reshape(len(seen), len(outlined)))
+    bodies = [
+        FilmBody(_UNNAMED, (seen[first].box + outlined[second].box) / 2, seen[first], outlined[second])
+        for first, second in partners.items()
+    ]
+    taken = set(partners.values())
+    bodies += [
+        FilmBody(_UNNAMED, drawn.box, None, drawn)
+        for number, drawn in enumerate(outlined)
+        if number not in taken and drawn.score >= MIN_SCORE
+    ]
+    for number, item in enumerate(seen):
+        if number not in partners:
+            covered = sum(_common(item.box, body.box) for body in bodies) / max(_area(item.box), 1e-9)
+            if covered <= _MOST_TAKEN:
+                bodies.append(FilmBody(_UNNAMED, item.box, item))
     return bodies
+
+
+def _best_pairs(overlaps: Floats) -> dict[int, int]:
+    """Which box of the second list each of the first is the same as; the most alike are joined first."""
+    pairs: dict[int, int] = {}
+    for place in np.argsort(-overlaps, axis=None, kind="stable"):
+        first, second = (int(number) for number in np.unravel_index(place, overlaps.shape))
+        if overlaps[first, second] < _SAME:
+            break
+        if first not in pairs and second not in pairs.values():
+            pairs[first] = second
+    return pairs
 
 
 def _overlap(first: Floats, second: Floats) -> float:
     """Intersection over union."""
     common = _common(first, second)
     return common / max(_area(first) + _area(second) - common, 1e-9)
-
-
-def _covered(first: Floats, second: Floats) -> float:
-    """How much of the first box the second covers."""
-    return _common(first, second) / max(_area(first), 1e-9)
 
 
 def _common(first: Floats, second: Floats) -> float:

@@ -8,7 +8,7 @@ upright; what is reported lies on the film as it is stored.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
 
@@ -23,7 +23,7 @@ from dicom_ai_node.imaging.film_pose import FilmPose
 from dicom_ai_node.imaging.radiograph import Radiograph
 from dicom_ai_node.inference import film as networks
 from dicom_ai_node.inference.bundle import Bundle, load_bundle
-from dicom_ai_node.pipelines.film_chain import FilmBody, named_bodies
+from dicom_ai_node.pipelines.film_chain import FILM_LABELLING, FilmBody, named_bodies
 from dicom_ai_node.pipelines.film_label_map import film_label_map
 from dicom_ai_node.pipelines.film_reasons import film_limitations, why_not_measured
 from dicom_ai_node.pipelines.labelling import LabellingSettings
@@ -82,7 +82,7 @@ class RadiographSettings:
     """
 
     thresholds: Thresholds = GENANT_THRESHOLDS
-    labelling: LabellingSettings = field(default_factory=LabellingSettings)
+    labelling: LabellingSettings = FILM_LABELLING
     min_level_confidence: float = 0.7
     fracture_threshold: float = 0.5
     min_lateral: float = 0.35

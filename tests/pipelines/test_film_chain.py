@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dicom_ai_node.anatomy import Level, order
-from dicom_ai_node.inference.film import LevelMaps, SeenVertebra
+from dicom_ai_node.inference.film import LevelMaps, OutlinedBody, SeenVertebra
 from dicom_ai_node.networks.film_geometry import fitting, into_crop
 from dicom_ai_node.networks.heatmaps import gaussian_heatmaps
 from dicom_ai_node.pipelines.film_chain import named_bodies
@@ -51,3 +51,25 @@ def test_distances_decide_where_the_scale_is_known_and_looks_do_not() -> None:
     seen, maps = film(0.3)
     chain = named_bodies(seen, [], maps, MM)
     assert tuple(body.link.level for body in chain) == UPPER
+
+
+def drawn(seen: list[SeenVertebra], *, taller: float = 0.0) -> list[OutlinedBody]:
+    """The same bodies as the dense network draws them; boxes may reach into their neighbours'."""
+    reach = np.array([-taller, 0, taller, 0])
+    return [OutlinedBody(item.box + reach, 0.9, np.zeros((1, 1), dtype=np.float32)) for item in seen]
+
+
+def test_a_box_half_in_another_body_takes_nothing_from_it() -> None:
+    seen, maps = film(0.6)
+    beside = SeenVertebra(seen[2].box + np.array([14.0, 0, 14.0, 0]), 0.95, {}, 0.1)
+    chain = named_bodies([beside, *seen], drawn(seen), maps, MM)
+    assert tuple(body.link.level for body in chain) == UPPER
+    assert [body.seen for body in chain] == seen
+    assert all(body.outlined is not None for body in chain)
+
+
+def test_bodies_that_the_dense_network_draws_count_even_where_their_boxes_overlap() -> None:
+    seen, maps = film(0.6)
+    chain = named_bodies([], drawn(seen, taller=30.0), maps, MM)
+    assert tuple(body.link.level for body in chain) == UPPER
+    assert all(body.outlined is not None for body in chain)
