@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import resource
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from dicom_ai_node.config import Settings, load_settings
 from dicom_ai_node.errors import ConfigurationError, ModelError
 
 if TYPE_CHECKING:
@@ -89,6 +91,18 @@ def process_twice(what: str, routed: SeriesRoute, folder: Path, steps: Steps) ->
         values |= {f"{stage}, s": seconds for stage, seconds in stages.seconds.items()}
         values["vertebrae"] = float(len(done.report.vertebrae))
     return values
+
+
+def switched_on(route: str) -> Settings:
+    """The defaults with one route switched on, whatever it is by default."""
+    given = load_settings(None)
+    on = getattr(given.routes, route).model_copy(update={"enabled": True})
+    return given.model_copy(update={"routes": given.routes.model_copy(update={route: on})})
+
+
+def peak_memory_gb() -> float:
+    """The most memory that this process held at once so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
 def command(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import resource
 import tempfile
 from pathlib import Path
 from typing import Final
 
 from rich.console import Console
 
-from dicom_ai_node.commands.bench import Measured, process_twice
+from dicom_ai_node.commands.bench import Measured, peak_memory_gb, process_twice
 from dicom_ai_node.config import load_settings
 
 SEED: Final = 5
@@ -30,5 +29,5 @@ def measure(console: Console) -> Measured:
         routed = route_files([folder / "study" / "dicom"], settings)[0]
         ours |= process_twice("study", routed, folder, node_steps(settings))
         ours["slices"] = float(len(routed.paths))
-    ours["peak memory, GB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    ours["peak memory, GB"] = peak_memory_gb()
     return Measured("ct", ours)

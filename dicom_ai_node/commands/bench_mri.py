@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import resource
 import tempfile
 from pathlib import Path
 from typing import Final
 
 from rich.console import Console
 
-from dicom_ai_node.commands.bench import Measured, process_twice
-from dicom_ai_node.config import load_settings
+from dicom_ai_node.commands.bench import Measured, peak_memory_gb, process_twice, switched_on
 
 SEED: Final = 3
 KINDS: Final = ("t2", "t1", "stir")
@@ -22,22 +20,19 @@ def measure(console: Console) -> Measured:
     from dicom_ai_node.intake.router import route_files  # noqa: PLC0415 - loads torch
     from dicom_ai_node.workflow.steps import node_steps  # noqa: PLC0415
 
-    given = load_settings(None)
-    on = given.routes.mri.model_copy(update={"enabled": True})
-    settings = given.model_copy(update={"routes": given.routes.model_copy(update={"mri": on})})
+    settings = switched_on("mri")
     ours: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="bench-mri-") as text:
         folder = Path(text)
         console.print(f"making {', '.join(KINDS)}", markup=False)
         ours["slices"] = float(_write_study(folder / "study"))
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = peak_memory_gb()
         routes = route_files([folder / "study"], settings)
         routed = next(item for item in routes if item.decision.pipeline is not None)
         ours |= process_twice("study", routed, folder, node_steps(settings))
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    ours["peak memory, GB"] = after * 1024 / 1e9
+    ours["peak memory, GB"] = peak_memory_gb()
     # Making the study takes memory too; a node does not.
-    ours["peak memory of making the study, GB"] = before * 1024 / 1e9
+    ours["peak memory of making the study, GB"] = before
     return Measured("mri", ours, {"aim": {"study, s": AIM_S}}, {"study": AIM_S / ours["study, s"]})
 
 

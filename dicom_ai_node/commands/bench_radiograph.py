@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +9,7 @@ from typing import Final
 
 from rich.console import Console
 
-from dicom_ai_node.commands.bench import Measured, process_twice
-from dicom_ai_node.config import load_settings
+from dicom_ai_node.commands.bench import Measured, peak_memory_gb, process_twice, switched_on
 
 SEED: Final = 5
 ROWS, COLUMNS = 3000, 2500
@@ -23,21 +21,18 @@ def measure(console: Console) -> Measured:
     from dicom_ai_node.intake.router import route_files  # noqa: PLC0415 - loads torch
     from dicom_ai_node.workflow.steps import node_steps  # noqa: PLC0415
 
-    given = load_settings(None)
-    on = given.routes.radiograph.model_copy(update={"enabled": True})
-    settings = given.model_copy(update={"routes": given.routes.model_copy(update={"radiograph": on})})
+    settings = switched_on("radiograph")
     ours: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="bench-radiograph-") as text:
         folder = Path(text)
         console.print(f"making a film of {ROWS} x {COLUMNS}", markup=False)
         _write_film(folder / "film.dcm")
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = peak_memory_gb()
         routed = route_files([folder / "film.dcm"], settings)[0]
         ours |= process_twice("film", routed, folder, node_steps(settings))
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    ours["peak memory, GB"] = after * 1024 / 1e9
+    ours["peak memory, GB"] = peak_memory_gb()
     # Making the film takes memory too; a node does not.
-    ours["peak memory of making the film, GB"] = before * 1024 / 1e9
+    ours["peak memory of making the film, GB"] = before
     return Measured("radiograph", ours, {"aim": {"film, s": AIM_S}}, {"film": AIM_S / ours["film, s"]})
 
 

@@ -165,7 +165,7 @@ def rows_of_network(recipe: TaskRecipe, bundle: Path, data: str, count: int, pro
     """
     import torch  # noqa: PLC0415
 
-    from dicom_ai_node.inference.bundle import load_bundle  # noqa: PLC0415
+    from dicom_ai_node.inference.bundle import bundle_of  # noqa: PLC0415
     from dicom_ai_node.training.cases import load_cases  # noqa: PLC0415
 
     cases: Iterator[Case]
@@ -176,9 +176,7 @@ def rows_of_network(recipe: TaskRecipe, bundle: Path, data: str, count: int, pro
         cases, total = iter(labelled), len(labelled)
     else:
         raise ConfigurationError(f"--data is 'phantom' or a folder of cases; {data} is neither")
-    loaded = load_bundle(bundle, torch.device("cpu"))
-    if loaded.metadata.task != recipe.name:
-        raise ConfigurationError(f"{bundle} is a bundle of {loaded.metadata.task}, not of {recipe.name}")
+    loaded = bundle_of(recipe.name, bundle)
     task = recipe.build([], [])
     rows: Rows = []
     for number, case in enumerate(cases, start=1):
@@ -199,15 +197,13 @@ def rows_of_films(
     """
     import torch  # noqa: PLC0415
 
-    from dicom_ai_node.inference.bundle import load_bundle  # noqa: PLC0415
+    from dicom_ai_node.inference.bundle import bundle_of  # noqa: PLC0415
     from dicom_ai_node.training.film_folders import load_labelled  # noqa: PLC0415
     from dicom_ai_node.training.film_recipes import detector_of  # noqa: PLC0415
 
     if data != "phantom" and not Path(data).is_dir():
         raise ConfigurationError(f"--data is 'phantom' or a folder of films; {data} is neither")
-    loaded = load_bundle(bundle, torch.device("cpu"))
-    if loaded.metadata.task != recipe.name:
-        raise ConfigurationError(f"{bundle} is a bundle of {loaded.metadata.task}, not of {recipe.name}")
+    loaded = bundle_of(recipe.name, bundle)
     if data == "phantom":
         total = count
         films = (recipe.make(seed, False) for seed in range(count))

@@ -9,7 +9,7 @@ import torch
 
 from dicom_ai_node.commands.mri_cases import labelled_cases
 from dicom_ai_node.errors import ConfigurationError
-from dicom_ai_node.inference.bundle import load_bundle
+from dicom_ai_node.inference.bundle import bundle_of
 from dicom_ai_node.training.mri_cases import MrCase
 from dicom_ai_node.training.mri_recipes import MriRecipe, phantom_case
 
@@ -32,9 +32,7 @@ def rows_of_mr(
     """
     if data != "phantom" and not Path(data).is_dir():
         raise ConfigurationError(f"--data is 'phantom' or a folder of cases; {data} is neither")
-    loaded = load_bundle(bundle, torch.device("cpu"))
-    if loaded.metadata.task != recipe.name:
-        raise ConfigurationError(f"{bundle} is a bundle of {loaded.metadata.task}, not of {recipe.name}")
+    loaded = bundle_of(recipe.name, bundle)
     cases: Iterator[MrCase]
     if data == "phantom":
         total, cases = count, (phantom_case(recipe, seed, training=False) for seed in range(count))

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
 
 from dicom_ai_node.errors import ConfigurationError
-from dicom_ai_node.inference.bundle import Bundle, load_bundle, read_metadata
+from dicom_ai_node.inference.bundle import Bundle, bundle_of, read_metadata
 from dicom_ai_node.networks.mri_classes import CLASSES
 from dicom_ai_node.training.classification_metrics import confusion, roc_curve
 from dicom_ai_node.training.mri_classify_recipes import task_of
@@ -162,11 +161,7 @@ def _bundles(path: Path) -> dict[str, Bundle]:
         folders = [folder for folder in found if read_metadata(folder).task == TASK]
     if not folders:
         raise ConfigurationError(f"{path} is no bundle of {TASK}, and holds none")
-    loaded = {folder.name: load_bundle(folder, torch.device("cpu")) for folder in folders}
-    for folder, bundle in loaded.items():
-        if bundle.metadata.task != TASK:
-            raise ConfigurationError(f"{folder} is a bundle of {bundle.metadata.task}, not of {TASK}")
-    return loaded
+    return {folder.name: bundle_of(TASK, folder) for folder in folders}
 
 
 def _patients(data: str, count: int) -> Iterator[tuple[str, float, list[MrExample]]]:

@@ -132,7 +132,7 @@ def _row(analysis: Analysis, film: Film, tally: _Tally) -> dict[str, list[float]
         name: []
         for name in (
             "found", "level_right", "height_error", "grade_right", "fracture_found", "false_alarm",
-            "not_judged", "overlap", "acuity_right",
+            "not_judged", "overlap", "acuity_right", "found_t4_to_l5",
         )
     }  # fmt: skip
     answers = list(analysis.report)
@@ -149,6 +149,9 @@ def _row(analysis: Analysis, film: Film, tally: _Tally) -> dict[str, list[float]
         if vertebra.visible < WHOLE:
             continue
         row["found"].append(float(number in partners))
+        if order(Level.T4) <= order(vertebra.level) <= order(Level.L6):
+            # What lies higher, the shoulders hide.
+            row["found_t4_to_l5"].append(float(number in partners))
         if number not in partners:
             continue
         answer = answers[partners[number]]

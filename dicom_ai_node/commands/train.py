@@ -59,6 +59,7 @@ def command(  # noqa: PLR0917 - typer makes options of them
     from dicom_ai_node.inference.publish import publish  # noqa: PLC0415 - waits for torch
     from dicom_ai_node.training.film_detect import FilmDetectTask  # noqa: PLC0415
     from dicom_ai_node.training.loop import train  # noqa: PLC0415
+    from dicom_ai_node.training.mri_classify import MriClassifyTask  # noqa: PLC0415
     from dicom_ai_node.training.mri_classify_recipes import MriClassifyRecipe  # noqa: PLC0415
     from dicom_ai_node.training.mri_recipes import MriRecipe  # noqa: PLC0415
     from dicom_ai_node.training.recipes import recipe_of  # noqa: PLC0415
@@ -80,13 +81,12 @@ def command(  # noqa: PLR0917 - typer makes options of them
     job, told, held_out, options = _prepared(recipe, source, work, say, pool)
     options = replace(options, seed=seed)
     measured: dict[str, dict[str, float]] = {}
-    if folds and isinstance(recipe, MriClassifyRecipe):
-        from dicom_ai_node.commands.train_mri_classify import fold_scores, labelled_patients  # noqa: PLC0415
+    if folds and isinstance(recipe, MriClassifyRecipe) and isinstance(job, MriClassifyTask):
+        from dicom_ai_node.commands.train_mri_classify import fold_scores  # noqa: PLC0415
 
-        everyone = labelled_patients(recipe, source.folder, work / "pool", say, pool)
         words, values = fold_scores(
             recipe,
-            everyone,
+            [*job.training, *job.validation],
             folds,
             work,
             minutes=minutes,

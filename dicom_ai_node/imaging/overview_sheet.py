@@ -178,7 +178,7 @@ def _draw_frame(draw: ImageDraw.ImageDraw, sheet: Sheet, width: int, report: Spi
     rows, columns = sheet.grey.shape
     title, small, letters = font(24), font(17), font(28)
     draw.text((20, 14), sheet.title, fill=_INK, font=title)
-    draw.text((20, 42), _algorithms(report), fill=_FAINT, font=small)
+    draw.text((20, 42), _fitting(_algorithms(report), small, width - 40), fill=_FAINT, font=small)
     draw.text((width - 20, 14), "RESEARCH USE ONLY", fill=_INK, font=title, anchor="ra")
     left, right, top, bottom = _LEFT + 16, _LEFT + columns - 16, _TOP + 14, _TOP + rows - 14
     middle = _TOP + rows // 2
@@ -198,8 +198,19 @@ def _draw_frame(draw: ImageDraw.ImageDraw, sheet: Sheet, width: int, report: Spi
 
 
 def _algorithms(report: SpineReport) -> str:
-    models = ", ".join(f"{item.name} {item.version}" for item in report.algorithms)
+    names: dict[str, list[str]] = {}
+    for item in report.algorithms:
+        names.setdefault(item.version, []).append(item.name)
+    models = "; ".join(f"{', '.join(those)} {version}" for version, those in names.items())
     return f"dicom_ai_node {dicom_ai_node.__version__}{f' ({models})' if models else ''}"
+
+
+def _fitting(words: str, typeface: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
+    """The words, or as many letters of them as the width holds."""
+    if typeface.getlength(words) <= width:
+        return words
+    longest = next((n for n in range(len(words), 0, -1) if typeface.getlength(f"{words[:n]}…") <= width), 0)
+    return f"{words[:longest]}…"
 
 
 def _draw_legend(draw: ImageDraw.ImageDraw, size: tuple[int, int], report: SpineReport) -> None:
@@ -215,9 +226,7 @@ def _draw_legend(draw: ImageDraw.ImageDraw, size: tuple[int, int], report: Spine
     draw.text((x + 24, y), "six points", fill=_INK, font=small, anchor="lm")
     limits = [item.text for item in report.limitations if item.code not in _SAID_ANYWAY]
     words = f"Loss of height by Genant; for research use, not validated clinically. {' '.join(limits)}"
-    longest = next((n for n in range(len(words), 0, -1) if small.getlength(words[:n]) < size[0] - 60), 0)
-    words = words if longest == len(words) else f"{words[:longest]}…"
-    draw.text((20, size[1] - 16), words, fill=_FAINT, font=small, anchor="ls")
+    draw.text((20, size[1] - 16), _fitting(words, small, size[0] - 40), fill=_FAINT, font=small, anchor="ls")
 
 
 def _draw_refusal(draw: ImageDraw.ImageDraw, columns: int, report: SpineReport) -> None:

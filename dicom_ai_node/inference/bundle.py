@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from dicom_ai_node.errors import ModelError
+from dicom_ai_node.errors import ConfigurationError, ModelError
 from dicom_ai_node.networks.column_detector import ColumnDetector
 from dicom_ai_node.networks.film_classifiers import ResNet18, ViewNetwork
 from dicom_ai_node.networks.film_detector import FilmDetector
@@ -320,6 +320,19 @@ def load_bundle(folder: Path, device: torch.device) -> Bundle:
             f"{folder}: the weights do not fit the network that metadata.json describes: {reason}"
         ) from error
     return Bundle(metadata, network.to(device).eval(), device)
+
+
+def bundle_of(task: str, folder: Path) -> Bundle:
+    """A task's bundle on the CPU, to be measured.
+
+    Raises:
+        ConfigurationError: the bundle is of another task.
+        ModelError: as `load_bundle` does.
+    """
+    loaded = load_bundle(folder, torch.device("cpu"))
+    if loaded.metadata.task != task:
+        raise ConfigurationError(f"{folder} is a bundle of {loaded.metadata.task}, not of {task}")
+    return loaded
 
 
 def save_bundle(folder: Path, network: nn.Module, metadata: Metadata) -> Metadata:
