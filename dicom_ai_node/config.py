@@ -146,12 +146,9 @@ class CtRoute(Section):
 
 
 class RadiographRoute(Section):
-    """`[routes.radiograph]`: which projection radiographs are looked at; the image itself tells the view.
+    """`[routes.radiograph]`: which projection radiographs are looked at; the image itself tells the view."""
 
-    Off by default until the bundles of the five networks are part of `models/`.
-    """
-
-    enabled: bool = False
+    enabled: bool = True
     quiet_seconds: Annotated[float, Field(ge=0)] = 20.0
     secondary_captures: bool = False
     refused_body_parts: Annotated[tuple[Pattern, ...], BeforeValidator(_tuple)] = (

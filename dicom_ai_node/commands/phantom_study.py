@@ -23,6 +23,17 @@ from dicom_ai_node.commands.phantom_radiograph import write_radiograph_case
 SCHEMA: Final = "dicom-ai-node/study/1"
 
 _NO_PIPELINE: Final = "this version has no pipeline for it"
+_FILMS: Final = (
+    ("lateral", "radiograph", "truth.json", "a lateral radiograph"),
+    (
+        "frontal",
+        None,
+        "truth-frontal.json",
+        "a frontal radiograph: the view is seen in the image, and a report says that heights are read off "
+        "lateral ones",
+    ),
+)
+"""View, route, truth and why."""
 
 
 def write_study_case(folder: Path, seed: int, wish: PersonWish) -> str:
@@ -36,11 +47,9 @@ def write_study_case(folder: Path, seed: int, wish: PersonWish) -> str:
     """
     series = [_within("ct", entry) for entry in write_ct_study(folder / "ct", seed, wish)]
     line = write_radiograph_case(folder / "radiograph", seed, wish)
-    films = (("lateral", "radiograph", "truth.json"), ("frontal", None, "truth-frontal.json"))
-    for view, route, truth in films:
-        why = f"a {view} radiograph; " + (_NO_PIPELINE if route else "heights are read off lateral ones")
+    for view, route, truth, why in _FILMS:
         place = f"dicom/{view}"
-        entry = SeriesEntry(f"{view} radiograph", "", place, 1, route, None, why, truth)
+        entry = SeriesEntry(f"{view} radiograph", "", place, 1, route, "radiograph", why, truth)
         series.append(_within("radiograph", entry))
     write_mr_case(folder / "mr", seed, wish)
     for item in json.loads((folder / "mr" / "series.json").read_text())["series"]:

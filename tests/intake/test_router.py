@@ -299,8 +299,8 @@ def test_other_images_have_no_pipeline_yet(
     assert decision.reasons[0] == f"no pipeline in this version for {kind}"
 
 
-FILMS = Settings.model_validate({"routes": {"radiograph": {"enabled": True}}})
-NO_FILMS = Settings()
+FILMS = Settings()
+NO_FILMS = Settings.model_validate({"routes": {"radiograph": {"enabled": False}}})
 RADIOGRAPHS = [
     "1.2.840.10008.5.1.4.1.1.1",
     "1.2.840.10008.5.1.4.1.1.1.1",
@@ -334,9 +334,7 @@ def test_secondary_captures_are_films_where_the_settings_say_so(write_series: Se
     paths = write_series(1)
     change(paths, SOPClassUID=SecondaryCaptureImageStorage, Modality="CR")
     assert decide(paths, FILMS).pipeline is None
-    allowed = Settings.model_validate(
-        {"routes": {"radiograph": {"enabled": True, "secondary_captures": True}}}
-    )
+    allowed = Settings.model_validate({"routes": {"radiograph": {"secondary_captures": True}}})
     assert decide(paths, allowed).pipeline == "radiograph"
     change(paths, Modality="CT")
     assert decide(paths, allowed).pipeline is None
