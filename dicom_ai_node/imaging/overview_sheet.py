@@ -129,7 +129,8 @@ def _draw_names(draw: ImageDraw.ImageDraw, columns: int, bodies: Sequence[Body])
     """Level in the left margin, findings in the right one, each joined to its body by a hairline."""
     large, small = font(26), font(19)
     rows = [body.row + _TOP for body in bodies]
-    places = _spread(rows, 34.0)
+    # A body at the upper edge keeps its name below the title.
+    places = _spread([max(row, _TOP + 14) for row in rows], 34.0)
     for body, row, place in zip(bodies, rows, places, strict=True):
         vertebra, mask = body.vertebra, body.mask
         colour = _colour(vertebra)
