@@ -58,7 +58,10 @@ _TURNED: Final = 0.4
 """Most films are stored upright: the image has to be clear about a turn."""
 
 COLUMN: Final = 3
-"""So many bodies in a chain are a column; one or two may be anything."""
+"""So many sure bodies are a column; one or two may be anything."""
+
+SURE_BODY: Final = 0.8
+"""A body is sure where the detector's score reaches this and the dense network draws it too."""
 
 MIN_PIXELS: Final = 120
 """Smaller images are icons: a body would be ten pixels high."""
@@ -77,7 +80,7 @@ class RadiographSettings:
         min_level_confidence: below it the report says that the numbering is uncertain.
         fracture_threshold: probability from which on a vertebra is reported as fractured.
         min_lateral: a film of which the view network believes less is refused.
-        sure_lateral: one of which it believes less is refused unless a column is found on it.
+        sure_lateral: one of which it believes less is refused unless a column of sure bodies is found on it.
         detector_score: places that the detector gives less are dropped.
     """
 
@@ -86,7 +89,7 @@ class RadiographSettings:
     min_level_confidence: float = 0.7
     fracture_threshold: float = 0.5
     min_lateral: float = 0.35
-    sure_lateral: float = 0.8
+    sure_lateral: float = 0.9
     detector_score: float = 0.3
 
 
@@ -154,7 +157,7 @@ class RadiographPipeline:
             raise NotAnalysable(
                 "no-spine", "No vertebral body was found on this film. Send a lateral film of the spine."
             )
-        if lateral < self.settings.sure_lateral and len(bodies) < COLUMN:
+        if lateral < self.settings.sure_lateral and sum(map(_sure, bodies)) < COLUMN:
             raise NotAnalysable(
                 "no-spine",
                 f"This film hardly looks like a lateral view of the spine ({lateral:.0%}), and no column of "
@@ -348,6 +351,10 @@ _WORDS: Final = {
 def _masks(body: FilmBody) -> list[npt.NDArray[np.float32]]:
     masks = [None if item is None else item.mask for item in (body.seen, body.outlined)]
     return [mask for mask in masks if mask is not None]
+
+
+def _sure(body: FilmBody) -> bool:
+    return body.seen is not None and body.outlined is not None and body.seen.score >= SURE_BODY
 
 
 def _combined(by_detector: float | None, taught: float, by_height: float) -> float:

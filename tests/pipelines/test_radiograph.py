@@ -363,6 +363,9 @@ def test_a_doubtful_view_is_read_where_a_column_is_found_and_refused_where_none_
     with pytest.raises(NotAnalysable, match="no column of vertebrae") as refusal:
         pipeline(two).analyse(radiograph(film))
     assert refusal.value.code == "no-spine"
+    unseen = replace(doubtful, seen=LEVELS[:2])
+    with pytest.raises(NotAnalysable, match="no column of vertebrae"):
+        pipeline(unseen).analyse(radiograph(film))
     sure = pipeline(replace(two, sure=6.0)).analyse(radiograph(film))
     assert tuple(by_level(sure)) == LEVELS[:2]
 
