@@ -114,13 +114,13 @@ def command(  # noqa: PLR0917 - typer makes options of them
 
 
 def _films(data: str, count: int) -> list[Film]:
-    """Fresh films of persons with many diseases, or those of a folder."""
+    """Fresh realistic films with many fractures of all ages, or those of a folder."""
     from dicom_ai_node.training.film_folders import load_labelled  # noqa: PLC0415 - waits for torch
-    from dicom_ai_node.training.films import phantom_film  # noqa: PLC0415
+    from dicom_ai_node.training.film_fractures import fractures_film  # noqa: PLC0415
 
     if data == "phantom":
-        # Odd seeds of the training's kind have many diseases; these seeds no training saw.
-        return [phantom_film(seed, max_pixels=1_000_000) for seed in range(1, 2 * count, 2)]
+        # These seeds no training saw.
+        return [fractures_film(seed, training=False) for seed in range(count)]
     if not Path(data).is_dir():
         raise ConfigurationError(f"--data is 'phantom' or a folder of films; {data} is neither")
     return load_labelled(Path(data))
