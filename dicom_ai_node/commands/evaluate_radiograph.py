@@ -138,7 +138,10 @@ def _row(analysis: Analysis, film: Film, tally: _Tally) -> dict[str, list[float]
     answers = list(analysis.report)
     boxes = np.array([_box(item) for item in answers]).reshape(-1, 4)
     true = [item for item in film.vertebrae if item.level is not Level.S1]
-    overlaps = box_overlaps(np.array([item.box for item in true]).reshape(-1, 4), boxes)
+    # Of a body that leaves the film only what lies on it can be found.
+    edges = np.array([*film.pixels.shape, *film.pixels.shape], dtype=np.float64) - 1
+    on_film = np.clip(np.array([item.box for item in true]).reshape(-1, 4), 0, edges)
+    overlaps = box_overlaps(on_film, boxes)
     partners: dict[int, int] = {}
     for number, values in enumerate(overlaps):
         if values.size and values.max() >= 0.4:

@@ -29,7 +29,7 @@ Floats = npt.NDArray[np.float64]
 MIN_PEAK: Final = 0.35
 """A peak of the heatmaps as high as this is a body even where nothing else was seen."""
 
-MIN_SCORE: Final = 0.6
+MIN_SCORE: Final = 0.75
 """A body that the dense network alone draws is one from this score on."""
 
 _MIDDLE_MM: Final = 31.0
