@@ -39,6 +39,7 @@ REASON_CODES: Final[dict[str, str]] = {
     "disagreement": "two models, or a model and the header, say different things",
     "research-use": "results are for research use and were not validated clinically",
     "thresholds": "the thresholds that were applied",
+    "usual-shape": "a height loss is the usual shape of this spine and was not counted as a fracture",
     "patient-mismatch": "images of different patients stand under one study",
     "registration": "two series could not be brought onto each other",
 }

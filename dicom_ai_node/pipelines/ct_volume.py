@@ -17,7 +17,7 @@ import torch
 
 from dicom_ai_node.anatomy import Level
 from dicom_ai_node.errors import NotAnalysable
-from dicom_ai_node.genant import GENANT_THRESHOLDS, Grading, Heights, Thresholds, grade_spine
+from dicom_ai_node.genant import GENANT_THRESHOLDS, Thresholds, grade_spine
 from dicom_ai_node.imaging.resample import crop_around, resample_isotropic, resample_to_grid
 from dicom_ai_node.imaging.volume import Volume
 from dicom_ai_node.inference import ct
@@ -32,6 +32,7 @@ from dicom_ai_node.pipelines.bodies import (
 )
 from dicom_ai_node.pipelines.body_frame import BodyFrame, frames_along_chain, turned_to_symmetry
 from dicom_ai_node.pipelines.column import bodies_of_column
+from dicom_ai_node.pipelines.fracture_evidence import combined, fracture_probabilities, with_grade
 from dicom_ai_node.pipelines.labelling import (
     Candidate,
     LabellingSettings,
@@ -55,6 +56,9 @@ from dicom_ai_node.report import (
 
 Progress = Callable[[str, float], None]
 """Called with the name of the stage that begins and the share of the whole that is done."""
+
+LOSS_ERROR: Final = 0.025
+"""Standard error of a height loss as it is measured on CT."""
 
 NOT_REPORTED: Final = frozenset({Level.S1})
 """The sacrum anchors the numbering; it has no Genant grade."""
@@ -233,7 +237,10 @@ class CtVolumePipeline:
             for level, item in measured.items()
             if item.points_mm is not None
         }
-        gradings = grade_spine(heights, self.settings.thresholds)
+        cuts = self.settings.thresholds
+        gradings = grade_spine(heights, cuts)
+        by_heights = fracture_probabilities(heights, gradings, cuts, error=LOSS_ERROR)
+        taught = self.segment.metadata.taught_shares.get("fractured", 0.5)
         vertebrae = []
         for link in chain:
             if link.interpolated and link.level not in NOT_REPORTED:
@@ -241,7 +248,16 @@ class CtVolumePipeline:
             elif link.level in measured:
                 found = self._vertebra(link, measured[link.level], volume, label_map)
                 if link.level in gradings:
-                    found = self._graded(found, heights[link.level], gradings[link.level])
+                    probability = combined(
+                        measured[link.level].body.fractured, taught, by_heights[link.level]
+                    )
+                    found = with_grade(
+                        found,
+                        heights,
+                        gradings[link.level],
+                        probability,
+                        threshold=self.settings.fracture_threshold,
+                    )
                 elif link.level in heights:
                     own = heights[link.level]
                     own_mm = HeightsMm(own.anterior, own.middle, own.posterior, own.largest)
@@ -257,7 +273,7 @@ class CtVolumePipeline:
             ),
             limitations=(
                 *volume.notes,
-                *every_limitation(vertebrae, self.settings.thresholds, self.settings.min_level_confidence),
+                *every_limitation(vertebrae, cuts, self.settings.min_level_confidence),
             ),
             algorithms=tuple(bundle.algorithm() for bundle in (self.localise, self.segment, self.points)),
             vertebrae=tuple(vertebrae),
@@ -278,22 +294,6 @@ class CtVolumePipeline:
             status="analysed" if measured.reason is None else "not-analysable",
             reasons=() if measured.reason is None else (measured.reason,),
             six_points=None if measured.points_mm is None else SixPoints.from_array(measured.points_mm),
-        )
-
-    def _graded(self, vertebra: Vertebra, heights: Heights, grading: Grading) -> Vertebra:
-        """With heights and grade, and the probability of a fracture from both opinions."""
-        by_voxels = vertebra.classes[self.segment.name]["fractured"]
-        by_height = _fracture_probability_from_loss(grading.loss, self.settings.thresholds)
-        taught = self.segment.metadata.taught_shares.get("fractured", 0.5)
-        probability = _combined(by_voxels, taught, by_height)
-        return replace(
-            vertebra,
-            heights_mm=HeightsMm(heights.anterior, heights.middle, heights.posterior, grading.reference_mm),
-            height_loss=grading.loss,
-            genant_grade=grading.grade,
-            deformity=grading.deformity,
-            fractured=probability >= self.settings.fracture_threshold,
-            fracture_probability=probability,
         )
 
 
@@ -357,22 +357,6 @@ def _not_found(link: NamedCentre) -> Vertebra:
         status="not-analysable",
         reasons=(Reason("model-refused", f"{link.level} must lie here, but no body was recognised."),),
     )
-
-
-def _fracture_probability_from_loss(loss: float, thresholds: Thresholds) -> float:
-    """A logistic curve through one half at the mild threshold; its width is the error of a height loss."""
-    return float(1 / (1 + np.exp(-(loss - thresholds.mild) / 0.025)))
-
-
-def _combined(by_voxels: float, taught: float, by_height: float) -> float:
-    """Two opinions as independent evidence: their odds multiply.
-
-    The voxels' odds count against the share of fractured bodies in the training: an opinion that repeats that
-    share says nothing.
-    """
-    voxels, taught, height = (min(max(value, 0.02), 0.98) for value in (by_voxels, taught, by_height))
-    odds = voxels / (1 - voxels) * (1 - taught) / taught * height / (1 - height)
-    return odds / (1 + odds)
 
 
 def _point(point: npt.NDArray[np.float64]) -> tuple[float, ...]:

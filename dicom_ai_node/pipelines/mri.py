@@ -18,11 +18,12 @@ import torch
 
 from dicom_ai_node.anatomy import Level
 from dicom_ai_node.errors import NotAnalysable
-from dicom_ai_node.genant import GENANT_THRESHOLDS, Grading, Heights, Thresholds, grade_spine
+from dicom_ai_node.genant import GENANT_THRESHOLDS, Thresholds, grade_spine
 from dicom_ai_node.imaging.volume import Volume
 from dicom_ai_node.inference import mri
 from dicom_ai_node.inference.bundle import Bundle, load_bundle
 from dicom_ai_node.pipelines.bodies import Body, axial_box, paste
+from dicom_ai_node.pipelines.fracture_evidence import fracture_probabilities, with_grade
 from dicom_ai_node.pipelines.labelling import LabellingSettings, NamedCentre
 from dicom_ai_node.pipelines.limitations import every_limitation
 from dicom_ai_node.pipelines.morphometry import six_point_heights
@@ -44,6 +45,9 @@ Progress = Callable[[str, float], None]
 """Called with the name of the stage that begins and the share of the whole that is done."""
 
 BUNDLES: Final = ("mri-detect", "mri-points")
+
+LOSS_ERROR: Final = 0.025
+"""Standard error of a height loss as it is measured on MR."""
 
 NOT_REPORTED: Final = frozenset({Level.S1})
 """The sacrum anchors the numbering; it has no Genant grade."""
@@ -150,7 +154,10 @@ class MriPipeline:
             for level, item in found.measured.items()
             if item.points_mm is not None
         }
-        gradings = grade_spine(heights, self.settings.thresholds)
+        cuts = self.settings.thresholds
+        gradings = grade_spine(heights, cuts)
+        # Nothing but the loss of height tells whether a body is broken.
+        probabilities = fracture_probabilities(heights, gradings, cuts, error=LOSS_ERROR)
         vertebrae = []
         for item in found.chain:
             level = item.link.level
@@ -161,7 +168,13 @@ class MriPipeline:
                 continue
             vertebra = _vertebra(item.link, found.measured[level], volume, found.label_map)
             if level in gradings:
-                vertebra = self._graded(vertebra, heights[level], gradings[level])
+                vertebra = with_grade(
+                    vertebra,
+                    heights,
+                    gradings[level],
+                    probabilities[level],
+                    threshold=self.settings.fracture_threshold,
+                )
             elif level in heights:
                 own = heights[level]
                 own_mm = HeightsMm(own.anterior, own.middle, own.posterior, own.largest)
@@ -178,19 +191,6 @@ class MriPipeline:
             limitations=(*volume.notes, *self._limitations(vertebrae, anchored=found.anchored)),
             algorithms=tuple(bundle.algorithm() for bundle in (self.detect, self.points)),
             vertebrae=tuple(vertebrae),
-        )
-
-    def _graded(self, vertebra: Vertebra, heights: Heights, grading: Grading) -> Vertebra:
-        """With heights and grade; whether it is a fracture is told by the loss of height alone."""
-        probability = _fracture_probability(grading.loss, self.settings.thresholds)
-        return replace(
-            vertebra,
-            heights_mm=HeightsMm(heights.anterior, heights.middle, heights.posterior, grading.reference_mm),
-            height_loss=grading.loss,
-            genant_grade=grading.grade,
-            deformity=grading.deformity,
-            fractured=probability >= self.settings.fracture_threshold,
-            fracture_probability=probability,
         )
 
     def _limitations(self, vertebrae: Sequence[Vertebra], *, anchored: bool) -> list[Reason]:
@@ -233,11 +233,6 @@ def _not_found(link: NamedCentre) -> Vertebra:
         status="not-analysable",
         reasons=(Reason("model-refused", f"{link.level} must lie here, but no body was recognised."),),
     )
-
-
-def _fracture_probability(loss: float, thresholds: Thresholds) -> float:
-    """A logistic curve through one half at the mild threshold; its width is the error of a height loss."""
-    return float(1 / (1 + np.exp(-(loss - thresholds.mild) / 0.025)))
 
 
 def _point(point: npt.NDArray[np.float64]) -> tuple[float, ...]:

@@ -18,7 +18,7 @@ import torch
 
 from dicom_ai_node.anatomy import Level
 from dicom_ai_node.errors import NotAnalysable
-from dicom_ai_node.genant import GENANT_THRESHOLDS, Grading, Heights, Thresholds, grade_spine
+from dicom_ai_node.genant import GENANT_THRESHOLDS, Thresholds, grade_spine
 from dicom_ai_node.imaging.film_pose import FilmPose
 from dicom_ai_node.imaging.radiograph import Radiograph
 from dicom_ai_node.inference import film as networks
@@ -26,12 +26,12 @@ from dicom_ai_node.inference.bundle import Bundle, load_bundle
 from dicom_ai_node.pipelines.film_chain import FILM_LABELLING, FilmBody, named_bodies
 from dicom_ai_node.pipelines.film_label_map import film_label_map
 from dicom_ai_node.pipelines.film_reasons import film_limitations, why_not_measured
+from dicom_ai_node.pipelines.fracture_evidence import combined, fracture_probabilities, with_grade
 from dicom_ai_node.pipelines.labelling import LabellingSettings
 from dicom_ai_node.pipelines.morphometry import six_point_heights
 from dicom_ai_node.report import (
     Analysis,
     BoxPx,
-    HeightsMm,
     LabelMap,
     Reason,
     SixPoints,
@@ -65,6 +65,9 @@ SURE_BODY: Final = 0.8
 
 MIN_PIXELS: Final = 120
 """Smaller images are icons: a body would be ten pixels high."""
+LOSS_ERROR: Final = 0.03
+"""Standard error of a height loss as it is measured on films."""
+
 _NOT_GRADED: Final = frozenset({Level.S1})
 _AGREEMENT: Final = 0.5
 """Probability from which on the detector says that a body is broken."""
@@ -149,8 +152,7 @@ class RadiographPipeline:
         seen = networks.detect(self.detector, pixels, score=self.settings.detector_score)
         progress("localise", 0.55)
         maps, outlined = networks.localise(self.localise, pixels)
-        spacing = film.spacing
-        scale = spacing.rows_mm if spacing is not None and spacing.at_patient else None
+        scale = _mm_at_patient(film)
         chain = named_bodies(seen, outlined, maps, scale, self.settings.labelling)
         bodies = [body for body in chain if body.link.level not in _NOT_GRADED]
         if not bodies:
@@ -259,13 +261,25 @@ class RadiographPipeline:
             for item in measured
             if item.points is not None
         }
-        gradings = grade_spine(heights, self.settings.thresholds)
+        cuts = self.settings.thresholds
+        gradings = grade_spine(heights, cuts)
+        by_heights = fracture_probabilities(heights, gradings, cuts, error=LOSS_ERROR)
+        taught = self.detector.metadata.taught_shares.get("fractured", 0.5)
         vertebrae = []
         for item in measured:
             level = item.body.link.level
+            opinion = None if item.body.seen is None else item.body.seen.fractured
             vertebra = self._vertebra(film, turn, item)
             if level in gradings:
-                vertebra = self._graded(film, vertebra, heights[level], gradings[level])
+                vertebra = with_grade(
+                    vertebra,
+                    heights,
+                    gradings[level],
+                    combined(opinion, taught, by_heights[level]),
+                    threshold=self.settings.fracture_threshold,
+                    mm=_mm_at_patient(film),
+                )
+                vertebra = _with_dissent(vertebra, opinion)
             vertebrae.append(vertebra)
         broken = [number for number, vertebra in enumerate(vertebrae) if vertebra.fractured]
         ages = networks.acuity(self.acuity, pixels, [measured[number].body.box for number in broken])
@@ -304,42 +318,6 @@ class RadiographPipeline:
             reasons=() if item.reason is None else (item.reason,),
         )
 
-    def _graded(self, film: Radiograph, vertebra: Vertebra, heights: Heights, grading: Grading) -> Vertebra:
-        by_height = 1 / (1 + np.exp(-(grading.loss - self.settings.thresholds.mild) / 0.03))
-        said = vertebra.classes.get(self.detector.name)
-        taught = self.detector.metadata.taught_shares.get("fractured", 0.5)
-        probability = _combined(None if said is None else said["fractured"], taught, float(by_height))
-        in_mm = None
-        if film.spacing is not None and film.spacing.at_patient:
-            mm = film.spacing.rows_mm
-            in_mm = HeightsMm(
-                heights.anterior * mm,
-                heights.middle * mm,
-                heights.posterior * mm,
-                grading.reference_mm * mm,
-            )
-        reasons = vertebra.reasons
-        if said is not None and (said["fractured"] >= _AGREEMENT) != (grading.grade > 0):
-            word = "broken" if said["fractured"] >= _AGREEMENT else "sound"
-            reasons = (
-                *reasons,
-                Reason(
-                    "disagreement",
-                    f"The detector calls {vertebra.level} {word} ({said['fractured']:.0%} fractured), "
-                    f"its heights say grade {grading.grade} ({grading.loss:.0%} lost).",
-                ),
-            )
-        return replace(
-            vertebra,
-            heights_mm=in_mm,
-            height_loss=grading.loss,
-            genant_grade=grading.grade,
-            deformity=grading.deformity,
-            fractured=probability >= self.settings.fracture_threshold,
-            fracture_probability=probability,
-            reasons=reasons,
-        )
-
 
 _WORDS: Final = {
     "frontal-spine": "a frontal view of the spine",
@@ -357,10 +335,19 @@ def _sure(body: FilmBody) -> bool:
     return body.seen is not None and body.outlined is not None and body.seen.score >= SURE_BODY
 
 
-def _combined(by_detector: float | None, taught: float, by_height: float) -> float:
-    """Two opinions as independent evidence; the detector's odds count against what it was taught."""
-    if by_detector is None:
-        return by_height
-    look, taught, height = (min(max(value, 0.02), 0.98) for value in (by_detector, taught, by_height))
-    odds = look / (1 - look) * (1 - taught) / taught * height / (1 - height)
-    return odds / (1 + odds)
+def _mm_at_patient(film: Radiograph) -> float | None:
+    """Edge of a pixel at the patient, None where it is not known."""
+    return film.spacing.rows_mm if film.spacing is not None and film.spacing.at_patient else None
+
+
+def _with_dissent(vertebra: Vertebra, fractured: float | None) -> Vertebra:
+    """The vertebra, and a reason where the detector says otherwise than its heights do."""
+    if fractured is None or (fractured >= _AGREEMENT) == bool(vertebra.genant_grade):
+        return vertebra
+    word = "broken" if fractured >= _AGREEMENT else "sound"
+    reason = Reason(
+        "disagreement",
+        f"The detector calls {vertebra.level} {word} ({fractured:.0%} fractured), its heights say grade "
+        f"{vertebra.genant_grade} ({vertebra.height_loss:.0%} lost).",
+    )
+    return replace(vertebra, reasons=(*vertebra.reasons, reason))

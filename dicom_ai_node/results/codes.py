@@ -297,6 +297,7 @@ REASONS: Final[dict[str, Code]] = {
     "disagreement": _private("R-DISAGREEMENT", "Two opinions differ"),
     "research-use": _private("R-RESEARCH-USE", "For research use only"),
     "thresholds": _private("R-THRESHOLDS", "Thresholds applied"),
+    "usual-shape": _private("R-USUAL", "Height loss usual in this spine, not counted as fracture"),
     "patient-mismatch": _private("R-PATIENT", "Images of different patients in one study"),
     "registration": _private("R-REGISTRATION", "Two series could not be registered"),
 }
