@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
     from dicom_ai_node.workflow.plan import Summary
 
 app = typer.Typer(
-    help="What became of every series: list, show, retry.", no_args_is_help=True, add_completion=False
+    help="What became of every series: list, waiting, show, retry.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="The node.toml of the node.")]
@@ -64,6 +68,29 @@ def list_jobs(
             escape(item.reason or "; ".join(item.job.reasons)),
         )
     Console().print(table if found else "no jobs")
+
+
+@app.command("waiting")
+def list_waiting(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List the series that have come and are no job yet, and what they wait for."""
+    from dicom_ai_node.workflow.waiting import waiting_series  # noqa: PLC0415 - opens the database's library
+
+    settings = load_settings(config)
+    with _ledger(config) as ledger:
+        found = waiting_series(settings, ledger.summaries(), time.time())
+    if as_json:
+        typer.echo(json.dumps([asdict(item) for item in found], indent=2))
+        return
+    table = Table("series", "from", "images", "last came", "waits for")
+    for item in found:
+        table.add_row(
+            item.series_key[:10],
+            escape(item.calling_ae_title),
+            f"{item.instances} {item.modality}",
+            _time(item.last_arrival),
+            item.waits_for,
+        )
+    Console().print(table if found else "nothing waits")
 
 
 @app.command("show")

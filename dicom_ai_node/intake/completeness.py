@@ -73,7 +73,7 @@ class Completeness:
 
     def assess(self, series: SpooledSeries) -> Verdict:
         """Whether all of `series` is there, as far as one can know."""
-        quiet_seconds = self._quiet_seconds(series)
+        quiet_seconds = quiet_seconds_of(self._routes, series.modality)
         quiet_for = self._now() - series.last_arrival
         if quiet_for < min(SETTLE_SECONDS, quiet_seconds):
             return assess(series.count, quiet_for, quiet_seconds, None)
@@ -81,15 +81,6 @@ class Completeness:
         if verdict.complete:
             self._expected.pop(series.series_key, None)
         return verdict
-
-    def _quiet_seconds(self, series: SpooledSeries) -> float:
-        if series.modality == "CT":
-            return self._routes.ct.quiet_seconds
-        if series.modality in {"CR", "DX", "RG"}:
-            return self._routes.radiograph.quiet_seconds
-        if series.modality == "MR":
-            return self._routes.mri.quiet_seconds
-        return self._routes.other.quiet_seconds
 
     def _expected_of(self, series: SpooledSeries) -> int | None:
         generation, expected = self._expected.get(series.series_key, ("", None))
@@ -99,6 +90,15 @@ class Completeness:
                 expected = self._related_instances(series.study_instance_uid, series.series_instance_uid)
             self._expected[series.series_key] = (series.generation, expected)
         return expected
+
+
+def quiet_seconds_of(routes: Routes, modality: str) -> float:
+    """How long nothing may come of a series of this modality until it counts as complete."""
+    if modality == "CT":
+        return routes.ct.quiet_seconds
+    if modality in {"CR", "DX", "RG"}:
+        return routes.radiograph.quiet_seconds
+    return routes.mri.quiet_seconds if modality == "MR" else routes.other.quiet_seconds
 
 
 def expected_in_headers(paths: tuple[Path, ...]) -> int | None:

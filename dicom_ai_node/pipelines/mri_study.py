@@ -125,11 +125,10 @@ class MriStudyPipeline:
     ) -> list[Vertebra]:
         compared = {role: ratios(bodies) for role, bodies in signals.items()}
         striking = standing_out(signals, self.settings.signal)
-        mild = self.settings.bodies.thresholds.mild
         answer = []
         for vertebra in vertebrae:
             why = list(striking.get(vertebra.level, ()))
-            if vertebra.height_loss is not None and vertebra.height_loss >= mild:
+            if vertebra.fractured and vertebra.height_loss is not None:
                 why.insert(0, f"height loss {vertebra.height_loss:.0%}")
             own: dict[str, dict[str, float]] = {
                 role: told[vertebra.level] for role, told in compared.items() if told.get(vertebra.level)

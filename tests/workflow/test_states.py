@@ -135,6 +135,21 @@ def test_a_study_is_forgotten_when_its_days_are_over_and_not_before(
     assert node.terminate() == 0
 
 
+def test_what_has_come_and_is_no_job_yet_can_be_seen(
+    make_node: MakeNode, archive: Archive, tmp_path: Path
+) -> None:
+    node = running(make_node(archive, quiet_seconds=3600.0))
+    config = ["--config", str(node.config)]
+    runner = CliRunner()
+    assert "nothing waits" in runner.invoke(app, ["jobs", "waiting", *config]).stdout
+    node.send(ct_series(tmp_path / "study", 60))
+    (item,) = json.loads(runner.invoke(app, ["jobs", "waiting", "--json", *config]).stdout)
+    assert (item["modality"], item["instances"]) == ("CT", SLICES)
+    assert item["waits_for"].startswith("more images, up to 3")
+    assert "more images" in runner.invoke(app, ["jobs", "waiting", *config]).stdout
+    assert node.terminate() == 0
+
+
 def test_a_failed_delivery_waits_for_a_person_whose_retry_sends_only_what_is_missing(
     make_node: MakeNode, archive: Archive, tmp_path: Path
 ) -> None:
