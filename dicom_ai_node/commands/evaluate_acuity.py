@@ -103,7 +103,8 @@ def draw(file: Path, probabilities: Floats, truth: npt.NDArray[np.int64]) -> Non
     counts = confusion(probabilities.argmax(axis=1), truth, len(ACUITIES))
     right.imshow(counts, cmap="Blues")
     for (row, column), count in np.ndenumerate(counts):
-        right.text(column, row, str(count), ha="center", va="center")
+        dark = 2 * count > counts.max()
+        right.text(column, row, str(count), ha="center", va="center", color="white" if dark else "black")
     right.set(
         xticks=range(3), xticklabels=ACUITIES, yticks=range(3), yticklabels=ACUITIES, xlabel="found",
         ylabel="true",

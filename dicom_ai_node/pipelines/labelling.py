@@ -49,6 +49,9 @@ TYPICAL_SPACING_MM: Final[dict[Level, float]] = {
 """Distance from this body's centre to the next one below, millimetres: medians of the ImFusion VID
 spines (CC BY-SA 4.0), from L5 and T13 on set by their neighbours."""
 
+ANCHORS: Final = frozenset({Level.C2, Level.S1})
+"""The vertebrae that look like no other: who sees one of them counts from there."""
+
 SPACING_SPREAD: Final = 0.18
 """Standard deviation of a distance between centres, as a share of the typical one; fractures shorten it."""
 
@@ -63,6 +66,8 @@ class LabellingSettings:
         skip_penalty: what it costs (natural log) to pass over a level for which no candidate stands.
         supernumerary_penalty: what T13 or L6 cost: minus the log of their rarity (48 L6 in 2,116 spines).
         spacing_spread: standard deviation of a distance between centres, as a share of the typical one.
+        anchor_weight: how often evidence for one of `ANCHORS` counts. Bodies between them look alike, and
+            their names err together; what looks like no other body outweighs many of those.
     """
 
     min_peak: float = 0.12
@@ -70,6 +75,7 @@ class LabellingSettings:
     skip_penalty: float = 3.0
     supernumerary_penalty: float = 3.8
     spacing_spread: float = SPACING_SPREAD
+    anchor_weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -178,6 +184,8 @@ def name_chain(
     levels = sorted(levels, key=order)
     evidence = np.array([candidate.evidence for candidate in candidates])
     node = np.log((np.clip(evidence, 0, None) + 0.02) / (settings.background + 0.02))
+    weight = np.array([settings.anchor_weight if level in ANCHORS else 1.0 for level in levels])
+    node = np.where(node > 0, weight * node, node)
     node -= [settings.supernumerary_penalty if level in SUPERNUMERARY else 0.0 for level in levels]
     chain = _best_path(candidates, levels, node, settings)
     shares = _share_of_each_shift(chain, levels, node)

@@ -8,7 +8,7 @@ makes the report of it. The label map comes back on the source grid.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
 
@@ -24,7 +24,7 @@ from dicom_ai_node.inference import mri
 from dicom_ai_node.inference.bundle import Bundle, load_bundle
 from dicom_ai_node.pipelines.bodies import Body, axial_box, paste
 from dicom_ai_node.pipelines.fracture_evidence import fracture_probabilities, with_grade
-from dicom_ai_node.pipelines.labelling import LabellingSettings, NamedCentre
+from dicom_ai_node.pipelines.labelling import ANCHORS, LabellingSettings, NamedCentre
 from dicom_ai_node.pipelines.limitations import every_limitation
 from dicom_ai_node.pipelines.morphometry import six_point_heights
 from dicom_ai_node.pipelines.mri_bodies import NamedBody, named_bodies, seen_bodies
@@ -52,8 +52,9 @@ LOSS_ERROR: Final = 0.025
 NOT_REPORTED: Final = frozenset({Level.S1})
 """The sacrum anchors the numbering; it has no Genant grade."""
 
-ANCHORS: Final = frozenset({Level.S1, Level.C2})
-"""What tells a chain's place in the spine by itself; all else is counted from them."""
+MRI_LABELLING: Final = LabellingSettings(anchor_weight=3.0)
+"""A network that sees a lumbar examination counts from the sacrum: the further up, the more names err, all
+in one direction. Together they must not outweigh a sacrum that is clear."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class MriSettings:
     """What the administrator may set."""
 
     thresholds: Thresholds = GENANT_THRESHOLDS
-    labelling: LabellingSettings = field(default_factory=LabellingSettings)
+    labelling: LabellingSettings = MRI_LABELLING
     min_level_confidence: float = 0.7
     fracture_threshold: float = 0.5
 

@@ -38,6 +38,10 @@ MARGIN_MM: Final = 40.0
 MIN_BODY_ML: Final = 1.2
 """Less than this is no adult vertebral body, even a crushed one on few slices."""
 
+MIN_BODY_SHARE: Final = 0.15
+"""Nor is less than this of the median body of the series: a piece of S2 or of a spinous process. What is left
+of a body crushed by 70 %, or cut in half by the edge of the image, is twice as much."""
+
 PLAUSIBLE_EXTENT_MM: Final = (6.0, 62.0)
 """Height and depth of a body with its osteophytes on a slice, along the image's axes."""
 
@@ -90,6 +94,8 @@ def seen_bodies(answer: DenseAnswer, affine: Floats) -> list[SeenBody]:
         body = _body(answer, owner, number, affine)
         if body is not None and not _odd(body, pixel):
             found.append(SeenBody(body, _evidence(answer, owner == number, place, pixel)))
+    least = MIN_BODY_SHARE * float(np.median([item.body.volume_ml for item in found])) if found else 0.0
+    found = [item for item in found if item.body.volume_ml >= least]
     return sorted(found, key=lambda item: -item.body.center_mm()[2])
 
 
@@ -98,12 +104,13 @@ def named_bodies(
 ) -> list[NamedBody]:
     """The chain of bodies with names, head to tail; bodies outside the chain are left out.
 
-    A thirteenth thoracic vertebra is too rare to have a heatmap of its own: it looks like T12 and like L1.
+    A thirteenth thoracic vertebra is too rare to have a heatmap of its own: it looks like T12 and just
+    as much like L1. What looks more like one of them is that one.
     """
     names, evidence = list(levels), [item.evidence for item in seen]
     if Level.T13 not in names and {Level.T12, Level.L1} <= set(names):
         twelfth, first = names.index(Level.T12), names.index(Level.L1)
-        both = [np.sqrt(max(0.0, own[twelfth]) * max(0.0, own[first])) for own in evidence]
+        both = [_alike(own[twelfth], own[first]) for own in evidence]
         # `name_chain` sorts its levels and takes the evidence in that order.
         names = [*names, Level.T13]
         evidence = [np.append(own, value) for own, value in zip(evidence, both, strict=True)]
@@ -113,6 +120,12 @@ def named_bodies(
     ]
     chain = name_chain(candidates, [names[k] for k in in_order], settings)
     return [NamedBody(link, None if link.interpolated else _body_at(seen, link)) for link in chain]
+
+
+def _alike(one: float, other: float) -> float:
+    """The smaller of two pieces of evidence, less where they differ."""
+    smaller, larger = sorted((max(0.0, one), max(0.0, other)))
+    return smaller**2 / max(larger, 1e-6)
 
 
 def _peaks(answer: DenseAnswer, inside: Mask, pixel: float) -> Floats:

@@ -124,6 +124,10 @@ port = {port}
 quiet_seconds = 5.0
 [routes.radiograph]
 quiet_seconds = 2.0
+[routes.mri]
+enabled = true
+quiet_seconds = 5.0
+partner_wait_seconds = 60.0
 [[destinations]]
 name = "orthanc"
 ae_title = "{orthanc.ae_title}"

@@ -17,6 +17,7 @@ from dicom_ai_node.pipelines.labelling import (
     find_candidates,
     name_chain,
 )
+from dicom_ai_node.pipelines.mri import MRI_LABELLING
 
 TRAINED = tuple(level for level in LEVELS if level.region in "TLS" and level is not Level.T13)
 USUAL = tuple(level for level in TRAINED if level is not Level.L6)
@@ -93,6 +94,26 @@ def test_a_chain_that_could_be_numbered_otherwise_says_how_unsure_it_is() -> Non
     assert unsure[2].confidence < 0.6 < sure[2].confidence
     assert set(unsure[2].alternatives) >= {USUAL[9].value, USUAL[11].value}
     assert sum(unsure[2].alternatives.values()) + unsure[2].confidence == pytest.approx(1, abs=0.02)
+
+
+def test_bodies_that_err_together_do_not_outweigh_a_clear_sacrum() -> None:
+    """Evidence of a real lumbar MR: the further from the sacrum, the more a body looks like the next one."""
+    seen: dict[tuple[float, float], dict[str, float]] = {
+        (166, -7): {"T9": 0.1, "T10": 0.26, "T11": 0.51, "T12": 0.34, "L1": 0.1, "L2": 0.15, "L3": 0.09},
+        (168, -31): {"T10": 0.1, "T11": 0.49, "T12": 0.71, "L1": 0.18},
+        (169, -61): {"T11": 0.1, "T12": 0.63, "L1": 0.64},
+        (167, -95): {"T12": 0.22, "L1": 0.79, "L2": 0.48},
+        (166, -131): {"L1": 0.28, "L2": 0.83, "L3": 0.21},
+        (165, -169): {"L2": 0.44, "L3": 0.84},
+        (165, -208): {"L3": 0.64, "L4": 0.65},
+        (169, -246): {"L4": 0.94, "L5": 0.32},
+        (182, -281): {"L4": 0.11, "L5": 1.07, "S1": 0.08},
+        (202, -308): {"L5": 0.2, "S1": 1.03},
+    }
+    column = [candidate(np.array([-23.0, *place]), **evidence) for place, evidence in seen.items()]
+    right = [Level.T9, Level.T10, Level.T11, Level.T12, *USUAL[-6:]]
+    assert names(name_chain(column, TRAINED)) != right
+    assert names(name_chain(column, TRAINED, MRI_LABELLING)) == right
 
 
 def test_nothing_found_is_an_empty_chain() -> None:
