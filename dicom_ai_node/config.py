@@ -194,7 +194,7 @@ class MriRoute(Section):
     of its study has come for `partner_wait_seconds`, and again when the partner has come; 0 never waits.
     """
 
-    enabled: bool = False
+    enabled: bool = True
     quiet_seconds: Annotated[float, Field(ge=0)] = 30.0
     partner_wait_seconds: Annotated[float, Field(ge=0)] = 600.0
     min_slices: Annotated[int, Field(ge=2)] = 5

@@ -19,7 +19,7 @@ from tests.imaging.mr_files import AXIAL, SAGITTAL, made_by, write
 
 Change = Callable[..., None]
 
-ON = Settings.model_validate({"routes": {"mri": {"enabled": True}}})
+ON = Settings()
 
 
 def decide(paths: Sequence[Path], settings: Settings = ON) -> RouteDecision:
@@ -28,11 +28,11 @@ def decide(paths: Sequence[Path], settings: Settings = ON) -> RouteDecision:
 
 
 def rules(**values: object) -> Settings:
-    return Settings.model_validate({"routes": {"mri": {"enabled": True, **values}}})
+    return Settings.model_validate({"routes": {"mri": values}})
 
 
-def test_mr_is_not_analysed_before_it_is_switched_on(tmp_path: Path) -> None:
-    decision = decide(write(tmp_path), Settings())
+def test_mr_is_not_analysed_where_it_is_switched_off(tmp_path: Path) -> None:
+    decision = decide(write(tmp_path), rules(enabled=False))
     assert decision.pipeline is None
     assert decision.reasons == ("MR is not analysed: [routes.mri] enabled = false",)
     assert decision.refusal is None
