@@ -137,7 +137,8 @@ def draw(file: Path, answers: Mapping[str, Sequence[VertebraAnswer]], threshold:
     counts = confusion(said >= threshold, truth, 2)
     middle.imshow(counts, cmap="Blues")
     for (row, column), number in np.ndenumerate(counts):
-        middle.text(column, row, str(number), ha="center", va="center")
+        dark = 2 * number > counts.max()
+        middle.text(column, row, str(number), ha="center", va="center", color="white" if dark else "black")
     middle.set(
         xticks=range(2), xticklabels=CLASSES, yticks=range(2), yticklabels=CLASSES, xlabel="found",
         ylabel="true",
