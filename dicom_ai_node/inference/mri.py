@@ -6,8 +6,9 @@ planes likewise. Signal is -1 to 1, as `networks.mr_intensity.mr_contrast` gives
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,13 @@ from dicom_ai_node.networks.mr_intensity import mr_contrast, signal_range
 
 BATCH = 4
 """Slices that run at once: enough to keep a device busy, few enough for a small memory."""
+
+
+OUTLINE_AT: Final = 0.85
+"""The network draws bodies too large: at one half they have 1.2 times their volume, on phantoms and on VB2.
+What it believes so far is the outline, and counts as one half from here on."""
+
+_OUTLINE_LOGIT: Final = math.log(OUTLINE_AT / (1 - OUTLINE_AT))
 
 
 @dataclass(frozen=True)
@@ -87,7 +95,7 @@ def detect(bundle: Bundle, stack: Tensor, signal: tuple[float, float]) -> DenseA
         torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     ) + answer.offset * (OFFSET_UNIT_MM / spacing_mm(bundle))
     return DenseAnswer(
-        answer.body.sigmoid().numpy(),
+        (answer.body - _OUTLINE_LOGIT).sigmoid().numpy(),
         places.numpy(),
         answer.heatmaps.numpy(),
         HEATMAP_STRIDE,

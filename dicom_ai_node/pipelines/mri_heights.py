@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.spatial import cKDTree
 
 from dicom_ai_node.anatomy import Level
 from dicom_ai_node.imaging.resample import resample_to_grid
@@ -26,6 +27,9 @@ EDGE_MM: Final = 2.0
 
 HALF_BODY_MM: Final = 18.0
 """Half the width of a lumbar body: slices that end within one and show less of it may miss its middle."""
+
+MAX_OUTSIDE_MM: Final = 3.0
+"""A point so far from the outlined body lies beyond a disc, on the next one."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -130,9 +134,20 @@ def _why_not(  # noqa: PLR0917 - all that can speak against it
     if _is_half_seen(body, stack):
         return Reason("coverage", f"The slices end in the middle of {level}.")
     words = implausible(points_mm, frame)
+    outside = _outside_mm(points_mm, body, frame)
+    if words is None and outside > MAX_OUTSIDE_MM:
+        words = f"a point lies {outside:.0f} mm outside of the body that was outlined"
     if words is not None:
         return Reason("model-refused", f"The measurement of {level} was not used: {words}.")
     return None
+
+
+def _outside_mm(points_mm: Floats, body: Body, frame: BodyFrame) -> float:
+    """How far in its plane the worst of six points lies from the outlined body, whichever slice shows it."""
+    axes = np.stack([frame.superior, frame.posterior], axis=1)
+    outlined, _ = body.points_mm()
+    distance, _ = cKDTree((outlined - frame.center_mm) @ axes).query((points_mm - frame.center_mm) @ axes)
+    return float(np.max(distance))
 
 
 def _is_cut_off(body: Body, volume: Volume, across: int) -> bool:
