@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
+from torch import Tensor
 
 from dicom_ai_node.anatomy import Level, verse_label
 from dicom_ai_node.errors import NotAnalysable
+from dicom_ai_node.networks.mscn import Heatmaps
 from dicom_ai_node.pipelines.mri import MriPipeline
 from dicom_ai_node.report import Analysis, SpineReport, Vertebra
-from tests.drawn_mr import UPRIGHT, DrawnBody, column, drawn_volume, knowing_bundles
+from tests.drawn_mr import UPRIGHT, DrawnBody, KnowingPoints, column, drawn_volume, knowing_bundles
 
 LUMBAR = (Level.T12, Level.L1, Level.L2, Level.L3, Level.L4, Level.L5, Level.S1)
 
@@ -97,6 +101,27 @@ def test_points_lie_in_a_measured_slice_however_thick_slices_are(
         index = points @ to_index[:3, :3].T + to_index[:3, 3]
         assert np.abs(index[:, 0] - np.rint(index[0, 0])).max() < 1e-3
         assert abs(points[0, 0]) <= step_mm  # next to the middle of the body
+
+
+class BeyondTheDisc(KnowingPoints):
+    """Puts the lower points where the next body begins."""
+
+    def forward(self, x: Tensor) -> Heatmaps:
+        """Heatmaps of six points, every second one 4 mm too low."""
+        maps = super().forward(x).product.clone()
+        maps[:, 1::2] = maps[:, 1::2].roll(6, dims=2)
+        return Heatmaps(maps, maps, maps)
+
+
+def test_points_outside_of_the_outline_are_not_used() -> None:
+    detect, points = knowing_bundles()
+    lost = MriPipeline(detect, replace(points, network=BeyondTheDisc()))
+    volume, _ = drawn_volume(column(LUMBAR), spacing_mm=(5.0, 1.5, 1.5))
+    report = lost.analyse(volume).report
+    assert len(report.vertebrae) == len(LUMBAR) - 1
+    for vertebra in report:
+        assert vertebra.heights_mm is None
+        assert "outside of the body that was outlined" in vertebra.reasons[0].text
 
 
 def test_thin_slices_are_measured_in_the_bodys_own_plane(pipeline: MriPipeline) -> None:
