@@ -22,7 +22,6 @@ from dicom_ai_node.commands.phantom_radiograph import write_radiograph_case
 
 SCHEMA: Final = "dicom-ai-node/study/1"
 
-_NO_PIPELINE: Final = "this version has no pipeline for it"
 _FILMS: Final = (
     ("lateral", "radiograph", "truth.json", "a lateral radiograph"),
     (
@@ -34,6 +33,11 @@ _FILMS: Final = (
     ),
 )
 """View, route, truth and why."""
+
+_MR: Final = {
+    "localizer": "planes that cross: a localizer",
+    "t2": "sagittal MR: the study's report lies on its T2",
+}
 
 
 def write_study_case(folder: Path, seed: int, wish: PersonWish) -> str:
@@ -55,10 +59,10 @@ def write_study_case(folder: Path, seed: int, wish: PersonWish) -> str:
     for item in json.loads((folder / "mr" / "series.json").read_text())["series"]:
         kind, place, files, truth = (item[key] for key in ("kind", "folder", "files", "truth"))
         maps = [path for name in ("labels", "whole", "structures", "lesions") for path in item[name]]
-        planes = kind == "localizer"
-        why = "planes that cross: a localizer" if planes else f"sagittal MR; {_NO_PIPELINE}"
-        route = None if planes else "mr"
-        entry = SeriesEntry(kind, "", place, files, route, None, why, truth, tuple(maps))
+        route = None if kind == "localizer" else "mr"
+        pipeline = "mri" if kind == "t2" else None
+        why = _MR.get(kind, "sagittal MR: analysed together with the T2")
+        entry = SeriesEntry(kind, "", place, files, route, pipeline, why, truth, tuple(maps))
         series.append(_within("mr", entry))
     listed = [asdict(_identified(folder, entry)) for entry in series]
     text = json.dumps({"schema": SCHEMA, "seed": seed, "series": listed}, indent=2)
