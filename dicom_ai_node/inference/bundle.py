@@ -12,10 +12,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -102,11 +102,13 @@ class MrPreprocessing(_Part):
         spacing_mm: edge of a pixel.
         percentiles: of the series that become black and white (`networks.mr_intensity.mr_contrast`).
         size: rows and columns of a plane; None where any size will do.
+        outline_at: probability at which a body's outline lies, 0 to 1; it counts as one half from there on.
     """
 
     spacing_mm: float
     percentiles: tuple[float, float]
     size: tuple[int, int] | None = None
+    outline_at: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
 
 class MriPatchPreprocessing(_Part):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,13 +25,6 @@ from dicom_ai_node.networks.mr_intensity import mr_contrast, signal_range
 
 BATCH = 4
 """Slices that run at once: enough to keep a device busy, few enough for a small memory."""
-
-
-OUTLINE_AT: Final = 0.85
-"""The network draws bodies too large: at one half they have 1.2 times their volume, on phantoms and on VB2.
-What it believes so far is the outline, and counts as one half from here on."""
-
-_OUTLINE_LOGIT: Final = math.log(OUTLINE_AT / (1 - OUTLINE_AT))
 
 
 @dataclass(frozen=True)
@@ -89,13 +82,14 @@ def detect(bundle: Bundle, stack: Tensor, signal: tuple[float, float]) -> DenseA
         stack: signal, shape (slices, rows, columns), pixels of `spacing_mm`, any size.
         signal: what is black and what is white, see `signal_range_of`.
     """
+    outline = bundle.metadata.mr.outline_at
     answer = answer_stack(bundle.network, mr_contrast(stack, *signal), BATCH)
     rows, columns = stack.shape[1:]
     places = torch.stack(
         torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     ) + answer.offset * (OFFSET_UNIT_MM / spacing_mm(bundle))
     return DenseAnswer(
-        (answer.body - _OUTLINE_LOGIT).sigmoid().numpy(),
+        (answer.body - math.log(outline / (1 - outline))).sigmoid().numpy(),
         places.numpy(),
         answer.heatmaps.numpy(),
         HEATMAP_STRIDE,

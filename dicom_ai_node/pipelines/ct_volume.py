@@ -58,7 +58,7 @@ Progress = Callable[[str, float], None]
 """Called with the name of the stage that begins and the share of the whole that is done."""
 
 LOSS_ERROR: Final = 0.025
-"""Standard error of a height loss as it is measured on CT."""
+"""What the error of a height loss on CT is taken to be: the width of the curve from sound to broken."""
 
 NOT_REPORTED: Final = frozenset({Level.S1})
 """The sacrum anchors the numbering; it has no Genant grade."""

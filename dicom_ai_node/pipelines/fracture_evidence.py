@@ -24,7 +24,8 @@ OTHERS: Final = 3
 """Fewer other bodies do not tell how concave this spine's bodies are."""
 
 BEYOND_USUAL: Final = 0.10
-"""A biconcave body is broken where its middle is lower by this share than the others' shape would have it."""
+"""A biconcave body is broken where its middle is lower by this share than the others' shape would have it:
+half of a mild loss, set on forty phantom films."""
 
 _SURE: Final = (0.02, 0.98)
 """No single opinion may decide alone."""
@@ -46,7 +47,7 @@ def fracture_probabilities(
         heights: of all bodies that were measured, any unit.
         gradings: of those bodies that were graded.
         thresholds: of the grades.
-        error: standard error of a height loss as it is measured: the width of the curve.
+        error: what the error of a height loss is taken to be: the width of the curve.
     """
     return {
         level: float(1 / (1 + np.exp(-_excess(level, heights, grading, thresholds) / error)))
@@ -78,7 +79,7 @@ def with_grade(
     threshold: float,
     mm: float | None = 1.0,
 ) -> Vertebra:
-    """The vertebra with heights, grade and whether it is broken; a grade that is no fracture says why.
+    """The vertebra with heights, grade and whether it is broken; a concavity that is usual is told.
 
     Args:
         vertebra: as it was found.

@@ -47,7 +47,7 @@ Progress = Callable[[str, float], None]
 BUNDLES: Final = ("mri-detect", "mri-points")
 
 LOSS_ERROR: Final = 0.025
-"""Standard error of a height loss as it is measured on MR."""
+"""What the error of a height loss on MR is taken to be: the width of the curve from sound to broken."""
 
 NOT_REPORTED: Final = frozenset({Level.S1})
 """The sacrum anchors the numbering; it has no Genant grade."""

@@ -66,7 +66,7 @@ SURE_BODY: Final = 0.8
 MIN_PIXELS: Final = 120
 """Smaller images are icons: a body would be ten pixels high."""
 LOSS_ERROR: Final = 0.03
-"""Standard error of a height loss as it is measured on films."""
+"""What the error of a height loss on films is taken to be: the width of the curve from sound to broken."""
 
 _NOT_GRADED: Final = frozenset({Level.S1})
 _AGREEMENT: Final = 0.5
