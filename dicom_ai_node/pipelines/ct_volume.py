@@ -42,7 +42,12 @@ from dicom_ai_node.pipelines.labelling import (
     name_chain,
 )
 from dicom_ai_node.pipelines.limitations import every_limitation
-from dicom_ai_node.pipelines.morphometry import SagittalPlane, implausible, six_point_heights
+from dicom_ai_node.pipelines.morphometry import (
+    SagittalPlane,
+    held_to_outline,
+    implausible,
+    six_point_heights,
+)
 from dicom_ai_node.report import (
     Analysis,
     HeightsMm,
@@ -59,6 +64,10 @@ Progress = Callable[[str, float], None]
 
 LOSS_ERROR: Final = 0.025
 """What the error of a height loss on CT is taken to be: the width of the curve from sound to broken."""
+
+RIM_REACH_MM: Final = 2.0
+"""How far outside of the segmented body, whose corners are round, a rim may lie. On phantoms (from seed 100
+on) points up to 2.5 mm outside err by 0.9 mm, as all others do, those beyond by 2 to 5 mm."""
 
 NOT_REPORTED: Final = frozenset({Level.S1})
 """The sacrum anchors the numbering; it has no Genant grade."""
@@ -219,8 +228,9 @@ class CtVolumePipeline:
         )
         found = ct.six_points(self.points, pictures.to(self.points.device)).cpu().numpy()
         measured = {}
-        for (level, body), frame, plane, pixels in zip(bodies.items(), frames, planes, found, strict=True):
-            points_mm = plane.to_patient(pixels)
+        for number, (level, body) in enumerate(bodies.items()):
+            frame, plane, outline = frames[number], planes[number], pictures[number, 1].numpy()
+            points_mm = plane.to_patient(held_to_outline(found[number], outline, RIM_REACH_MM / spacing))
             reason = _why_not_measured(level, body, frame, points_mm, volume)
             measured[level] = _Measured(body, None if reason else points_mm, reason)
         return measured

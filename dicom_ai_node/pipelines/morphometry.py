@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from dicom_ai_node.genant import Heights
 from dicom_ai_node.pipelines.body_frame import BodyFrame
@@ -67,6 +68,32 @@ def six_point_heights(points_mm: npt.NDArray[np.floating[Any]]) -> Heights:
     pairs = np.asarray(points_mm, dtype=np.float64).reshape(3, 2, -1)
     anterior, middle, posterior = np.linalg.norm(pairs[:, 0] - pairs[:, 1], axis=1)
     return Heights(float(anterior), float(middle), float(posterior))
+
+
+def held_to_outline(
+    points_px: npt.NDArray[np.floating[Any]], outline: npt.NDArray[np.floating[Any]], reach_px: float
+) -> npt.NDArray[np.float64]:
+    """Six points, each moved back to `reach_px` from the outlined body where it lies farther outside.
+
+    The rims of old and thick-sliced bodies seem to go on over the disc, and the points go with them.
+
+    Args:
+        points_px: [row, column], shape (6, 2).
+        outline: probability that a pixel is the body, shape (rows, columns); without any body nothing moves.
+        reach_px: how far outside of it a rim may lie, in pixels.
+    """
+    points = np.array(points_px, dtype=np.float64)
+    pieces, count = ndimage.label(outline >= 0.5)
+    if count == 0:
+        return points
+    body = np.argwhere(pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))).astype(np.float64)
+    for number, point in enumerate(points):
+        away = point - body
+        distances = np.hypot(*away.T)
+        nearest = int(distances.argmin())
+        if distances[nearest] > reach_px:
+            points[number] = body[nearest] + away[nearest] * (reach_px / distances[nearest])
+    return points
 
 
 def implausible(points_mm: npt.NDArray[np.float64], frame: BodyFrame) -> str | None:

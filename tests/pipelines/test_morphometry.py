@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from dicom_ai_node.pipelines.body_frame import BodyFrame, frames_along_chain
-from dicom_ai_node.pipelines.morphometry import SagittalPlane, implausible, six_point_heights
+from dicom_ai_node.pipelines.morphometry import (
+    SagittalPlane,
+    held_to_outline,
+    implausible,
+    six_point_heights,
+)
 
 BODY = np.array([[-15, 14], [-14, -13], [0, 12], [0, -12], [15, 13], [15, -12]], float)  # [back, up] mm
 
@@ -50,3 +55,14 @@ def test_points_that_are_no_body_are_refused_with_the_reason(frame: BodyFrame, c
     reason = implausible(placed(change(BODY), frame), frame)
     assert reason is not None
     assert words in reason
+
+
+def test_only_points_far_outside_of_the_body_are_moved_back_to_it() -> None:
+    outline = np.zeros((60, 60))
+    outline[20:40, 15:45] = 0.9
+    outline[2:4, 2:4] = 0.9  # a scrap of something else
+    points = np.array([[18.5, 15], [39, 15], [20, 30], [39, 30], [19, 44], [49, 56]], float)
+    held = held_to_outline(points, outline, 3.0)
+    np.testing.assert_array_equal(held[:5], points[:5])
+    np.testing.assert_allclose(held[5], np.array([39, 44]) + 3.0 * np.array([10, 12]) / np.hypot(10, 12))
+    np.testing.assert_array_equal(held_to_outline(points, np.zeros((60, 60)), 3.0), points)
