@@ -18,7 +18,7 @@ from dicom_ai_node.networks.film_intensity import imagenet_normalised
 
 Backbone = Literal["resnet50", "resnet18", "mobilenet_v2", "narrow"]
 
-NARROW: Final = (32, 64, 96, 160)
+NARROW: Final = (24, 48, 96, 160)
 """Features of the narrow backbone's four blocks."""
 
 

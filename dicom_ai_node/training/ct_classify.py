@@ -71,7 +71,7 @@ class CtClassifyOptions:
     look: Intensity = _NO_CHANGE
     batch: int = 32
     threshold: float = 0.5
-    judged: int = 800
+    judged: int = 500
     network: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -54,7 +54,7 @@ _PUBLISHED_LOOP: Final = LoopOptions(
 """Adam at 1e-4 until the validation loss is lowest. P2's optimiser and rate stand in its appendix alone."""
 
 _SMALL_LOOP: Final = LoopOptions(
-    "adamw", 2e-3, weight_decay=1e-3, warmup_steps=100, ema=0.995, validate_every_s=300.0
+    "adamw", 2e-3, weight_decay=1e-3, warmup_steps=100, ema=0.995, validate_every_s=600.0
 )
 """Faster at first, slower at last, weights averaged: a CPU has some thousand steps in all."""
 
