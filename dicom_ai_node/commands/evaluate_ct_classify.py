@@ -1,4 +1,4 @@
-"""ct-classify as P2 tells it: table 3 per slice and per vertebra, one-against-all ROC curves and confusions."""
+"""ct-classify as P2 tells it: table 3 per slice and per vertebra, one-against-all ROC and confusions."""
 
 from __future__ import annotations
 

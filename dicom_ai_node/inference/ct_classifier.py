@@ -1,4 +1,4 @@
-"""P2's classifier as a function from sagittal CT slices and boxes on them to the diseases of each vertebra."""
+"""P2's classifier as a function from sagittal CT slices and the boxes on them to diseases."""
 
 from __future__ import annotations
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final
 
 from dicom_ai_node.networks.ct_diseases import OUTPUTS
@@ -14,11 +15,12 @@ from dicom_ai_node.training.ct_classify import (
     CtClassifyTask,
     preprocessing_of,
 )
+from dicom_ai_node.training.ct_slice_pool import slice_pool
 from dicom_ai_node.training.ct_slices import CtSlice
 from dicom_ai_node.training.loop import LoopOptions
 
-POOL: Final = 300
-"""Patients of a training pool, with some seven slices each."""
+POOL: Final = 240
+"""Phantom patients of a training pool, of five to eight slices each."""
 
 _PUBLISHED: Final = CtClassifyOptions(network={"backbone": "resnet50"})
 
@@ -69,7 +71,7 @@ class CtClassifyRecipe:
         loop: optimiser, learning rate, early stopping.
         options: of the task.
         network: which of `CT_CLASSIFIERS`.
-        taught_shares: how frequent a class is among what is drawn, where the recipe fixes it.
+        taught_shares: empty; diseases come together, so that no share is fixed.
     """
 
     name: str
@@ -87,6 +89,10 @@ class CtClassifyRecipe:
     def build(self, training: Sequence[CtSlice], held_out: Sequence[CtSlice]) -> CtClassifyTask:
         """The task of these slices."""
         return CtClassifyTask(training, held_out, self.options)
+
+    def pool(self, folder: Path, say: Callable[[str], None], size: int | None = None) -> list[CtSlice]:
+        """The slices of its phantom patients, or of `size` of them; see `slice_pool`."""
+        return slice_pool(folder, size or self.pool_size, say)
 
 
 def ct_classify_recipe(name: str = "published") -> CtClassifyRecipe:
