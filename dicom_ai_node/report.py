@@ -132,7 +132,7 @@ class SeenOn:
         of: on how many the vertebra was looked at.
         box_px: the vertebra on the image that shows the disease best; None where the node cut that plane out
             of a volume, so that no image shows it.
-        corners_mm: the same box, its four corners in order around it; None without a frame of reference.
+        corners_mm: the same box, its four corners in order around it; None where no millimetres can be told.
     """
 
     slices: int
