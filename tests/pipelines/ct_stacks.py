@@ -1,6 +1,6 @@
 """Sagittal CT slices of a phantom, and stand-ins for P2's networks that know what is on them.
 
-The stand-ins see nothing: they look up the truth at the place of a pixel, with the errors that a test asks for.
+The stand-ins see nothing: they look up the truth at the place of a box, with the errors that a test asks for.
 """
 
 from __future__ import annotations
@@ -90,8 +90,12 @@ class KnowingNetworks:
         return found
 
     def judge(self, images: Tensor, spacing_mm: tuple[float, float], boxes: Sequence[Tensor]) -> list[Tensor]:
-        return [torch.stack([self._said(k, box) for box in own]) if len(own) else torch.zeros((0, 6))
-                for k, own in enumerate(boxes)]  # fmt: skip
+        assert images.shape == self.planes.images.shape
+        assert spacing_mm == self.planes.spacing_mm
+        return [
+            torch.stack([self._said(k, box) for box in own]) if len(own) else torch.zeros((0, 6))
+            for k, own in enumerate(boxes)
+        ]
 
     def _on(self, plane: int, spacing_mm: tuple[float, float]) -> list[SliceBox]:
         found = []
@@ -107,7 +111,7 @@ class KnowingNetworks:
         return found
 
     def _said(self, plane: int, box: Tensor) -> Tensor:
-        left, top, right, bottom = (int(round(float(value))) for value in box)
+        left, top, right, bottom = (round(float(value)) for value in box)
         part = self.labels[plane, max(0, top) : bottom, max(0, left) : right]
         values, counts = np.unique(part[part > 0], return_counts=True)
         level = next(
