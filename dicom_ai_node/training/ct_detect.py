@@ -100,10 +100,11 @@ class CtDetectTask:
         options = self.options
         device = next(network.parameters()).device
         image = torch.from_numpy(one.image).to(device)[None]
+        shape = (one.image.shape[0], one.image.shape[1])
         size = None if options.at_mm is not None else options.size
         found = []
         with torch.inference_mode():
-            for frame in slice_frames(image.shape[1:], one.spacing_mm, size=size, at_mm=options.at_mm):
+            for frame in slice_frames(shape, one.spacing_mm, size=size, at_mm=options.at_mm):
                 (answer,) = network(framed(image, frame, options.clip_hu))
                 found.append((frame, answer["boxes"], answer["scores"]))
             boxes, scores = merged(found, options.overlap)

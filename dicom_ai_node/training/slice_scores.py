@@ -133,9 +133,10 @@ def counts(slices: Sequence[Matched], score: float = PUBLISHED_SCORE) -> npt.NDA
 def count_correlation(slices: Sequence[Matched], score: float = PUBLISHED_SCORE) -> float:
     """Pearson's correlation of annotated and detected counts per slice (P2, figure 2D), or NaN."""
     pairs = counts(slices, score).astype(np.float64)
-    if len(pairs) < 2 or (pairs.std(axis=0) == 0).any():
+    if len(pairs) < 2 or (np.ptp(pairs, axis=0) == 0).any():
         return float("nan")
-    return float(np.corrcoef(pairs.T)[0, 1])
+    table = np.asarray(np.corrcoef(pairs, rowvar=False))
+    return float(table[0, 1])
 
 
 def mean_overlap(slices: Sequence[Matched], score: float = PUBLISHED_SCORE) -> float:
