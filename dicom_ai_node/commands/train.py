@@ -184,13 +184,13 @@ def _film_task(
 ) -> tuple[Task, str, int]:
     from dicom_ai_node.training.film_folders import load_labelled  # noqa: PLC0415 - waits for torch
     from dicom_ai_node.training.film_recipes import film_pool  # noqa: PLC0415
-    from dicom_ai_node.training.films import split_by_patient  # noqa: PLC0415
+    from dicom_ai_node.training.patients import split_by_patient  # noqa: PLC0415
 
     if source.folder is None:
         films = film_pool(recipe, work / "pool", say, pool)
     else:
         films = load_labelled(source.folder)
-    training, held_out = split_by_patient(films, 5 * _HELD_OUT)
+    training, held_out = split_by_patient(films, lambda film: film.group, 5 * _HELD_OUT)
     return recipe.build(training, held_out), _told(len(films), "films", source.folder), len(held_out)
 
 
@@ -214,10 +214,11 @@ def _mri_classify_task(
     recipe: MriClassifyRecipe, source: _Source, work: Path, say: Say, pool: int | None
 ) -> tuple[Task, str, int]:
     from dicom_ai_node.commands.train_mri_classify import labelled_patients  # noqa: PLC0415 - waits for torch
-    from dicom_ai_node.training.mri_crops import patients_of, split_by_patient  # noqa: PLC0415
+    from dicom_ai_node.training.mri_crops import patients_of  # noqa: PLC0415
+    from dicom_ai_node.training.patients import split_by_patient  # noqa: PLC0415
 
     examples = labelled_patients(recipe, source.folder, work / "pool", say, pool)
-    training, held_out = split_by_patient(examples, 5 * _HELD_OUT)
+    training, held_out = split_by_patient(examples, lambda one: one.patient, 5 * _HELD_OUT, one_in=3)
     told = _told(len(patients_of(examples)), "patients", source.folder)
     return recipe.build(training, held_out), told, len(held_out)
 
