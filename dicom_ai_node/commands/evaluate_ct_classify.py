@@ -115,21 +115,23 @@ def draw(file: Path, answers: DiseaseAnswers, threshold: float, things: str) -> 
         [["roc", "roc", *OUTPUTS[:3]], ["roc", "roc", *OUTPUTS[3:]]], figsize=(15, 6.4)
     )
     roc = axes["roc"]
+    corner = roc.inset_axes((0.4, 0.4, 0.56, 0.46), xlim=(0, 0.1), ylim=(0.8, 1.005))
     values, _ = disease_scores(answers, threshold=threshold, resamples=0)
     for column, name in enumerate(OUTPUTS):
         known = answers.truth[:, column] >= 0
-        truth = answers.truth[known, column] == 1
         area = values[f"auc_{name}"]
-        if math.isfinite(area):
-            false, true, _ = roc_curve(answers.said[known, column], truth)
-            roc.plot(false, true, label=f"{name} {area:.3f}", drawstyle="steps-post")
-        if name in PUBLISHED:
-            roc.plot(1 - PUBLISHED[name][1], PUBLISHED[name][0], "x", color=f"C{column}")
+        for axis in (roc, corner):
+            if math.isfinite(area):
+                false, true, _ = roc_curve(answers.said[known, column], answers.truth[known, column] == 1)
+                style = {"color": f"C{column}", "label": f"{name} {area:.3f}"}
+                axis.plot(false, true, drawstyle="steps-post", **style)
+            if name in PUBLISHED:
+                axis.plot(1 - PUBLISHED[name][1], PUBLISHED[name][0], "x", color=f"C{column}")
     roc.plot([0, 1], [0, 1], linewidth=0.6, color="grey")
     roc.set(
         xlabel="1 - specificity", ylabel="sensitivity", title=f"{len(answers.said)} {things}; crosses: P2"
     )
-    roc.legend(loc="lower right", title="area under the curve")
+    roc.legend(loc="lower right", title="area under the curve", ncols=2)
     for name, counts in confusions(answers, threshold).items():
         _draw_confusion(axes[name], name, counts)
     figure.tight_layout()
