@@ -90,6 +90,12 @@ def command(  # noqa: PLR0917 - typer makes options of them
 
         with showing_progress(console) as progress:
             rows, tables = evaluate_mri_classify.evaluate(bundle, data, count, threshold, progress, plots)
+    elif task == "ct-detect":
+        from dicom_ai_node.commands import evaluate_ct_detect  # noqa: PLC0415 - waits for torch
+
+        with showing_progress(console) as progress:
+            rows, tables = evaluate_ct_detect.evaluate(bundle, data, count, progress, plots)
+        console.print(evaluate_ct_detect.paper_table(tables))
     else:
         from dicom_ai_node.commands.evaluate_mri import rows_of_mr  # noqa: PLC0415 - waits for torch
         from dicom_ai_node.training.film_recipes import FilmRecipe  # noqa: PLC0415

@@ -14,6 +14,7 @@ from dicom_ai_node.errors import ConfigurationError
 from dicom_ai_node.inference.device import Choice, choose_device
 
 if TYPE_CHECKING:
+    from dicom_ai_node.training.ct_detect_recipes import CtDetectRecipe
     from dicom_ai_node.training.film_recipes import FilmRecipe
     from dicom_ai_node.training.loop import LoopOptions, Task
     from dicom_ai_node.training.mri_classify_recipes import MriClassifyRecipe
@@ -48,7 +49,7 @@ def command(  # noqa: PLR0917 - typer makes options of them
     network: Annotated[
         str | None,
         typer.Option(
-            "--network", help="radiograph-detect, radiograph-acuity, mri-classify: a wrong one lists all."
+            "--network", help="Of tasks that know several, as ct-detect, mri-classify: a wrong one lists all."
         ),
     ] = None,
     folds: Annotated[
@@ -151,7 +152,8 @@ def _prepared(
     recipe: Recipe, source: _Source, work: Path, say: Say, pool: int | None
 ) -> tuple[Task, str, int, LoopOptions]:
     """The task, its training data in words, how many cases are held out, and how to train."""
-    from dicom_ai_node.training.film_recipes import FilmRecipe  # noqa: PLC0415 - waits for torch
+    from dicom_ai_node.training.ct_detect_recipes import CtDetectRecipe  # noqa: PLC0415 - waits for torch
+    from dicom_ai_node.training.film_recipes import FilmRecipe  # noqa: PLC0415
     from dicom_ai_node.training.loop import LoopOptions  # noqa: PLC0415
     from dicom_ai_node.training.mri_classify_recipes import MriClassifyRecipe  # noqa: PLC0415
     from dicom_ai_node.training.mri_recipes import MriRecipe  # noqa: PLC0415
@@ -162,6 +164,8 @@ def _prepared(
         return *_mri_task(recipe, source, work, say, pool), recipe.loop
     if isinstance(recipe, MriClassifyRecipe):
         return *_mri_classify_task(recipe, source, work, say, pool), recipe.loop
+    if isinstance(recipe, CtDetectRecipe):
+        return *_ct_detect_task(recipe, source, work, say, pool), recipe.loop
     return *_ct_task(recipe, source, work, say, pool), LoopOptions()
 
 
@@ -177,6 +181,23 @@ def _ct_task(
         cases = recipe.fitted(load_cases(source.folder))
     training, held_out = split(cases, _HELD_OUT)
     return recipe.build(training, held_out), _told(len(cases), "cases", source.folder), len(held_out)
+
+
+def _ct_detect_task(
+    recipe: CtDetectRecipe, source: _Source, work: Path, say: Say, pool: int | None
+) -> tuple[Task, str, int]:
+    from dicom_ai_node.commands.ct_slice_data import labelled_slices  # noqa: PLC0415 - waits for torch
+    from dicom_ai_node.training.ct_slices import split_patients  # noqa: PLC0415
+
+    if source.folder is None:
+        slices = recipe.pool(work / "pool", say, pool)
+        count = len({one.patient for one in slices})
+        told = f"{len(slices)} sagittal slices of {count} phantoms of this version (seeds from 1000)"
+    else:
+        slices = labelled_slices(source.folder)
+        told = _told(len(slices), "slices", source.folder)
+    training, held_out = split_patients(slices, _HELD_OUT)
+    return recipe.build(training, held_out), told, len(held_out)
 
 
 def _film_task(

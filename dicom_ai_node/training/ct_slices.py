@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -74,7 +74,7 @@ def save_slices(slices: Sequence[CtSlice], folder: Path) -> Path:
         raise ValueError(f"one file holds the slices of one patient, not of {len(patients)}")
     patient = patients.pop()
     folder.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, npt.NDArray[np.generic]] = {}
+    arrays: dict[str, Any] = {}
     for k, one in enumerate(slices):
         arrays |= {f"image-{k}": one.image, f"boxes-{k}": one.boxes, f"diseases-{k}": one.diseases}
     about = {

@@ -6,6 +6,11 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from dicom_ai_node.errors import ConfigurationError
+from dicom_ai_node.training.ct_detect_recipes import (
+    SLICE_DETECTORS,
+    CtDetectRecipe,
+    slice_detect_recipe,
+)
 from dicom_ai_node.training.film_recipes import (
     ACUITY_NETWORKS,
     DETECTORS,
@@ -18,20 +23,21 @@ from dicom_ai_node.training.mri_classify_recipes import CLASSIFIERS, MriClassify
 from dicom_ai_node.training.mri_recipes import MRI_RECIPES, MriRecipe
 from dicom_ai_node.training.tasks import PLANNED_TASKS, RECIPES, TaskRecipe
 
-Recipe = TaskRecipe | FilmRecipe | MriRecipe | MriClassifyRecipe
+Recipe = TaskRecipe | FilmRecipe | MriRecipe | MriClassifyRecipe | CtDetectRecipe
 
 
 _CHOICES: Final[Mapping[str, tuple[Collection[str], Callable[[str], Recipe]]]] = {
     "radiograph-detect": (DETECTORS, detect_recipe),
     "radiograph-acuity": (ACUITY_NETWORKS, acuity_recipe),
     "mri-classify": (CLASSIFIERS, classify_recipe),
+    "ct-detect": (SLICE_DETECTORS, slice_detect_recipe),
 }
 """Tasks that know several networks: their names, and the recipe of one."""
 
 
 def trained_tasks() -> list[str]:
     """Names of the tasks: of CT, of radiographs, of MR."""
-    return [*RECIPES, *FILM_RECIPES, *MRI_RECIPES, classify_recipe().name]
+    return [*RECIPES, slice_detect_recipe().name, *FILM_RECIPES, *MRI_RECIPES, classify_recipe().name]
 
 
 def recipe_of(task: str, network: str | None = None) -> Recipe:
@@ -47,6 +53,8 @@ def recipe_of(task: str, network: str | None = None) -> Recipe:
         raise ConfigurationError(f"--network {network} is none of {task}; {there}")
     if task == "mri-classify":
         return classify_recipe()
+    if task == "ct-detect":
+        return slice_detect_recipe()
     for recipes in (RECIPES, FILM_RECIPES, MRI_RECIPES):
         if task in recipes:
             return recipes[task]

@@ -167,10 +167,7 @@ RECIPES: Final[Mapping[str, TaskRecipe]] = {
 }
 """The tasks on CT of this version, by name; `recipes` has those on other images too."""
 
-PLANNED_TASKS: Final = (
-    "ct-detect",
-    "ct-classify",
-)
+PLANNED_TASKS: Final = ("ct-classify",)
 """Names that are kept for tasks of other papers; this version does not train them."""
 
 
