@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from rich.table import Table
 
+from dicom_ai_node.commands.ct_slice_data import labelled_slices
 from dicom_ai_node.errors import ConfigurationError
 from dicom_ai_node.inference.bundle import bundle_of
 from dicom_ai_node.networks.ct_diseases import OUTPUTS
 from dicom_ai_node.training.classification_metrics import roc_curve
 from dicom_ai_node.training.ct_classify_recipes import ct_classify_task
-from dicom_ai_node.training.ct_slice_pool import phantom_slices
-from dicom_ai_node.training.ct_slices import CtSlice, load_slice_folder
+from dicom_ai_node.training.ct_slice_pool import FIRST_SEED, phantom_slices
+from dicom_ai_node.training.ct_slices import CtSlice
 from dicom_ai_node.training.disease_scores import (
     MEAN,
     MEASURES,
@@ -65,6 +66,8 @@ def evaluate(
         ConfigurationError: there is no such data, or the bundle is of another task.
         ModelError: the bundle is missing or was changed.
     """
+    if data == "phantom" and count > FIRST_SEED:
+        raise ConfigurationError(f"--count is {FIRST_SEED} at most: phantoms beyond are those of training")
     loaded = bundle_of(TASK, bundle)
     task = ct_classify_task(loaded.metadata.ct_patch.model_dump())
     parts = []
@@ -101,7 +104,7 @@ def show(console: Console, found: Mapping[str, Any]) -> None:
         whole = found["per_vertebra"]
         title = f"{counts['vertebrae']} vertebrae, each with a disease that one or more slices show"
         console.print(_table(title, whole))
-    console.print("the mean is over OVCF, OF, KD and PS; in brackets 95 % intervals over patients")
+    console.print("the mean is over OVCF, OF, KD and PS; below each value its 95 % interval over patients")
 
 
 def draw(file: Path, answers: DiseaseAnswers, threshold: float, things: str) -> None:
@@ -115,21 +118,23 @@ def draw(file: Path, answers: DiseaseAnswers, threshold: float, things: str) -> 
         [["roc", "roc", *OUTPUTS[:3]], ["roc", "roc", *OUTPUTS[3:]]], figsize=(15, 6.4)
     )
     roc = axes["roc"]
+    corner = roc.inset_axes((0.4, 0.4, 0.56, 0.46), xlim=(0, 0.1), ylim=(0.8, 1.005))
     values, _ = disease_scores(answers, threshold=threshold, resamples=0)
     for column, name in enumerate(OUTPUTS):
         known = answers.truth[:, column] >= 0
-        truth = answers.truth[known, column] == 1
         area = values[f"auc_{name}"]
-        if math.isfinite(area):
-            false, true, _ = roc_curve(answers.said[known, column], truth)
-            roc.plot(false, true, label=f"{name} {area:.3f}", drawstyle="steps-post")
-        if name in PUBLISHED:
-            roc.plot(1 - PUBLISHED[name][1], PUBLISHED[name][0], "x", color=f"C{column}")
+        for axis in (roc, corner):
+            if math.isfinite(area):
+                false, true, _ = roc_curve(answers.said[known, column], answers.truth[known, column] == 1)
+                style = {"color": f"C{column}", "label": f"{name} {area:.3f}"}
+                axis.plot(false, true, drawstyle="steps-post", **style)
+            if name in PUBLISHED:
+                axis.plot(1 - PUBLISHED[name][1], PUBLISHED[name][0], "x", color=f"C{column}")
     roc.plot([0, 1], [0, 1], linewidth=0.6, color="grey")
     roc.set(
         xlabel="1 - specificity", ylabel="sensitivity", title=f"{len(answers.said)} {things}; crosses: P2"
     )
-    roc.legend(loc="lower right", title="area under the curve")
+    roc.legend(loc="lower right", title="area under the curve", ncols=2)
     for name, counts in confusions(answers, threshold).items():
         _draw_confusion(axes[name], name, counts)
     figure.tight_layout()
@@ -152,16 +157,20 @@ def _draw_confusion(axis: Axes, name: str, counts: Sequence[Sequence[int]]) -> N
 
 
 def _table(title: str, found: Mapping[str, Any]) -> Table:
-    table = Table("class", *MEASURES, box=None, title=title, title_justify="left")
+    table = Table("class", *MEASURES, box=None, padding=(0, 1, 0, 0), title=title, title_justify="left")
     for name in (*OUTPUTS[:-1], MEAN, OUTPUTS[-1]):
         cells = []
         for measure in MEASURES:
             value, span = (found[kind].get(f"{measure}_{name}") for kind in ("metrics", "intervals"))
-            cells.append("-" if value is None else f"{value:.3f} ({span[0]:.2f}-{span[1]:.2f})")
+            cells.append("-" if value is None else f"{value:.3f}\n{_short(span[0])}-{_short(span[1])}")
         table.add_row(name, *cells)
         if name in PUBLISHED and "n" in found:
             table.add_row("  P2", *(f"{value:.3f}" for value in PUBLISHED[name]), style="dim")
     return table
+
+
+def _short(share: float | None) -> str:
+    return "?" if share is None else f"{share:.2f}".removeprefix("0")
 
 
 def _patients(data: str, count: int) -> Iterator[tuple[str, float, Sequence[CtSlice]]]:
@@ -171,7 +180,7 @@ def _patients(data: str, count: int) -> Iterator[tuple[str, float, Sequence[CtSl
         return
     if not Path(data).is_dir():
         raise ConfigurationError(f"--data is 'phantom' or a folder of labelled slices; {data} is neither")
-    slices = load_slice_folder(Path(data))
+    slices = labelled_slices(Path(data), every_body=False)
     for number, one in enumerate(slices, start=1):
         yield "all slices", number / len(slices), [one]
 

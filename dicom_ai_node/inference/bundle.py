@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from dicom_ai_node.errors import ConfigurationError, ModelError
 from dicom_ai_node.inference.preprocessing import (
     AnyPreprocessing,
+    CtPatchPreprocessing,
     FilmPreprocessing,
     MetadataPart,
     MriPatchPreprocessing,
@@ -31,6 +32,7 @@ from dicom_ai_node.inference.preprocessing import (
     SlicePreprocessing,
 )
 from dicom_ai_node.networks.column_detector import ColumnDetector
+from dicom_ai_node.networks.ct_classifier import CtClassifier
 from dicom_ai_node.networks.film_classifiers import ResNet18, ViewNetwork
 from dicom_ai_node.networks.film_detector import FilmDetector
 from dicom_ai_node.networks.mri_classifier import MriClassifier
@@ -52,6 +54,7 @@ _NETWORKS: Final[Mapping[str, type[nn.Module]]] = {
     "ViewNetwork": ViewNetwork,
     "MriClassifier": MriClassifier,
     "SliceDetector": SliceDetector,
+    "CtClassifier": CtClassifier,
 }
 
 
@@ -67,6 +70,7 @@ class NetworkDefinition(MetadataPart):
         "ViewNetwork",
         "MriClassifier",
         "SliceDetector",
+        "CtClassifier",
     ]
     arguments: dict[str, Any]
 
@@ -156,6 +160,17 @@ class Metadata(MetadataPart):
         """
         if not isinstance(self.preprocessing, SlicePreprocessing):
             raise ModelError(f"{self.name} is no detector on CT slices")
+        return self.preprocessing
+
+    @property
+    def ct_patch(self) -> CtPatchPreprocessing:
+        """Preprocessing of a classifier of vertebrae on sagittal CT slices.
+
+        Raises:
+            ModelError: it is another network.
+        """
+        if not isinstance(self.preprocessing, CtPatchPreprocessing):
+            raise ModelError(f"{self.name} is no classifier of vertebrae on CT slices")
         return self.preprocessing
 
 

@@ -93,6 +93,27 @@ class SlicePreprocessing(MetadataPart):
     clip_hu: tuple[float, float]
 
 
+class CtPatchPreprocessing(MetadataPart):
+    """What a classifier of vertebrae on sagittal CT slices was trained to see (`networks.ct_patch`).
+
+    Attributes:
+        size: of the square patches in pixels.
+        scales: smallest and largest edge of a patch over the longer edge of the body's box.
+        shift: how far a patch is moved at most, as a share of its edge.
+        windows_hu: become black and white in each channel.
+    """
+
+    size: int
+    scales: tuple[float, float]
+    shift: float
+    windows_hu: tuple[tuple[float, float], ...]
+
+
 AnyPreprocessing = (
-    Preprocessing | FilmPreprocessing | MrPreprocessing | MriPatchPreprocessing | SlicePreprocessing
+    Preprocessing
+    | FilmPreprocessing
+    | MrPreprocessing
+    | MriPatchPreprocessing
+    | SlicePreprocessing
+    | CtPatchPreprocessing
 )

@@ -14,12 +14,14 @@ from dicom_ai_node import __version__
 from dicom_ai_node.inference.bundle import Metadata, NetworkDefinition, save_bundle
 from dicom_ai_node.inference.preprocessing import (
     AnyPreprocessing,
+    CtPatchPreprocessing,
     FilmPreprocessing,
     MriPatchPreprocessing,
     MrPreprocessing,
     Preprocessing,
     SlicePreprocessing,
 )
+from dicom_ai_node.training.ct_classify_recipes import CtClassifyRecipe
 from dicom_ai_node.training.ct_detect_recipes import CtDetectRecipe
 from dicom_ai_node.training.film_recipes import FilmRecipe
 from dicom_ai_node.training.mri_classify_recipes import MriClassifyRecipe
@@ -57,6 +59,7 @@ _KINDS: Final[Mapping[type, tuple[type[AnyPreprocessing], str]]] = {
     MriRecipe: (MrPreprocessing, MR_USE),
     MriClassifyRecipe: (MriPatchPreprocessing, MR_PATCH_USE),
     CtDetectRecipe: (SlicePreprocessing, SLICE_USE),
+    CtClassifyRecipe: (CtPatchPreprocessing, SLICE_USE),
 }
 """Recipe -> what its bundle says of its input, and of its use."""
 
@@ -93,7 +96,10 @@ def publish(
         notes: a paragraph for the card: where it falls short.
     """
     rebuild = f"dicom-ai-node train {recipe.name} --data {data} --out models/{recipe.name}"
-    if isinstance(recipe, FilmRecipe | MriClassifyRecipe | CtDetectRecipe) and recipe.network:
+    if (
+        isinstance(recipe, FilmRecipe | MriClassifyRecipe | CtDetectRecipe | CtClassifyRecipe)
+        and recipe.network
+    ):
         rebuild += f" --network {recipe.network}"
     if steps is not None:
         rebuild += f" --steps {steps}"

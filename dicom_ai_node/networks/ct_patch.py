@@ -83,9 +83,18 @@ def cut_patches(
     if turns is not None:
         offsets = torch.einsum("nij,nrcj->nrci", turns, offsets)
     places = centers[:, None, None] + offsets / pixel
+    patches = torch.empty(len(centers), size, size, device=device)
     # A fine slice is averaged first, so that no pixel of it goes unseen.
-    steps = (edges_mm.min() / size / pixel).floor().clamp(min=1).long()
-    limit = torch.tensor(image.shape, device=device)
+    steps = (edges_mm[:, None] / size / pixel).floor().clamp(min=1).long()
+    for step in torch.unique(steps, dim=0):
+        alike = (steps == step).all(dim=1)
+        patches[alike] = _sampled(image, places[alike], step)
+    return patches
+
+
+def _sampled(image: Tensor, places: Tensor, steps: Tensor) -> Tensor:
+    """HU at places (n, size, size, 2) of a slice that is averaged over so many rows and columns."""
+    limit = torch.tensor(image.shape, device=image.device)
     low = torch.minimum((places.amin(dim=(0, 1, 2)).floor().long() - steps).clamp(min=0), limit - 1)
     high = torch.minimum(places.amax(dim=(0, 1, 2)).ceil().long() + steps, limit)
     high = torch.maximum(high, low + 1)
@@ -93,12 +102,12 @@ def cut_patches(
     part = image[None, None, top:bottom, left:right].float() - AIR_HU
     if bool((steps > 1).any()):
         part = functional.avg_pool2d(part, tuple(steps.tolist()), ceil_mode=True)
-    extent = torch.tensor(part.shape[2:], device=device) * steps
+    extent = torch.tensor(part.shape[2:], device=image.device) * steps
     grid = (places - low) * 2 / extent - 1
     sampled = functional.grid_sample(
         part, grid.flip(-1).flatten(0, 1)[None], mode="bilinear", padding_mode="zeros", align_corners=False
     )
-    return sampled.reshape(len(centers), size, size) + AIR_HU
+    return sampled.reshape(places.shape[:-1]) + AIR_HU
 
 
 def windowed(patches: Tensor, windows_hu: Sequence[tuple[float, float]]) -> Tensor:

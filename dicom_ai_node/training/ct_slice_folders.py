@@ -26,7 +26,8 @@ import numpy.typing as npt
 from torchvision.io import ImageReadMode, decode_image
 
 from dicom_ai_node.errors import ConfigurationError, UnreadableInstance
-from dicom_ai_node.training.ct_slices import DISEASES, CtSlice, load_slice_folder
+from dicom_ai_node.networks.ct_diseases import DISEASES
+from dicom_ai_node.training.ct_slices import CtSlice, load_slice_folder
 from dicom_ai_node.training.slice_scores import HIT, intersections
 
 ImageOfFile = tuple[npt.NDArray[Any], tuple[float, float] | None]

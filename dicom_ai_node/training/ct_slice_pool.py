@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from dicom_ai_node.anatomy import Level, order, verse_label
+from dicom_ai_node.networks.ct_diseases import DISEASES
 from dicom_ai_node.phantom.ct import CtAcquisition, CtPhantom, render_ct
 from dicom_ai_node.phantom.ct_palette import CtPalette
 from dicom_ai_node.phantom.disease import Disease
@@ -23,7 +24,7 @@ from dicom_ai_node.phantom.randomness import around, between, stream
 from dicom_ai_node.phantom.spine import Spine, Vertebra
 from dicom_ai_node.phantom.training_cases import plane_acquisition
 from dicom_ai_node.training.ct_slice_people import SlicePerson, slice_person
-from dicom_ai_node.training.ct_slices import DISEASES, CtSlice, load_slices, save_slices, slices_path
+from dicom_ai_node.training.ct_slices import CtSlice, load_slices, save_slices, slices_path
 
 Floats = npt.NDArray[np.float64]
 

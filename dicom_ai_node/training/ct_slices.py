@@ -12,17 +12,13 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from torch import Generator
 
 from dicom_ai_node.errors import ConfigurationError
-
-DISEASES: Final = ("OVCF", "OF", "SN", "KD", "PS")
-"""P2's diseases in the order of `CtSlice.diseases`: osteoporotic compression fracture, old fracture,
-Schmorl's node, Kuemmell's disease, previous surgery."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +33,8 @@ class CtSlice:
         boxes: float32, shape (n, 4): left, top, right, bottom of each vertebral body in pixels, integers at
             pixel edges.
         levels: of each box, "" where it is not known.
-        diseases: int8, shape (n, 5) in the order of `DISEASES`: 1 is seen, 0 is not, -1 is not known.
+        diseases: int8, shape (n, 5) in the order of `ct_diseases.DISEASES`: 1 is seen, 0 is not,
+            -1 is not known.
     """
 
     patient: str
@@ -122,13 +119,3 @@ def load_slice_folder(folder: Path) -> list[CtSlice]:
             "or give a COCO file (see dicom_ai_node.training.ct_slice_folders)"
         )
     return [one for path in paths for one in load_slices(path)]
-
-
-def split_patients(slices: Sequence[CtSlice], held_out: int) -> tuple[list[CtSlice], list[CtSlice]]:
-    """Training slices, and those of the first patients: up to `held_out` patients, a fifth at most."""
-    patients = list(dict.fromkeys(one.patient for one in slices))
-    chosen = set(patients[: min(held_out, max(1, len(patients) // 5))])
-    return (
-        [one for one in slices if one.patient not in chosen],
-        [one for one in slices if one.patient in chosen],
-    )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dicom_ai_node.training.ct_slices import DISEASES, CtSlice
+from dicom_ai_node.networks.ct_diseases import DISEASES
+from dicom_ai_node.training.ct_slices import CtSlice
 
 LEVELS = ("T12", "L1", "L2", "L3")
 

@@ -9,17 +9,17 @@ import pytest
 
 from dicom_ai_node.anatomy import Level, order
 from dicom_ai_node.errors import ConfigurationError
+from dicom_ai_node.networks.ct_diseases import DISEASES
 from dicom_ai_node.training.ct_slice_people import slice_person
 from dicom_ai_node.training.ct_slice_pool import phantom_slices, slice_pool
 from dicom_ai_node.training.ct_slices import (
-    DISEASES,
     CtSlice,
     load_slice_folder,
     load_slices,
     save_slices,
     slices_path,
-    split_patients,
 )
+from dicom_ai_node.training.patients import split_by_patient
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +119,8 @@ def test_pool_is_not_made_again(patients: list[list[CtSlice]], tmp_path: Path) -
 
 
 def test_patients_are_never_parted(patients: list[list[CtSlice]]) -> None:
-    training, held_out = split_patients([one for slices in patients for one in slices], 5)
+    training, held_out = split_by_patient(
+        [one for slices in patients for one in slices], lambda one: one.patient, 5
+    )
     assert {one.patient for one in held_out} == {"01001"}
     assert {one.patient for one in training} == {"01003"}
