@@ -34,7 +34,8 @@ def over_slices(
     each = np.asarray(probabilities, dtype=np.float64)
     pairs = (each[:-1] + each[1:]) / 2 if len(each) > 1 else each
     lowest = np.array([name == NORMAL for name in outputs])
-    return np.where(lowest, pairs.min(axis=0), pairs.max(axis=0))
+    together: Floats = np.where(lowest, pairs.min(axis=0), pairs.max(axis=0))
+    return together
 
 
 def best_slices(probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.intp]:

@@ -44,8 +44,8 @@ AIR_BELOW_HU: Final = -300.0
 SOFT_TISSUE_HU: Final = 20.0
 
 CLEAR_ANCHOR: Final = 0.14
-"""Height of the sacrum's heatmap from which on names count from it. On 24 stacks of eight phantoms it was 0.15 to
-0.41 where the sacrum was in view, and 0.08 at most where it was not."""
+"""Height of the sacrum's heatmap from which on names count from it. On 24 stacks of eight phantoms it was
+0.15 to 0.41 where the sacrum was in view, and 0.08 at most where it was not."""
 
 LEAST_EVIDENCE: Final = 0.2
 """Where no name is surer than this at any body, the network sees no thoracic or lumbar spine."""
