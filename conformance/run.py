@@ -17,7 +17,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from conformance import checks, mr_studies
+from conformance import checks, ct_slices, mr_studies
 from conformance.films import DRESSES, make_film_study
 from conformance.studies import GRIDS, Study, make_study
 from dicom_ai_node.errors import EncodingError
@@ -116,6 +116,19 @@ def _studies(folder: Path) -> Iterator[tuple[str, str, Checks]]:
         made = mr_studies.make_mr_study(mr, place)
         objects = encode(made.analysis, made.source, place / "results", secondary_capture=True)
         yield f"mr: {mr.name}", _kinds(objects), _checks_of_any(objects, place / "results")
+    for number, slices in enumerate(ct_slices.DRESSES, start=1):
+        place = folder / f"ct-slices-{number}"
+        shown = ct_slices.make_slice_study(slices, place)
+        objects = encode(shown.analysis, shown.source, place / "results", secondary_capture=True)
+        yield f"ct slices: {slices.name}", _kinds(objects), _checks_of_any(objects, place / "results")
+    study = make_study(GRIDS[0], folder / "opinions" / "source")
+    judged = ct_slices.with_opinions(study.analysis)
+    objects = encode(judged, study.source, folder / "opinions" / "results", secondary_capture=True)
+    yield (
+        "ct with opinions on slices",
+        _kinds(objects),
+        _checks_of_any(objects, folder / "opinions" / "results"),
+    )
 
 
 def _refusal(study: Study) -> Analysis:

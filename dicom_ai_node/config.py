@@ -116,6 +116,8 @@ class CtRoute(Section):
     max_spacing_mm: Millimetres = 6.0
     max_gap_mm: Annotated[float, Field(ge=0)] = 0.0
     max_pixel_spacing_mm: Millimetres = 2.0
+    sagittal: bool = False
+    diseases: bool = False
     orientations: Annotated[tuple[Orientation, ...], BeforeValidator(_tuple)] = (
         "axial",
         "sagittal",
@@ -332,14 +334,15 @@ class ModelSettings(Section):
 
 
 class ResultSettings(Section):
-    """`[results]`: the height losses at which a Genant grade begins (Genant 1993), and the probability from
-    which on a vertebra on MR is called malignant (P4).
+    """`[results]`: the height losses at which a Genant grade begins (Genant 1993), and the probabilities from
+    which on a vertebra on MR is called malignant (P4), and a disease on sagittal CT slices is reported (P2).
     """
 
     genant_mild: Loss = 0.20
     genant_moderate: Loss = 0.25
     genant_severe: Loss = 0.40
     malignant_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    disease_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
 
     @model_validator(mode="after")
     def _rising(self) -> Self:

@@ -51,6 +51,21 @@ ACUITIES: Final = ("acute", "chronic", "pathologic")
 MALIGNANCIES: Final = ("benign", "malignant")
 """The classes of an algorithm that judges whether an abnormal vertebra holds a tumour (P4)."""
 
+DISEASES: Final[dict[str, str]] = {
+    "OVCF": "osteoporotic compression fracture",
+    "OF": "old fracture",
+    "SN": "Schmorl's node",
+    "KD": "Kümmell's disease",
+    "PS": "previous surgery",
+}
+"""The diseases of an algorithm that looks at vertebrae on sagittal CT slices (P2), in words. Several may be
+in one vertebra; beside them the algorithm says `NO_DISEASE`."""
+
+NO_DISEASE: Final = "normal"
+
+FRACTURES: Final = ("OVCF", "OF", "KD")
+"""Those of `DISEASES` that are fractures, fresh, healed or not healing."""
+
 SIGNAL_RATIOS: Final = ("to_neighbours", "to_discs", "to_canal")
 """What the signal of a body on MR is put in relation to: the bodies above and below, the discs at its
 endplates, the canal behind it."""
@@ -109,6 +124,24 @@ class BoxPx:
 
 
 @dataclass(frozen=True)
+class SeenOn:
+    """On which sagittal slices a disease of a vertebra was seen.
+
+    Attributes:
+        slices: on how many its probability reached the threshold.
+        of: on how many the vertebra was looked at.
+        box_px: the vertebra on the image that shows the disease best; None where the node cut that plane out
+            of a volume, so that no image shows it.
+        corners_mm: the same box, its four corners in order around it; None where no millimetres can be told.
+    """
+
+    slices: int
+    of: int
+    box_px: BoxPx | None
+    corners_mm: tuple[Point, ...] | None
+
+
+@dataclass(frozen=True)
 class SixPoints:
     """The six morphometry points of a body (Genant 1993; P3 section 2.3.3)."""
 
@@ -152,6 +185,10 @@ class Vertebra:
         signal: weighting ("t1", "t2", "stir") -> one of `SIGNAL_RATIOS` -> the body's signal over that of the
             others; MR only.
         abnormal: why a body on MR was looked at closely, in words; empty where nothing stood out.
+        diseases: those of `DISEASES` whose probability over all slices reached the threshold; None where
+            nobody looked for them.
+        seen_on: each of `DISEASES`, and `NO_DISEASE`, that was looked for -> where it was seen; the
+            probabilities over all slices are in `classes`.
     """
 
     level: Level
@@ -172,6 +209,8 @@ class Vertebra:
     features: Mapping[str, float] = field(default_factory=dict)
     signal: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     abnormal: tuple[str, ...] = ()
+    diseases: tuple[str, ...] | None = None
+    seen_on: Mapping[str, SeenOn] = field(default_factory=dict)
     status: Status = "analysed"
     reasons: tuple[Reason, ...] = ()
 
@@ -190,6 +229,14 @@ class Vertebra:
         if share is None or self.malignant is None:
             return None
         return ("malignant", share) if self.malignant else ("benign", 1 - share)
+
+    @property
+    def disease_shares(self) -> Mapping[str, float] | None:
+        """Probability of each of `DISEASES` and of `NO_DISEASE`; None where nobody looked for them."""
+        for classes in self.classes.values():
+            if set(DISEASES) <= set(classes):
+                return classes
+        return None
 
     @property
     def acuity(self) -> tuple[str, float] | None:
@@ -301,16 +348,30 @@ def _report(data: Mapping[str, Any]) -> SpineReport:
     )
 
 
+def _box(data: Mapping[str, Any] | None) -> BoxPx | None:
+    if data is None:
+        return None
+    return BoxPx(data["sop_instance_uid"], data["frame"], tuple(data["rows"]), tuple(data["columns"]))
+
+
+def _seen_on(data: Mapping[str, Any]) -> SeenOn:
+    corners = data["corners_mm"]
+    return SeenOn(
+        data["slices"],
+        data["of"],
+        _box(data["box_px"]),
+        None if corners is None else tuple(tuple(corner) for corner in corners),
+    )
+
+
 def _vertebra(data: Mapping[str, Any]) -> Vertebra:
-    box, points, heights = data["box_px"], data["six_points"], data["heights_mm"]
+    points, heights = data["six_points"], data["heights_mm"]
     return Vertebra(
         level=Level(data["level"]),
         level_confidence=data["level_confidence"],
         level_alternatives=dict(data["level_alternatives"]),
         center_mm=None if data["center_mm"] is None else tuple(data["center_mm"]),
-        box_px=None
-        if box is None
-        else BoxPx(box["sop_instance_uid"], box["frame"], tuple(box["rows"]), tuple(box["columns"])),
+        box_px=_box(data["box_px"]),
         six_points=None
         if points is None
         else SixPoints(**{key: tuple(points[key]) for key in SIX_POINT_NAMES}),
@@ -326,6 +387,8 @@ def _vertebra(data: Mapping[str, Any]) -> Vertebra:
         features=dict(data["features"]),
         signal={series: dict(ratios) for series, ratios in data["signal"].items()},
         abnormal=tuple(data["abnormal"]),
+        diseases=None if data["diseases"] is None else tuple(data["diseases"]),
+        seen_on={name: _seen_on(item) for name, item in data["seen_on"].items()},
         status=_one_of(data["status"], Status),
         reasons=_reasons(data["reasons"]),
     )
@@ -359,6 +422,14 @@ def json_schema() -> dict[str, Any]:
             "columns": pair,
         }
     )
+    seen_on = _object(
+        {
+            "slices": {"type": "integer", "minimum": 0},
+            "of": {"type": "integer", "minimum": 1},
+            "box_px": _nullable(box),
+            "corners_mm": _nullable({"type": "array", "items": point, "minItems": 4, "maxItems": 4}),
+        }
+    )
     heights = {"type": "number", "minimum": 0}
     vertebra = _object(
         {
@@ -388,6 +459,8 @@ def json_schema() -> dict[str, Any]:
                 "additionalProperties": _mapping_of(SIGNAL_RATIOS, {"type": "number", "minimum": 0}),
             },
             "abnormal": {"type": "array", "items": {"type": "string"}},
+            "diseases": _nullable({"type": "array", "items": {"enum": list(DISEASES)}}),
+            "seen_on": _mapping_of((*DISEASES, NO_DISEASE), seen_on),
             "status": status,
             "reasons": reasons,
         }

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from dicom_ai_node.anatomy import LEVELS, Level, order
 from dicom_ai_node.report import (
+    DISEASES,
+    NO_DISEASE,
     REASON_CODES,
     SCHEMA,
     SIGNAL_RATIOS,
@@ -20,6 +22,7 @@ from dicom_ai_node.report import (
     BoxPx,
     HeightsMm,
     Reason,
+    SeenOn,
     SixPoints,
     Source,
     SpineReport,
@@ -37,6 +40,9 @@ reasons = st.builds(Reason, st.sampled_from(sorted(REASON_CODES)), text)
 
 def vertebrae(level: Level) -> st.SearchStrategy[Vertebra]:
     pairs = st.tuples(numbers, numbers)
+    boxes = st.builds(BoxPx, uids, st.integers(1, 999), pairs, pairs)
+    corners = st.none() | st.tuples(*[points] * 4)
+    seen_on = st.builds(SeenOn, st.integers(0, 9), st.integers(1, 9), st.none() | boxes, corners)
     return st.builds(
         Vertebra,
         level=st.just(level),
@@ -45,7 +51,7 @@ def vertebrae(level: Level) -> st.SearchStrategy[Vertebra]:
             st.sampled_from([item.value for item in LEVELS]), shares, max_size=3
         ),
         center_mm=st.none() | points,
-        box_px=st.none() | st.builds(BoxPx, uids, st.integers(1, 999), pairs, pairs),
+        box_px=st.none() | boxes,
         six_points=st.none() | st.builds(SixPoints, *[points] * 6),
         heights_mm=st.none() | st.builds(HeightsMm, *[st.floats(0, 60)] * 4),
         height_loss=st.none() | st.floats(-1, 1),
@@ -61,6 +67,8 @@ def vertebrae(level: Level) -> st.SearchStrategy[Vertebra]:
             text, st.dictionaries(st.sampled_from(SIGNAL_RATIOS), st.floats(0, 9)), max_size=2
         ),
         abnormal=st.lists(text, max_size=2).map(tuple),
+        diseases=st.none() | st.lists(st.sampled_from(sorted(DISEASES)), max_size=2).map(tuple),
+        seen_on=st.dictionaries(st.sampled_from([*DISEASES, NO_DISEASE]), seen_on, max_size=3),
         status=st.sampled_from(["analysed", "not-analysable"]),
         reasons=st.lists(reasons, max_size=2).map(tuple),
     )

@@ -56,12 +56,16 @@ def command(  # noqa: PLR0917 - typer makes options of them
         ),
     ] = None,
     threshold: Annotated[
-        float, typer.Option("--threshold", min=0.0, max=1.0, help="mri-classify: malignant from here on.")
+        float,
+        typer.Option(
+            "--threshold", min=0.0, max=1.0, help="ct-classify, mri-classify: ill, malignant from here on."
+        ),
     ] = 0.5,
 ) -> None:
     """Measure on cases that were not trained on; intervals are 95 %, over cases."""
     console = Console(highlight=False, soft_wrap=True)
     tables: dict[str, Any] = {}
+    rows: Rows = []
     if task in PIPELINES:
         if data != "phantom" and (task != "mri" or not Path(data).is_dir()):
             raise ConfigurationError(
@@ -74,7 +78,6 @@ def command(  # noqa: PLR0917 - typer makes options of them
         )
         from dicom_ai_node.commands.evaluate_radiograph import evaluate_radiographs  # noqa: PLC0415
 
-        rows: Rows
         if task == "radiograph":
             rows, tables = evaluate_radiographs(bundle, range(count), console.print, pool=pool, plots=plots)
         elif task == "mri" and data != "phantom":
@@ -90,6 +93,20 @@ def command(  # noqa: PLR0917 - typer makes options of them
 
         with showing_progress(console) as progress:
             rows, tables = evaluate_mri_classify.evaluate(bundle, data, count, threshold, progress, plots)
+    elif task == "ct-classify":
+        from dicom_ai_node.commands import evaluate_ct_classify  # noqa: PLC0415 - waits for torch
+
+        with showing_progress(console) as progress:
+            found = evaluate_ct_classify.evaluate(bundle, data, count, progress, plots, threshold=threshold)
+        evaluate_ct_classify.show(console, found)
+        _write(json_file, {"task": task, "bundle": str(bundle), "data": data, **found})
+        return
+    elif task == "ct-detect":
+        from dicom_ai_node.commands import evaluate_ct_detect  # noqa: PLC0415 - waits for torch
+
+        with showing_progress(console) as progress:
+            rows, tables = evaluate_ct_detect.evaluate(bundle, data, count, progress, plots)
+        console.print(evaluate_ct_detect.paper_table(tables))
     else:
         from dicom_ai_node.commands.evaluate_mri import rows_of_mr  # noqa: PLC0415 - waits for torch
         from dicom_ai_node.training.film_recipes import FilmRecipe  # noqa: PLC0415
@@ -109,6 +126,10 @@ def command(  # noqa: PLR0917 - typer makes options of them
             draw_values(plots / f"{task}.png", rows)
     result = {"task": task, "bundle": str(bundle), "data": data, **summary(rows), **tables}
     _show(console, result, tables)
+    _write(json_file, result)
+
+
+def _write(json_file: Path | None, result: Mapping[str, Any]) -> None:
     if json_file is not None:
         json_file.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", "utf-8")
 

@@ -38,9 +38,16 @@ def in_one_line(report: SpineReport) -> str:
     broken = [
         f"{vertebra.level.value} {vertebra.deformity} grade {vertebra.genant_grade}"
         for vertebra in report
-        if vertebra.fractured
+        if vertebra.fractured and vertebra.genant_grade is not None
     ]
-    return f"{len(levels)} vertebrae, {span}; " + (", ".join([*broken, *_malignant(report)]) or "no fracture")
+    said = [*broken, *_diseased(report), *_malignant(report)]
+    return f"{len(levels)} vertebrae, {span}; " + (", ".join(said) or "no fracture")
+
+
+def _diseased(report: SpineReport) -> list[str]:
+    return [
+        f"{vertebra.level.value} {'+'.join(vertebra.diseases)}" for vertebra in report if vertebra.diseases
+    ]
 
 
 def _malignant(report: SpineReport) -> list[str]:
@@ -72,8 +79,13 @@ def _row(vertebra: Vertebra) -> list[str]:
 
 
 def _opinion(vertebra: Vertebra) -> str:
-    """How old a fracture is, or benign or malignant, and what else stands out."""
+    """How old a fracture is, diseases and on how many slices, benign or malignant, what stands out."""
     said = [f"{kind} {share:.0%}" for kind, share in filter(None, (vertebra.acuity, vertebra.opinion))]
+    shares = vertebra.disease_shares or {}
+    for name in vertebra.diseases or ():
+        seen = vertebra.seen_on.get(name)
+        slices = "" if seen is None else f" ({seen.slices}/{seen.of})"
+        said.append(f"{name} {shares.get(name, 0.0):.0%}{slices}")
     said += [words for words in vertebra.abnormal if not words.startswith("height loss")]
     return "; ".join(said) or _NOTHING
 

@@ -14,6 +14,8 @@ from dicom_ai_node.errors import ConfigurationError
 from dicom_ai_node.inference.device import Choice, choose_device
 
 if TYPE_CHECKING:
+    from dicom_ai_node.training.ct_classify_recipes import CtClassifyRecipe
+    from dicom_ai_node.training.ct_detect_recipes import CtDetectRecipe
     from dicom_ai_node.training.film_recipes import FilmRecipe
     from dicom_ai_node.training.loop import LoopOptions, Task
     from dicom_ai_node.training.mri_classify_recipes import MriClassifyRecipe
@@ -48,7 +50,8 @@ def command(  # noqa: PLR0917 - typer makes options of them
     network: Annotated[
         str | None,
         typer.Option(
-            "--network", help="radiograph-detect, radiograph-acuity, mri-classify: a wrong one lists all."
+            "--network",
+            help="Of tasks that know several, as ct-classify, mri-classify: a wrong one lists all.",
         ),
     ] = None,
     folds: Annotated[
@@ -151,7 +154,9 @@ def _prepared(
     recipe: Recipe, source: _Source, work: Path, say: Say, pool: int | None
 ) -> tuple[Task, str, int, LoopOptions]:
     """The task, its training data in words, how many cases are held out, and how to train."""
-    from dicom_ai_node.training.film_recipes import FilmRecipe  # noqa: PLC0415 - waits for torch
+    from dicom_ai_node.training.ct_classify_recipes import CtClassifyRecipe  # noqa: PLC0415 - waits for torch
+    from dicom_ai_node.training.ct_detect_recipes import CtDetectRecipe  # noqa: PLC0415
+    from dicom_ai_node.training.film_recipes import FilmRecipe  # noqa: PLC0415
     from dicom_ai_node.training.loop import LoopOptions  # noqa: PLC0415
     from dicom_ai_node.training.mri_classify_recipes import MriClassifyRecipe  # noqa: PLC0415
     from dicom_ai_node.training.mri_recipes import MriRecipe  # noqa: PLC0415
@@ -162,6 +167,8 @@ def _prepared(
         return *_mri_task(recipe, source, work, say, pool), recipe.loop
     if isinstance(recipe, MriClassifyRecipe):
         return *_mri_classify_task(recipe, source, work, say, pool), recipe.loop
+    if isinstance(recipe, CtDetectRecipe | CtClassifyRecipe):
+        return *_ct_slice_task(recipe, source, work, say, pool), recipe.loop
     return *_ct_task(recipe, source, work, say, pool), LoopOptions()
 
 
@@ -179,18 +186,40 @@ def _ct_task(
     return recipe.build(training, held_out), _told(len(cases), "cases", source.folder), len(held_out)
 
 
+def _ct_slice_task(
+    recipe: CtDetectRecipe | CtClassifyRecipe, source: _Source, work: Path, say: Say, pool: int | None
+) -> tuple[Task, str, int]:
+    from dicom_ai_node.commands.ct_slice_data import labelled_slices  # noqa: PLC0415 - waits for torch
+    from dicom_ai_node.training.ct_classify_recipes import CtClassifyRecipe  # noqa: PLC0415
+    from dicom_ai_node.training.patients import split_by_patient  # noqa: PLC0415
+
+    classifies = isinstance(recipe, CtClassifyRecipe)
+    if source.folder is None:
+        slices = recipe.pool(work / "pool", say, pool)
+        count = len({one.patient for one in slices})
+        told = f"{len(slices)} sagittal slices of {count} phantoms of this version (seeds from 1000)"
+    else:
+        # A detector needs boxes of all bodies, a classifier takes what has one.
+        slices = labelled_slices(source.folder, every_body=not classifies)
+        told = _told(len(slices), "slices", source.folder)
+    # Some diseases are rare.
+    patients = 5 * _HELD_OUT if classifies else _HELD_OUT
+    training, held_out = split_by_patient(slices, lambda one: one.patient, patients)
+    return recipe.build(training, held_out), told, len(held_out)
+
+
 def _film_task(
     recipe: FilmRecipe, source: _Source, work: Path, say: Say, pool: int | None
 ) -> tuple[Task, str, int]:
     from dicom_ai_node.training.film_folders import load_labelled  # noqa: PLC0415 - waits for torch
     from dicom_ai_node.training.film_recipes import film_pool  # noqa: PLC0415
-    from dicom_ai_node.training.films import split_by_patient  # noqa: PLC0415
+    from dicom_ai_node.training.patients import split_by_patient  # noqa: PLC0415
 
     if source.folder is None:
         films = film_pool(recipe, work / "pool", say, pool)
     else:
         films = load_labelled(source.folder)
-    training, held_out = split_by_patient(films, 5 * _HELD_OUT)
+    training, held_out = split_by_patient(films, lambda film: film.group, 5 * _HELD_OUT)
     return recipe.build(training, held_out), _told(len(films), "films", source.folder), len(held_out)
 
 
@@ -214,10 +243,11 @@ def _mri_classify_task(
     recipe: MriClassifyRecipe, source: _Source, work: Path, say: Say, pool: int | None
 ) -> tuple[Task, str, int]:
     from dicom_ai_node.commands.train_mri_classify import labelled_patients  # noqa: PLC0415 - waits for torch
-    from dicom_ai_node.training.mri_crops import patients_of, split_by_patient  # noqa: PLC0415
+    from dicom_ai_node.training.mri_crops import patients_of  # noqa: PLC0415
+    from dicom_ai_node.training.patients import split_by_patient  # noqa: PLC0415
 
     examples = labelled_patients(recipe, source.folder, work / "pool", say, pool)
-    training, held_out = split_by_patient(examples, 5 * _HELD_OUT)
+    training, held_out = split_by_patient(examples, lambda one: one.patient, 5 * _HELD_OUT, one_in=3)
     told = _told(len(patients_of(examples)), "patients", source.folder)
     return recipe.build(training, held_out), told, len(held_out)
 

@@ -82,3 +82,25 @@ def turned_to(
             turned[:3, axis] *= -1
             moved = [np.flip(array, axis) for array in moved]
     return [np.ascontiguousarray(array) for array in moved], turned
+
+
+def read_nifti_slice(path: Path) -> tuple[npt.NDArray[Any], tuple[float, float]]:
+    """A single slice as it lies in the file: a two-dimensional image, or a volume of one slice.
+
+    Returns:
+        Shape (rows, columns), columns along the file's fastest axis; mm between rows and between columns.
+
+    Raises:
+        UnreadableInstance: the file cannot be read, or holds more than one slice.
+    """
+    itk: Any = SimpleITK
+    try:
+        image = itk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise UnreadableInstance(f"{path} is no NIfTI image that can be read") from error
+    pixels, spacing = itk.GetArrayFromImage(image), image.GetSpacing()[::-1]
+    # The slice may lie along any axis of its file.
+    kept = [axis for axis in range(pixels.ndim) if pixels.shape[axis] > 1]
+    if len(kept) != 2:
+        raise UnreadableInstance(f"{path} is no single slice: its shape is {pixels.shape}")
+    return pixels.squeeze(), (float(spacing[kept[0]]), float(spacing[kept[1]]))

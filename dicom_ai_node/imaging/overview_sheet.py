@@ -149,13 +149,14 @@ def _finding(vertebra: Vertebra) -> str:
     words = []
     if vertebra.height_loss is not None and vertebra.genant_grade is not None:
         words.append(f"loss {vertebra.height_loss * 100:.0f} %")
-    elif not vertebra.abnormal:
+    elif not vertebra.abnormal and vertebra.diseases is None:
         return "level only"
     if vertebra.genant_grade:
         words.append(f"grade {vertebra.genant_grade}")
         if vertebra.deformity not in {None, "none"}:
             words.append(str(vertebra.deformity))
-    if vertebra.fracture_probability is not None and vertebra.fractured:
+    words += _diseases(vertebra)
+    if vertebra.fracture_probability is not None and vertebra.fractured and vertebra.height_loss is not None:
         words.append(f"p {vertebra.fracture_probability:.2f}")
     kind = vertebra.acuity
     if kind is not None:
@@ -165,6 +166,19 @@ def _finding(vertebra: Vertebra) -> str:
     if vertebra.opinion is not None:
         words.append(f"{vertebra.opinion[0]} {100 * vertebra.opinion[1]:.0f} %")
     return "   ".join(words)
+
+
+def _diseases(vertebra: Vertebra) -> list[str]:
+    """``OVCF 91 % (5 of 7)``: slices that show it; where no disease was seen and no height told, that."""
+    if vertebra.diseases is None:
+        return []
+    shares = vertebra.disease_shares or {}
+    words = []
+    for name in vertebra.diseases:
+        seen = vertebra.seen_on.get(name)
+        slices = "" if seen is None else f" ({seen.slices} of {seen.of})"
+        words.append(f"{name} {100 * shares.get(name, 0.0):.0f} %{slices}")
+    return words if words or vertebra.height_loss is not None else ["no disease seen"]
 
 
 def _spread(rows: Sequence[float], distance: float) -> list[float]:

@@ -43,7 +43,7 @@ def sagittal_overview(volume: Volume, analysis: Analysis) -> Image.Image:
     seen = [item for item in analysis.report.vertebrae if item.center_mm is not None]
     centers = np.array([item.center_mm for item in seen], dtype=np.float64).reshape(-1, 3)
     sheet = curved_sagittal_reformat(volume, centers, spacing_mm=_spacing(volume, centers), thickness_mm=4.0)
-    masks = _body_masks(sheet, analysis.label_map, seen)
+    masks = _body_masks(sheet, analysis.label_map, seen, volume)
     bodies = [
         Body(
             item,
@@ -74,8 +74,13 @@ def _windowed(pixels: npt.NDArray[np.float32], low: float, high: float) -> npt.N
     return np.asarray(grey * 255, dtype=np.uint8)
 
 
-def _body_masks(sheet: CurvedReformat, label_map: LabelMap | None, seen: Sequence[Vertebra]) -> list[Mask]:
-    """Which pixels of the sheet show which body: from the label map, else between the six points."""
+def _body_masks(
+    sheet: CurvedReformat, label_map: LabelMap | None, seen: Sequence[Vertebra], volume: Volume
+) -> list[Mask]:
+    """Which pixels of the sheet show which body: from the label map, else between the six points.
+
+    Without either, the box of a vertebra on a sagittal slice.
+    """
     boxes = [] if label_map is None else ndimage.find_objects(label_map.labels)
     masks = []
     for vertebra in seen:
@@ -84,7 +89,7 @@ def _body_masks(sheet: CurvedReformat, label_map: LabelMap | None, seen: Sequenc
         if label_map is not None and label_map.affine is not None and box is not None:
             masks.append(_label_mask(sheet, label_map.labels, label_map.affine, box, label))
         else:
-            masks.append(_polygon_mask(sheet, vertebra))
+            masks.append(_polygon_mask(sheet, vertebra, volume))
     return masks
 
 
@@ -114,9 +119,13 @@ def _label_mask(
     return mask
 
 
-def _polygon_mask(sheet: CurvedReformat, vertebra: Vertebra) -> Mask:
+def _polygon_mask(sheet: CurvedReformat, vertebra: Vertebra, volume: Volume) -> Mask:
     picture = Image.new("L", sheet.pixels.shape[::-1], 0)
-    if vertebra.six_points is not None:
+    corners = _box_corners_mm(vertebra, volume) if vertebra.six_points is None else None
+    if corners is not None:
+        outline = [(float(column), float(row)) for row, column in sheet.to_pixels(corners)]
+        ImageDraw.Draw(picture).polygon(outline, fill=255)
+    elif vertebra.six_points is not None:
         points = sheet.to_pixels(vertebra.six_points.to_array())
         outline = [(float(points[k, 1]), float(points[k, 0])) for k in (0, 2, 4, 5, 3, 1)]
         ImageDraw.Draw(picture).polygon(outline, fill=255)
@@ -124,3 +133,23 @@ def _polygon_mask(sheet: CurvedReformat, vertebra: Vertebra) -> Mask:
         row, column = sheet.to_pixels(vertebra.center_mm or (0, 0, 0))
         ImageDraw.Draw(picture).ellipse((column - 6, row - 6, column + 6, row + 6), fill=255)
     return np.asarray(picture) > 0
+
+
+def _box_corners_mm(vertebra: Vertebra, volume: Volume) -> npt.NDArray[np.float64] | None:
+    """The four corners of a vertebra's box in order around it; None where no sagittal slice shows it."""
+    told = vertebra.box_px
+    normal = np.cross(volume.direction[:, 2], volume.direction[:, 1])
+    if told is None or abs(normal[0]) < np.sqrt(0.5):
+        return None
+    places = [
+        number
+        for number, image in enumerate(volume.instances)
+        if (image.sop_instance_uid, image.frame) == (told.sop_instance_uid, told.frame)
+    ]
+    if not places:
+        return None
+    (top, bottom), (left, right) = told.rows, told.columns
+    index = np.array([(places[0], row, column) for row, column in
+                      ((top, left), (top, right), (bottom, right), (bottom, left))])  # fmt: skip
+    corners: npt.NDArray[np.float64] = index @ volume.affine[:3, :3].T + volume.affine[:3, 3]
+    return corners

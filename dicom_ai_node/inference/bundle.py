@@ -12,20 +12,32 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dicom_ai_node.errors import ConfigurationError, ModelError
+from dicom_ai_node.inference.preprocessing import (
+    AnyPreprocessing,
+    CtPatchPreprocessing,
+    FilmPreprocessing,
+    MetadataPart,
+    MriPatchPreprocessing,
+    MrPreprocessing,
+    Preprocessing,
+    SlicePreprocessing,
+)
 from dicom_ai_node.networks.column_detector import ColumnDetector
+from dicom_ai_node.networks.ct_classifier import CtClassifier
 from dicom_ai_node.networks.film_classifiers import ResNet18, ViewNetwork
 from dicom_ai_node.networks.film_detector import FilmDetector
 from dicom_ai_node.networks.mri_classifier import MriClassifier
 from dicom_ai_node.networks.mscn import MSCN
+from dicom_ai_node.networks.slice_detector import SliceDetector
 from dicom_ai_node.networks.unet import UNet
 from dicom_ai_node.report import Algorithm
 
@@ -41,14 +53,12 @@ _NETWORKS: Final[Mapping[str, type[nn.Module]]] = {
     "ResNet18": ResNet18,
     "ViewNetwork": ViewNetwork,
     "MriClassifier": MriClassifier,
+    "SliceDetector": SliceDetector,
+    "CtClassifier": CtClassifier,
 }
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class NetworkDefinition(_Part):
+class NetworkDefinition(MetadataPart):
     """Which architecture of `networks` the weights belong to, and its arguments."""
 
     architecture: Literal[
@@ -59,82 +69,20 @@ class NetworkDefinition(_Part):
         "ResNet18",
         "ViewNetwork",
         "MriClassifier",
+        "SliceDetector",
+        "CtClassifier",
     ]
     arguments: dict[str, Any]
 
 
-class Preprocessing(_Part):
-    """What the network was trained to see.
-
-    Attributes:
-        spacing_mm: edge of a voxel or pixel.
-        size: of a crop or plane in voxels; None where any size will do.
-        clip_hu: intensities are cut off here, then standardised.
-        marker_sigma_mm: of the Gaussian in the second channel of a crop.
-    """
-
-    spacing_mm: float
-    size: tuple[int, ...] | None = None
-    clip_hu: tuple[float, float]
-    marker_sigma_mm: float | None = None
-
-
-class FilmPreprocessing(_Part):
-    """What a network of radiographs was trained to see.
-
-    Attributes:
-        size: rows and columns of the picture.
-        percentiles: of the picture that become 0 and 1 (`networks.film_intensity.film_contrast`).
-        margin: edge of a crop over the edge of the box; None where the whole film is fitted in.
-        marker_sigma: of the Gaussian in the second channel of a crop, in pixels of the crop.
-    """
-
-    size: tuple[int, int]
-    percentiles: tuple[float, float] = (1.0, 99.0)
-    margin: float | None = None
-    marker_sigma: float | None = None
-
-
-class MrPreprocessing(_Part):
-    """What a network of MR was trained to see.
-
-    Attributes:
-        spacing_mm: edge of a pixel.
-        percentiles: of the series that become black and white (`networks.mr_intensity.mr_contrast`).
-        size: rows and columns of a plane; None where any size will do.
-        outline_at: probability at which a body's outline lies, 0 to 1; it counts as one half from there on.
-    """
-
-    spacing_mm: float
-    percentiles: tuple[float, float]
-    size: tuple[int, int] | None = None
-    outline_at: Annotated[float, Field(gt=0, lt=1)] = 0.5
-
-
-class MriPatchPreprocessing(_Part):
-    """What a classifier of vertebrae on paired MR series was trained to see (`networks.mri_patch`).
-
-    Attributes:
-        series: whose slices are its channels, three of each, in this order.
-        size: of the square patch in pixels.
-        margin: edge of the patch over the longer edge of the body's box.
-        behind: how far the patch lies behind the body, as a share of that edge.
-    """
-
-    series: tuple[Literal["t1", "t2", "stir"], ...]
-    size: int
-    margin: float
-    behind: float
-
-
-class WeightsFile(_Part):
+class WeightsFile(MetadataPart):
     """One file of weights and its SHA-256."""
 
     file: str
     sha256: str
 
 
-class Metadata(_Part):
+class Metadata(MetadataPart):
     """`metadata.json`.
 
     `output_channels` says what each channel of the network's answer means, `taught_shares` how frequent a
@@ -153,8 +101,8 @@ class Metadata(_Part):
     rebuild: str
     output_channels: tuple[str, ...]
     network: NetworkDefinition
-    preprocessing: Preprocessing | FilmPreprocessing | MrPreprocessing | MriPatchPreprocessing
-    taught_shares: dict[str, float] = {}
+    preprocessing: AnyPreprocessing
+    taught_shares: dict[str, float] = Field(default_factory=dict)
     metrics: dict[str, dict[str, float]]
     weights: tuple[WeightsFile, ...]
     device_uid: str
@@ -201,6 +149,28 @@ class Metadata(_Part):
         """
         if not isinstance(self.preprocessing, MriPatchPreprocessing):
             raise ModelError(f"{self.name} is no classifier of vertebrae on MR")
+        return self.preprocessing
+
+    @property
+    def ct_slice(self) -> SlicePreprocessing:
+        """Preprocessing of a detector on sagittal CT slices.
+
+        Raises:
+            ModelError: it is another network.
+        """
+        if not isinstance(self.preprocessing, SlicePreprocessing):
+            raise ModelError(f"{self.name} is no detector on CT slices")
+        return self.preprocessing
+
+    @property
+    def ct_patch(self) -> CtPatchPreprocessing:
+        """Preprocessing of a classifier of vertebrae on sagittal CT slices.
+
+        Raises:
+            ModelError: it is another network.
+        """
+        if not isinstance(self.preprocessing, CtPatchPreprocessing):
+            raise ModelError(f"{self.name} is no classifier of vertebrae on CT slices")
         return self.preprocessing
 
 

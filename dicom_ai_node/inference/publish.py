@@ -11,15 +11,18 @@ from typing import Final
 from torch import nn
 
 from dicom_ai_node import __version__
-from dicom_ai_node.inference.bundle import (
+from dicom_ai_node.inference.bundle import Metadata, NetworkDefinition, save_bundle
+from dicom_ai_node.inference.preprocessing import (
+    AnyPreprocessing,
+    CtPatchPreprocessing,
     FilmPreprocessing,
-    Metadata,
     MriPatchPreprocessing,
     MrPreprocessing,
-    NetworkDefinition,
     Preprocessing,
-    save_bundle,
+    SlicePreprocessing,
 )
+from dicom_ai_node.training.ct_classify_recipes import CtClassifyRecipe
+from dicom_ai_node.training.ct_detect_recipes import CtDetectRecipe
 from dicom_ai_node.training.film_recipes import FilmRecipe
 from dicom_ai_node.training.mri_classify_recipes import MriClassifyRecipe
 from dicom_ai_node.training.mri_recipes import MriRecipe
@@ -45,15 +48,18 @@ MR_PATCH_USE: Final = (
     "(and STIR) series of the adult thoracic and lumbar spine."
 )
 
-_KINDS: Final[
-    Mapping[
-        type, tuple[type[Preprocessing | FilmPreprocessing | MrPreprocessing | MriPatchPreprocessing], str]
-    ]
-] = {
+SLICE_USE: Final = (
+    "Research use, not a medical device. Sagittal slices of CT of the adult thoracic and lumbar spine, as "
+    "scanned or reformatted."
+)
+
+_KINDS: Final[Mapping[type, tuple[type[AnyPreprocessing], str]]] = {
     TaskRecipe: (Preprocessing, INTENDED_USE),
     FilmRecipe: (FilmPreprocessing, FILM_USE),
     MriRecipe: (MrPreprocessing, MR_USE),
     MriClassifyRecipe: (MriPatchPreprocessing, MR_PATCH_USE),
+    CtDetectRecipe: (SlicePreprocessing, SLICE_USE),
+    CtClassifyRecipe: (CtPatchPreprocessing, SLICE_USE),
 }
 """Recipe -> what its bundle says of its input, and of its use."""
 
@@ -90,7 +96,10 @@ def publish(
         notes: a paragraph for the card: where it falls short.
     """
     rebuild = f"dicom-ai-node train {recipe.name} --data {data} --out models/{recipe.name}"
-    if isinstance(recipe, FilmRecipe | MriClassifyRecipe) and recipe.network:
+    if (
+        isinstance(recipe, FilmRecipe | MriClassifyRecipe | CtDetectRecipe | CtClassifyRecipe)
+        and recipe.network
+    ):
         rebuild += f" --network {recipe.network}"
     if steps is not None:
         rebuild += f" --steps {steps}"

@@ -20,6 +20,7 @@ from dicom_ai_node.config import CtRoute, RadiographRoute, Routes, Settings
 from dicom_ai_node.errors import InputError, UnreadableInstance
 from dicom_ai_node.imaging.header import name_of, reading_quietly
 from dicom_ai_node.imaging.slices import Slice, slices_of
+from dicom_ai_node.intake.ct_sagittal_route import CT_SAGITTAL_PIPELINE, reformats_beside, route_sagittal
 from dicom_ai_node.intake.decision import RouteDecision, summary
 from dicom_ai_node.intake.geometry import choose_stack
 from dicom_ai_node.intake.headers import Instance, read_instance
@@ -41,6 +42,7 @@ from dicom_ai_node.report import Reason
 
 __all__ = [
     "CT_PIPELINE",
+    "CT_SAGITTAL_PIPELINE",
     "MRI_PIPELINE",
     "RADIOGRAPH_PIPELINE",
     "RouteDecision",
@@ -89,7 +91,7 @@ def route_files(paths: Iterable[Path], settings: Settings) -> list[SeriesRoute]:
         found.append(
             SeriesRoute("", "", "", "", tuple(path for path, _ in unreadable), _nothing_readable(unreadable))
         )
-    return _side_by_side(found)
+    return _side_by_side(found, settings.routes.ct)
 
 
 def route_spooled(paths: Sequence[Path], settings: Settings) -> RouteDecision:
@@ -148,6 +150,18 @@ def _route(instances: Sequence[Instance], rules: Routes, excluded: list[tuple[st
 
 
 def _route_ct(
+    instances: Sequence[Instance], rules: CtRoute, excluded: list[tuple[str, str]]
+) -> RouteDecision:
+    """As a volume where it is one; else, where that is wanted, as sagittal slices."""
+    others = list(excluded)
+    decision = _route_ct_volume(instances, rules, excluded)
+    if decision.pipeline is not None or not (rules.enabled and rules.sagittal):
+        return decision
+    sagittal = route_sagittal(instances, rules)
+    return decision if sagittal is None else replace(sagittal, excluded=(*others, *sagittal.excluded))
+
+
+def _route_ct_volume(
     instances: Sequence[Instance], rules: CtRoute, excluded: list[tuple[str, str]]
 ) -> RouteDecision:
     if not rules.enabled:
@@ -225,13 +239,21 @@ def _series_route(
     )
 
 
-def _side_by_side(routes: Sequence[SeriesRoute]) -> list[SeriesRoute]:
-    """With the decisions about MR series that know of the others of their study."""
+def _side_by_side(routes: Sequence[SeriesRoute], rules: CtRoute) -> list[SeriesRoute]:
+    """With the decisions about MR series and sagittal CT that know of the others of their study."""
     studies: dict[str, dict[str, RouteDecision]] = {}
+    scans: dict[str, dict[str, RouteDecision]] = {}
     for item in routes:
         if item.decision.pipeline == MRI_PIPELINE:
             studies.setdefault(item.study_instance_uid, {})[item.series_instance_uid] = item.decision
+        if item.decision.pipeline in {CT_PIPELINE, CT_SAGITTAL_PIPELINE}:
+            scans.setdefault(item.study_instance_uid, {})[item.series_instance_uid] = item.decision
     told = {
+        (study, series): one
+        for study, decisions in scans.items()
+        for series, one in reformats_beside(decisions, rules, CT_PIPELINE).items()
+    }
+    told |= {
         (study, series): one.decision
         for study, decisions in studies.items()
         for series, one in mri_study(decisions).series.items()

@@ -6,6 +6,7 @@ run in the channels-last memory format: on CPUs torch's convolutions are several
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 Dimensions = Literal[2, 3]
+Norm = Literal["batch", "group"]
 
 _CONVOLUTION: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
 _TRANSPOSED: dict[int, type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]] = {
@@ -48,6 +50,16 @@ def halve(x: Tensor) -> Tensor:
 def memory_format(dimensions: int) -> torch.memory_format:
     """The channels-last format for tensors with that many spatial dimensions."""
     return torch.channels_last_3d if dimensions == 3 else torch.channels_last
+
+
+def norm_layer(norm: Norm) -> Callable[[int], nn.Module]:
+    """What torchvision's networks call for every layer's normalisation: channels -> module."""
+    return nn.BatchNorm2d if norm == "batch" else _group_norm
+
+
+def _group_norm(channels: int) -> nn.Module:
+    most = min(32, channels // 4)
+    return nn.GroupNorm(next(groups for groups in range(most, 0, -1) if channels % groups == 0), channels)
 
 
 class Projection(nn.Module):

@@ -8,28 +8,29 @@ ImageNet pre-training, 2019, section 4.2), so that is the default; "batch" is ke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models import resnet18, resnet50
 from torchvision.models.detection import FCOS, MaskRCNN, RetinaNet
-from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
-from torchvision.models.resnet import BasicBlock, ResNet
-from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool, LastLevelP6P7
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
+
+from dicom_ai_node.networks.detector_parts import (
+    Backbone,
+    Norm,
+    as_it_is,
+    body_anchors,
+    dense_loss,
+    feature_pyramid,
+    norm_layer,
+    watched,
+)
 
 Kind = Literal["mask-rcnn", "retinanet", "fcos"]
-Backbone = Literal["resnet50", "resnet18", "resnet18-half"]
-Norm = Literal["group", "batch"]
-
-_ASPECTS = (0.4, 0.7, 1.2)
-"""Height over width of the anchors: a crushed body, a healthy one, a tall one in a tilted film."""
 
 
 class FilmDetector(nn.Module):
@@ -80,15 +81,15 @@ class FilmDetector(nn.Module):
         dense: bool = False,
     ) -> None:
         super().__init__()
-        layer = _norm(norm)
+        layer = norm_layer(norm)
         self.kind = kind
         self.dense = nn.Conv2d(features, classes + 1, 1) if dense else None
         if kind == "mask-rcnn":
-            pyramid = _pyramid(backbone, layer, features, (1, 2, 3, 4), LastLevelMaxPool())
+            pyramid = feature_pyramid(backbone, layer, features, (1, 2, 3, 4), LastLevelMaxPool())
             hidden = 4 * features
             self.detector = MaskRCNN(
                 pyramid,
-                rpn_anchor_generator=_anchors(anchor_px),
+                rpn_anchor_generator=body_anchors(anchor_px),
                 box_head=TwoMLPHead(features * 49, hidden),
                 box_predictor=FastRCNNPredictor(hidden, classes + 1)
                 if states == 1
@@ -109,20 +110,20 @@ class FilmDetector(nn.Module):
                 rpn_batch_size_per_image=sampled,
             )
         else:
-            pyramid = _pyramid(backbone, layer, features, (2, 3, 4), LastLevelP6P7(features, features))
+            pyramid = feature_pyramid(backbone, layer, features, (2, 3, 4), LastLevelP6P7(features, features))
             thresholds = {"score_thresh": score, "nms_thresh": overlap, "detections_per_img": most}
             if kind == "retinanet":
                 self.detector = RetinaNet(
                     pyramid,
                     classes + 1,
-                    anchor_generator=_anchors(2 * anchor_px, octaves=3),
+                    anchor_generator=body_anchors(2 * anchor_px, octaves=3),
                     topk_candidates=400,
                     **thresholds,
                 )
             else:
                 self.detector = FCOS(pyramid, classes + 1, topk_candidates=400, **thresholds)
 
-        self.detector.transform = _AsItIs(0, 0, image_mean=[0.5] * 3, image_std=[0.25] * 3)
+        self.detector.transform = as_it_is()
 
     def forward(
         self, images: Tensor, targets: Sequence[dict[str, Tensor]] | None = None
@@ -134,31 +135,21 @@ class FilmDetector(nn.Module):
                 expanded, None if targets is None else list(targets)
             )
             return answer
-        seen: list[Tensor] = []
-        hook = self.detector.backbone.register_forward_hook(
-            lambda _module, _arguments, levels: seen.append(next(iter(levels.values())))
-        )
-        try:
+        with watched(self.detector.backbone) as seen:
             losses: dict[str, Tensor] = self.detector(expanded, list(targets))
-        finally:
-            hook.remove()
-        return losses | {"loss_dense": _dense_loss(self.dense(seen[0]), targets)}
+        logits = self.dense(seen[0])
+        size = (logits.shape[2], logits.shape[3])
+        classes = torch.stack([_classes_of_places(target, size) for target in targets])
+        return losses | {"loss_dense": dense_loss(logits, classes)}
 
 
-def _dense_loss(logits: Tensor, targets: Sequence[dict[str, Tensor]]) -> Tensor:
-    """Cross-entropy of the class of each place, background and bodies weighing alike."""
-    size = (logits.shape[2], logits.shape[3])
-    classes = torch.zeros(len(targets), *size, dtype=torch.int64, device=logits.device)
-    for number, target in enumerate(targets):
-        if len(target["masks"]):
-            masks = functional.adaptive_avg_pool2d(target["masks"].float(), size) >= 0.5
-            # Bodies do not overlap but at their rims, where any of them will do.
-            classes[number] = (masks * target["labels"][:, None, None]).amax(dim=0)
-    each = functional.cross_entropy(logits, classes, reduction="none")
-    body = classes > 0
-    return 0.5 * (
-        (each * body).sum() / body.sum().clamp(min=1) + (each * ~body).sum() / (~body).sum().clamp(min=1)
-    )
+def _classes_of_places(target: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
+    """The class of each place of the finest pyramid level, 0 for background, shape `size`."""
+    if not len(target["masks"]):
+        return torch.zeros(*size, dtype=torch.int64, device=target["labels"].device)
+    masks = functional.adaptive_avg_pool2d(target["masks"].float(), size) >= 0.5
+    # Bodies do not overlap but at their rims, where any of them will do.
+    return (masks * target["labels"][:, None, None]).amax(dim=0)
 
 
 class _SharedPredictor(nn.Module):
@@ -192,77 +183,3 @@ class _SharedMasks(nn.Module):
         """Logits of shape (n, 1 + classes, rows, columns)."""
         logits: Tensor = self.predictor(x)
         return logits.expand(-1, 1 + self.classes, -1, -1)
-
-
-class _HalfResNet18(ResNet):  # type: ignore[misc]
-    """torchvision's ResNet-18 with half the channels in every layer: a quarter of the arithmetic."""
-
-    def __init__(self, layer: Callable[[int], nn.Module]) -> None:
-        super().__init__(BasicBlock, [2, 2, 2, 2], norm_layer=layer)
-        self.inplanes = 32
-        self.conv1 = nn.Conv2d(3, 32, 7, stride=2, padding=3, bias=False)
-        self.bn1 = layer(32)
-        for number, channels in enumerate((32, 64, 128, 256), start=1):
-            made = self._make_layer(BasicBlock, channels, 2, stride=1 if number == 1 else 2)
-            setattr(self, f"layer{number}", made)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-
-def _body(backbone: Backbone, layer: Callable[[int], nn.Module]) -> tuple[nn.Module, int]:
-    """(network, channels of its last layer)."""
-    if backbone == "resnet18-half":
-        return _HalfResNet18(layer), 256
-    if backbone == "resnet18":
-        return resnet18(weights=None, norm_layer=layer), 512
-    return resnet50(weights=None, norm_layer=layer), 2048
-
-
-class _AsItIs(GeneralizedRCNNTransform):  # type: ignore[misc]
-    """Normalises and batches; films have their size already, and torchvision would resize them."""
-
-    def resize(
-        self, image: Tensor, target: dict[str, Tensor] | None = None
-    ) -> tuple[Tensor, dict[str, Tensor] | None]:
-        return image, target
-
-
-def _norm(norm: Norm) -> Callable[[int], nn.Module]:
-    if norm == "batch":
-        return nn.BatchNorm2d
-    return _group_norm
-
-
-def _group_norm(channels: int) -> nn.Module:
-    return nn.GroupNorm(min(32, channels // 4), channels)
-
-
-def _pyramid(
-    backbone: Backbone,
-    layer: Callable[[int], nn.Module],
-    features: int,
-    levels: Sequence[int],
-    extra: ExtraFPNBlock,
-) -> BackboneWithFPN:
-    body, last = _body(backbone, layer)
-    return BackboneWithFPN(
-        body,
-        return_layers={f"layer{level}": str(number) for number, level in enumerate(levels)},
-        in_channels_list=[last // 2 ** (4 - level) for level in levels],
-        out_channels=features,
-        extra_blocks=extra,
-        norm_layer=layer,
-    )
-
-
-def _anchors(edge: int, octaves: int = 1) -> AnchorGenerator:
-    sizes = tuple(
-        tuple(round(edge * 2 ** (level + step / octaves)) for step in range(octaves)) for level in range(5)
-    )
-    return AnchorGenerator(sizes, (_ASPECTS,) * len(sizes))
-
-
-def total_loss(losses: dict[str, Tensor]) -> Tensor:
-    """The sum of a detector's losses, all with weight 1 as in torchvision's reference training."""
-    return torch.stack(list(losses.values())).sum()

@@ -10,17 +10,16 @@ the trunk: the decision is then learned exactly as published.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torchvision.models import resnet18, resnet50
 
+from dicom_ai_node.networks.blocks import Norm, norm_layer
 from dicom_ai_node.networks.mri_classes import ABSENCES, FEATURES, OUTPUTS
 
 Backbone = Literal["resnet50", "resnet18"]
-Norm = Literal["batch", "group"]
 
 
 class MriClassifier(nn.Module):
@@ -55,7 +54,7 @@ class MriClassifier(nn.Module):
         self.detached = detached
         self.mix = nn.Conv2d(in_channels, 3, 1)
         made = resnet50 if backbone == "resnet50" else resnet18
-        self.body = made(weights=None, norm_layer=_norm(norm))
+        self.body = made(weights=None, norm_layer=norm_layer(norm))
         # P4's first convolution is 3x3, not torchvision's 7x7: the patches are small.
         self.body.conv1 = nn.Conv2d(3, 64, 3, stride=2, padding=1, bias=False)
         nn.init.kaiming_normal_(self.body.conv1.weight, mode="fan_out", nonlinearity="relu")
@@ -72,12 +71,6 @@ class MriClassifier(nn.Module):
         trunk = self.body(self.mix(x))
         read = trunk.detach() if self.detached else trunk
         return torch.cat([self.malignant(self.dropout(trunk)), self.features(self.dropout(read))], dim=1)
-
-
-def _norm(norm: Norm) -> Callable[[int], nn.Module]:
-    if norm == "batch":
-        return nn.BatchNorm2d
-    return lambda channels: nn.GroupNorm(min(32, channels // 4), channels)
 
 
 def over_slices(probabilities: Tensor) -> Tensor:

@@ -19,13 +19,15 @@ from dicom_ai_node.imaging.radiograph import Radiograph, load_radiograph
 from dicom_ai_node.imaging.volume import Volume, load_volume
 from dicom_ai_node.inference.bundle import find_models_dir
 from dicom_ai_node.inference.device import choose_device
+from dicom_ai_node.pipelines.ct_sagittal import CtSagittalPipeline, CtSagittalSettings
 from dicom_ai_node.pipelines.ct_volume import CtVolumePipeline, CtVolumeSettings, Progress
+from dicom_ai_node.pipelines.ct_volume_opinions import CtVolumeOpinions
 from dicom_ai_node.pipelines.mri import MriSettings
 from dicom_ai_node.pipelines.mri_study import MriStudyPipeline, MriStudySettings
 from dicom_ai_node.pipelines.radiograph import RadiographPipeline, RadiographSettings
 from dicom_ai_node.report import Analysis, Reason
 
-PIPELINES: Final = ("ct-volume", "radiograph", "mri")
+PIPELINES: Final = ("ct-volume", "ct-sagittal", "radiograph", "mri")
 """The names that `analyse` knows."""
 
 
@@ -71,7 +73,18 @@ def analyse(
     if pipeline == "radiograph":
         return _films(paths, _radiograph(models_dir, device, thresholds), progress)
     volume = load_volume(paths, max_gap_mm=settings.routes.ct.max_gap_mm or None)
-    return Analysed(_ct_volume(models_dir, device, thresholds).analyse(volume, progress), volume=volume)
+    if pipeline == "ct-sagittal":
+        slices = _ct_sagittal(models_dir, device, CtSagittalSettings(cuts.disease_threshold))
+        return Analysed(slices.analyse(volume, progress), volume=volume)
+    wanted = settings.routes.ct.diseases
+    judge = _ct_opinions(models_dir, device, cuts.disease_threshold) if wanted else None
+    told = _part_of(progress, 0, 2) if wanted else progress
+    analysis = _ct_volume(models_dir, device, thresholds).analyse(volume, told)
+    if judge is not None:
+        progress("judge", 0.5)
+        analysis = judge.added(analysis, volume)
+        progress("report", 1.0)
+    return Analysed(analysis, volume=volume)
 
 
 def _mr_study(paths: Sequence[Path], pipeline: MriStudyPipeline, progress: Progress) -> Analysed:
@@ -123,6 +136,16 @@ def _part_of(progress: Progress, number: int, count: int) -> Progress:
 @lru_cache(maxsize=1)
 def _ct_volume(models_dir: Path, device: str, thresholds: Thresholds) -> CtVolumePipeline:
     return CtVolumePipeline.load(models_dir, torch.device(device), CtVolumeSettings(thresholds))
+
+
+@lru_cache(maxsize=1)
+def _ct_sagittal(models_dir: Path, device: str, settings: CtSagittalSettings) -> CtSagittalPipeline:
+    return CtSagittalPipeline.load(models_dir, torch.device(device), settings)
+
+
+@lru_cache(maxsize=1)
+def _ct_opinions(models_dir: Path, device: str, threshold: float) -> CtVolumeOpinions:
+    return CtVolumeOpinions.load(models_dir, torch.device(device), threshold)
 
 
 @lru_cache(maxsize=1)

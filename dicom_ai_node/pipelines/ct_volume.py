@@ -48,6 +48,7 @@ from dicom_ai_node.pipelines.morphometry import (
     implausible,
     six_point_heights,
 )
+from dicom_ai_node.pipelines.unseen import unseen
 from dicom_ai_node.report import (
     Analysis,
     HeightsMm,
@@ -254,7 +255,7 @@ class CtVolumePipeline:
         vertebrae = []
         for link in chain:
             if link.interpolated and link.level not in NOT_REPORTED:
-                vertebrae.append(_not_found(link))
+                vertebrae.append(unseen(link))
             elif link.level in measured:
                 found = self._vertebra(link, measured[link.level], volume, label_map)
                 if link.level in gradings:
@@ -356,17 +357,6 @@ class _Inside:
     def __call__(self, point_mm: npt.NDArray[np.float64]) -> bool:
         index = self.to_index[:3, :3] @ point_mm + self.to_index[:3, 3]
         return bool((index >= 0).all() and (index <= self.last).all())
-
-
-def _not_found(link: NamedCentre) -> Vertebra:
-    return Vertebra(
-        level=link.level,
-        level_confidence=link.confidence,
-        level_alternatives=link.alternatives,
-        center_mm=_point(link.center_mm),
-        status="not-analysable",
-        reasons=(Reason("model-refused", f"{link.level} must lie here, but no body was recognised."),),
-    )
 
 
 def _point(point: npt.NDArray[np.float64]) -> tuple[float, ...]:

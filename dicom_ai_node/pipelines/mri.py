@@ -30,6 +30,7 @@ from dicom_ai_node.pipelines.morphometry import six_point_heights
 from dicom_ai_node.pipelines.mri_bodies import NamedBody, named_bodies, seen_bodies
 from dicom_ai_node.pipelines.mri_heights import MeasuredBody, measured_bodies
 from dicom_ai_node.pipelines.sagittal_stack import SagittalStack, sagittal_stack
+from dicom_ai_node.pipelines.unseen import unseen
 from dicom_ai_node.report import (
     Analysis,
     HeightsMm,
@@ -165,7 +166,7 @@ class MriPipeline:
             if level in NOT_REPORTED:
                 continue
             if level not in found.measured:
-                vertebrae.append(_not_found(item.link))
+                vertebrae.append(unseen(item.link))
                 continue
             vertebra = _vertebra(item.link, found.measured[level], volume, found.label_map)
             if level in gradings:
@@ -222,17 +223,6 @@ def _vertebra(link: NamedCentre, measured: MeasuredBody, volume: Volume, label_m
         status="analysed" if measured.reason is None else "not-analysable",
         reasons=() if measured.reason is None else (measured.reason,),
         six_points=None if measured.points_mm is None else SixPoints.from_array(measured.points_mm),
-    )
-
-
-def _not_found(link: NamedCentre) -> Vertebra:
-    return Vertebra(
-        level=link.level,
-        level_confidence=link.confidence,
-        level_alternatives=link.alternatives,
-        center_mm=_point(link.center_mm),
-        status="not-analysable",
-        reasons=(Reason("model-refused", f"{link.level} must lie here, but no body was recognised."),),
     )
 
 

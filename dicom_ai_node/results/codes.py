@@ -175,6 +175,12 @@ CHRONIC: Final = _sct("90734009", "Chronic")
 """CID 6130."""
 PATHOLOGICAL_FRACTURE: Final = _sct("268029009", "Pathological fracture")
 """SNOMED CT disorder. PS3.16 lists no kind of fracture of bone."""
+OSTEOPOROTIC_FRACTURE: Final = _sct("443165006", "Osteoporotic fracture of bone")
+"""SNOMED CT disorder, as in NHS England's code list of fragility fractures; the level is the site."""
+SCHMORL_NODES: Final = Code("M51.4", "I10", "Schmorl nodes")
+"""ICD-10. PS3.16 lists no herniation of a disc into a vertebra."""
+POST_SURGICAL: Final = _sct("245849007", "Post-surgical anatomy")
+"""CID 9272."""
 ABNORMAL: Final = _sct("263654008", "Abnormal")
 """CID 242."""
 NORMALITY_UNDETERMINED: Final = _sct("371934000", "Normality Undetermined")
@@ -271,6 +277,25 @@ SIGNALS: Final[dict[tuple[str, str], Code]] = {
     )
 }
 """Series and one of `report.SIGNAL_RATIOS`: signal of a body on MR in relation to what lies beside it."""
+DISEASE: Final = _private("CT-DISEASE", "Disease of vertebra seen on sagittal CT slices")
+DISEASES: Final[dict[str, tuple[Code, Code]]] = {
+    "OVCF": (
+        _private("PROB-OVCF", "Probability of osteoporotic compression fracture"),
+        OSTEOPOROTIC_FRACTURE,
+    ),
+    "OF": (
+        _private("PROB-OF", "Probability of old vertebral fracture"),
+        _private("OLD-FRACTURE", "Old fracture of vertebra"),
+    ),
+    "SN": (_private("PROB-SN", "Probability of Schmorl's node"), SCHMORL_NODES),
+    "KD": (
+        _private("PROB-KD", "Probability of Kuemmell's disease"),
+        _private("KUEMMELL", "Kuemmell's disease (avascular necrosis of vertebral body)"),
+    ),
+    "PS": (_private("PROB-PS", "Probability of previous surgery of vertebra"), POST_SURGICAL),
+    "normal": (_private("PROB-NO-DISEASE", "Probability of no disease of vertebra on CT slices"), NORMAL),
+}
+"""The classes of P2: how the probability is named, and what is probable."""
 DEFORMITY: Final = _private("DEFORMITY", "Vertebral deformity type")
 DEFORMITIES: Final[dict[str, Code]] = {
     "wedge": _private("DEF-WEDGE", "Wedge deformity"),

@@ -95,7 +95,9 @@ def image(
     return item
 
 
-def box(name: Code, rows: Point, columns: Point, reference: ImageReference) -> Dataset:
+def box(
+    name: Code, rows: Point, columns: Point, reference: ImageReference, *, relationship: str = CONTAINS
+) -> Dataset:
     """An SCOORD item: a closed polyline around a box on an image.
 
     Args:
@@ -104,7 +106,7 @@ def box(name: Code, rows: Point, columns: Point, reference: ImageReference) -> D
     """
     (top, bottom), (left, right) = rows, columns
     corners = [(top, left), (top, right), (bottom, right), (bottom, left), (top, left)]
-    return coordinates(CONTAINS, name, "POLYLINE", np.array(corners), reference)
+    return coordinates(relationship, name, "POLYLINE", np.array(corners), reference)
 
 
 def coordinates(
@@ -123,6 +125,21 @@ def coordinates(
     item.GraphicType = graphic_type
     item.GraphicData = [round(float(value), 3) for value in points[:, ::-1].ravel()]
     item.ContentSequence = [image(SELECTED_FROM, None, reference)]
+    return item
+
+
+def polygon_in_space(
+    relationship: str, name: Code, corners_mm: Sequence[Sequence[float]], frame_of_reference_uid: str
+) -> Dataset:
+    """An SCOORD3D item: a closed polygon in patient LPS millimetres (PS3.3 C.18.9).
+
+    Args:
+        corners_mm: in one plane, in order around it; the first is repeated at the end.
+    """
+    item = _item(relationship, "SCOORD3D", name)
+    item.GraphicType = "POLYGON"
+    item.GraphicData = [round(float(value), 3) for corner in (*corners_mm, corners_mm[0]) for value in corner]
+    item.ReferencedFrameOfReferenceUID = frame_of_reference_uid
     return item
 
 

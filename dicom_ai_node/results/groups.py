@@ -25,6 +25,7 @@ from dicom_ai_node.results.content import (
     text,
     uidref,
 )
+from dicom_ai_node.results.disease_groups import disease_evaluations, disease_measurements
 from dicom_ai_node.results.identity import ResultIdentity
 from dicom_ai_node.results.source import ImageReference, SourceImages
 from dicom_ai_node.results.views import VertebraView
@@ -59,18 +60,21 @@ def measurement_groups(
     views: Sequence[VertebraView],
     *,
     film: bool = False,
+    source: SourceImages | None = None,
 ) -> list[Dataset]:
     """All groups of a report, from head to tail; the groups of one vertebra stand together.
 
     Args:
         film: the source is a projection image, on which no region has a volume: every group is planar.
+        source: the images, for what was seen on one of them; None leaves those references out.
     """
     regions = {view.vertebra.level: view for view in views if view.rows is not None}
     groups = []
     for vertebra in report:
         segment, region = segments.get(vertebra.level), regions.get(vertebra.level)
         lines = None if region is None or not film else _Lines.of(region)
-        statements = [*_measurements(vertebra, report, lines), *_evaluations(vertebra)]
+        diseases = disease_measurements(vertebra, source, lambda name: _algorithm(report, name))
+        statements = [*_measurements(vertebra, report, lines), *diseases, *_evaluations(vertebra)]
         head = [*_identification(vertebra, identity), *_algorithms(report)]
         if film and region is not None:
             # Readers that merge by tracking UID show the first region: the box.
@@ -155,7 +159,8 @@ def _finding(vertebra: Vertebra) -> Code:
         return codes.NORMALITY_UNDETERMINED
     if vertebra.fractured:
         return codes.COMPRESSION_FRACTURE
-    return codes.ABNORMAL if vertebra.genant_grade or vertebra.abnormal else codes.NORMAL
+    strange = vertebra.genant_grade or vertebra.abnormal or vertebra.diseases
+    return codes.ABNORMAL if strange else codes.NORMAL
 
 
 def _algorithms(report: SpineReport) -> Iterable[Dataset]:
@@ -255,6 +260,7 @@ def _evaluations(vertebra: Vertebra) -> Iterable[Dataset]:
         yield coded(CONTAINS, codes.ACUITY, codes.ACUITIES[vertebra.acuity[0]][1])
     if vertebra.malignant is not None:
         yield coded(CONTAINS, codes.MALIGNANCY, codes.MALIGNANT if vertebra.malignant else codes.BENIGN)
+    yield from disease_evaluations(vertebra)
     for words in vertebra.abnormal:
         yield text(CONTAINS, codes.COMMENT, f"Stands out: {words}")
     for reason in vertebra.reasons:

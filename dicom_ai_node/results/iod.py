@@ -161,6 +161,7 @@ _NEEDED_BY_VALUE_TYPE: Final = {
     "UIDREF": ("ConceptNameCodeSequence", "UID"),
     "IMAGE": ("ReferencedSOPSequence",),
     "SCOORD": ("ConceptNameCodeSequence", "GraphicType", "GraphicData", "ContentSequence"),
+    "SCOORD3D": ("ConceptNameCodeSequence", "GraphicType", "GraphicData", "ReferencedFrameOfReferenceUID"),
 }
 """PS3.3 C.17.3, C.18: type 1 attributes of the value types that our reports have."""
 
@@ -170,6 +171,8 @@ def _content_items(item: Dataset, place: str) -> Iterator[str]:
     for keyword in _NEEDED_BY_VALUE_TYPE.get(kind, ("ValueType of a known kind",)):
         if keyword not in item or item[keyword].is_empty:
             yield f"content item {place} ({kind}): {keyword} is missing or empty"
+    if kind == "SCOORD3D" and item.GraphicType == "POLYGON" and item.GraphicData[:3] != item.GraphicData[-3:]:
+        yield f"content item {place} ({kind}): a polygon is not closed"
     for number, child in enumerate(item.get("ContentSequence", ()), start=1):
         if not child.get("RelationshipType"):
             yield f"content item {place}.{number}: RelationshipType is missing"

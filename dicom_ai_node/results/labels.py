@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset
 
 from dicom_ai_node.report import Vertebra
 from dicom_ai_node.results.canvas import Canvas
+from dicom_ai_node.results.disease_words import disease_names
 from dicom_ai_node.results.modules import RESEARCH_USE_ONLY
 from dicom_ai_node.results.views import VertebraView
 
@@ -46,7 +47,7 @@ def labels(views: Sequence[VertebraView], drawn: Sequence[VertebraView], canvas:
 
 
 def label_text(vertebra: Vertebra) -> str:
-    """``L1 G2 -31% acute`` or ``T9 malignant?``; the level alone where there is nothing to add."""
+    """``L1 G2 -31% acute``, ``L3 OVCF``, ``T9 malignant?``; the level alone where nothing is to add."""
     if vertebra.status != "analysed":
         return f"{vertebra.level.value} not judged"
     words = vertebra.level.value
@@ -54,6 +55,8 @@ def label_text(vertebra: Vertebra) -> str:
         words += f" G{vertebra.genant_grade} -{100 * vertebra.height_loss:.0f}%"
         kind = vertebra.acuity
         words += "" if kind is None else f" {kind[0]}"
+    if vertebra.diseases:
+        words += f" {disease_names(vertebra)}"
     if vertebra.malignant is not None:
         # An opinion that is to be checked, and the shortest way to say so on a picture.
         words += " malignant?" if vertebra.malignant else " benign?"

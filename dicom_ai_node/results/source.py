@@ -16,6 +16,7 @@ from dicom_ai_node.imaging.header import read_header, reading_quietly
 from dicom_ai_node.imaging.radiograph import Radiograph
 from dicom_ai_node.imaging.slices import MULTI_FRAME_SOP_CLASSES
 from dicom_ai_node.imaging.volume import Volume
+from dicom_ai_node.report import BoxPx
 from dicom_ai_node.results.copied import read_clean_header
 
 _REFERENCE_TAGS: Final = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
@@ -118,6 +119,22 @@ class SourceImages:
         assert self.shape is not None
         index = np.linalg.solve(self.affine, np.array([*point, 1.0]))[0]
         return int(np.clip(np.rint(index), 0, self.shape[0] - 1))
+
+    def image_of(self, told: BoxPx) -> ImageReference | None:
+        """The image that a box of a report lies on; None where it is none of the slices."""
+        index = self.slice_of(told)
+        return None if index is None else self.slices[index]
+
+    def slice_of(self, told: BoxPx) -> int | None:
+        """Index of the slice that a box of a report lies on; None where it is none of them."""
+        for index, image in enumerate(self.slices):
+            if (
+                image is not None
+                and image.sop_instance_uid == told.sop_instance_uid
+                and (image.frame or 1) == told.frame
+            ):
+                return index
+        return None
 
     def reference(self, slice_index: int) -> ImageReference | None:
         """The image of a slice; None where it was interpolated."""

@@ -93,7 +93,7 @@ def encode_report(
     )
     _document_modules(dataset, source, [item for item in (segmentation, reformat) if item is not None])
     segments = SegmentReference.by_level(segmentation, source)
-    groups = measurement_groups(report, identity, segments, views, film=source.is_film)
+    groups = measurement_groups(report, identity, segments, views, film=source.is_film, source=source)
     root = _content(report, source, groups, reformat)
     for element in root:
         dataset[element.tag] = element
@@ -242,7 +242,7 @@ def _summary(report: SpineReport) -> codes.Code:
     if report.status == "not-analysable":
         return codes.NONE_SUCCEEDED
     complete = all(vertebra.status == "analysed" for vertebra in report)
-    findings = any(vertebra.fractured or vertebra.malignant for vertebra in report)
+    findings = any(item.fractured or item.malignant or item.diseases for item in report)
     if complete:
         return codes.ALL_SUCCEEDED_WITH_FINDINGS if findings else codes.ALL_SUCCEEDED_WITHOUT_FINDINGS
     return codes.NOT_ALL_SUCCEEDED_WITH_FINDINGS if findings else codes.NOT_ALL_SUCCEEDED_WITHOUT_FINDINGS

@@ -8,7 +8,7 @@ pixel is (0.5, 0.5), order (row, column).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,7 +20,7 @@ from scipy import ndimage
 from dicom_ai_node.anatomy import verse_label
 from dicom_ai_node.imaging.reformat import FlatReformat
 from dicom_ai_node.imaging.resample import sample_points
-from dicom_ai_node.report import Analysis, LabelMap, SixPoints, Vertebra
+from dicom_ai_node.report import Analysis, BoxPx, LabelMap, SixPoints, Vertebra
 from dicom_ai_node.results.source import ImageReference, SourceImages
 
 FloatArray = npt.NDArray[np.float64]
@@ -96,6 +96,9 @@ def views_on_slices(analysis: Analysis, source: SourceImages) -> tuple[VertebraV
     per_mm = float(1 / np.linalg.norm(source.affine[:3, 1]))
     views = []
     for vertebra in analysis.report:
+        if analysis.label_map is None and vertebra.six_points is None and vertebra.box_px is not None:
+            views += _told_views(vertebra, vertebra.box_px, source)
+            continue
         outlines = _slice_outlines(analysis.label_map, vertebra, source)
         middle = _middle_slice(vertebra, outlines, source)
         if middle is None:
@@ -111,6 +114,32 @@ def views_on_slices(analysis: Analysis, source: SourceImages) -> tuple[VertebraV
             polygons = outlines.get(middle, ())
             views.append(VertebraView(vertebra, image, *_within(box, plane), polygons, points, middle))
     return tuple(views)
+
+
+def _told_views(vertebra: Vertebra, told: BoxPx, source: SourceImages) -> Iterator[VertebraView]:
+    """The box that the report tells; on the slices that show a disease best, the outline of the box there."""
+    assert source.shape is not None
+    index = source.slice_of(told)
+    if index is None:
+        return
+    image = source.reference(index)
+    assert image is not None
+    corners = np.array([told.rows, told.columns]).T + np.array([[0.0], [1.0]])
+    rows, columns = _within(corners, source.shape[1:])
+    yield VertebraView(vertebra, image, rows, columns, (), None, index)
+    drawn = {index}
+    for name in vertebra.diseases or ():
+        best = vertebra.seen_on[name].box_px if name in vertebra.seen_on else None
+        other = None if best is None else source.slice_of(best)
+        reference = None if other is None else source.reference(other)
+        if best is None or other is None or reference is None or other in drawn:
+            continue
+        drawn.add(other)
+        (top, bottom), (left, right) = best.rows, best.columns
+        outline = np.array(
+            [(top, left), (top, right + 1), (bottom + 1, right + 1), (bottom + 1, left), (top, left)]
+        )
+        yield VertebraView(vertebra, reference, None, None, (outline,), None, other)
 
 
 def _cut(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from dicom_ai_node.report import SpineReport, Vertebra
+from dicom_ai_node.results.disease_words import disease_words
 from dicom_ai_node.results.modules import RESEARCH_USE_ONLY
 
 _DEGREES: Final = ("normal", "mild", "moderate", "severe")
@@ -35,6 +36,7 @@ def finding(vertebra: Vertebra) -> str:
     if kind is not None:
         words.append(f"{kind[0]} {100 * kind[1]:.0f} %")
     words += vertebra.abnormal if vertebra.height_loss is None else _but_height(vertebra.abnormal)
+    words += disease_words(vertebra)
     if vertebra.opinion is not None:
         words.append(f"{vertebra.opinion[0]} {100 * vertebra.opinion[1]:.0f} %")
     return f"{vertebra.level.value}: {', '.join(words)}."
@@ -51,7 +53,9 @@ def alternatives(vertebra: Vertebra) -> str | None:
 
 def _findings(report: SpineReport) -> list[str]:
     judged = [vertebra for vertebra in report if vertebra.status == "analysed"]
-    striking = [item for item in judged if item.fractured or item.genant_grade or item.abnormal]
+    striking = [
+        item for item in judged if item.fractured or item.genant_grade or item.abnormal or item.diseases
+    ]
     rest = [item for item in judged if item not in striking]
     sentences = [finding(vertebra) for vertebra in striking]
     if not striking and judged:

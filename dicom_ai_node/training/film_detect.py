@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
+from dicom_ai_node.networks.detector_parts import total_loss
 from dicom_ai_node.networks.film_classes import EVERY_VERTEBRA, FRACTURED, DetectClass
-from dicom_ai_node.networks.film_detector import FilmDetector, total_loss
+from dicom_ai_node.networks.film_detector import FilmDetector
 from dicom_ai_node.networks.film_geometry import crop, fitting, into_crop
 from dicom_ai_node.networks.film_intensity import film_contrast
 from dicom_ai_node.training.augment import normal, uniform

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -187,13 +187,6 @@ def film_of_truth(name: str, pixels: npt.NDArray[Any], truth: Mapping[str, Any])
         tuple(_projected(entry) for entry in truth["vertebrae"] if entry["visible"] > 0) if lateral else (),
         "lateral-spine" if lateral else "frontal-spine",
     )
-
-
-def split_by_patient(films: Sequence[Film], held_out: int) -> tuple[list[Film], list[Film]]:
-    """Training films, and the films of the first patients: up to `held_out` patients, a fifth at most."""
-    groups = list(dict.fromkeys(film.group for film in films))
-    chosen = set(groups[: min(held_out, max(1, len(groups) // 5))])
-    return [f for f in films if f.group not in chosen], [f for f in films if f.group in chosen]
 
 
 def polygon_mask(outline: npt.ArrayLike, shape: tuple[int, int]) -> Mask:

@@ -127,16 +127,6 @@ def patients_of(examples: Sequence[MrExample]) -> list[str]:
     return list(dict.fromkeys(example.patient for example in examples))
 
 
-def split_by_patient(examples: Sequence[MrExample], held_out: int) -> tuple[list[MrExample], list[MrExample]]:
-    """(training, held out): the first patients, at most a third of them, are held out."""
-    patients = patients_of(examples)
-    kept = set(patients[: min(held_out, len(patients) // 3)])
-    return (
-        [example for example in examples if example.patient not in kept],
-        [example for example in examples if example.patient in kept],
-    )
-
-
 def body_slices(areas: npt.ArrayLike) -> tuple[int, ...]:
     """The slices that go through a body, from the area of its section in each."""
     values = np.asarray(areas, dtype=np.float64)

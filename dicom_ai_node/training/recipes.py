@@ -6,6 +6,16 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from dicom_ai_node.errors import ConfigurationError
+from dicom_ai_node.training.ct_classify_recipes import (
+    CT_CLASSIFIERS,
+    CtClassifyRecipe,
+    ct_classify_recipe,
+)
+from dicom_ai_node.training.ct_detect_recipes import (
+    SLICE_DETECTORS,
+    CtDetectRecipe,
+    slice_detect_recipe,
+)
 from dicom_ai_node.training.film_recipes import (
     ACUITY_NETWORKS,
     DETECTORS,
@@ -16,22 +26,32 @@ from dicom_ai_node.training.film_recipes import (
 )
 from dicom_ai_node.training.mri_classify_recipes import CLASSIFIERS, MriClassifyRecipe, classify_recipe
 from dicom_ai_node.training.mri_recipes import MRI_RECIPES, MriRecipe
-from dicom_ai_node.training.tasks import PLANNED_TASKS, RECIPES, TaskRecipe
+from dicom_ai_node.training.tasks import RECIPES, TaskRecipe
 
-Recipe = TaskRecipe | FilmRecipe | MriRecipe | MriClassifyRecipe
+Recipe = TaskRecipe | FilmRecipe | MriRecipe | MriClassifyRecipe | CtDetectRecipe | CtClassifyRecipe
 
 
 _CHOICES: Final[Mapping[str, tuple[Collection[str], Callable[[str], Recipe]]]] = {
     "radiograph-detect": (DETECTORS, detect_recipe),
     "radiograph-acuity": (ACUITY_NETWORKS, acuity_recipe),
     "mri-classify": (CLASSIFIERS, classify_recipe),
+    "ct-detect": (SLICE_DETECTORS, slice_detect_recipe),
+    "ct-classify": (CT_CLASSIFIERS, ct_classify_recipe),
 }
 """Tasks that know several networks: their names, and the recipe of one."""
 
 
+_SINGLE: Final[Mapping[str, Callable[[], Recipe]]] = {
+    "ct-detect": slice_detect_recipe,
+    "ct-classify": ct_classify_recipe,
+    "mri-classify": classify_recipe,
+}
+"""Tasks that have a kind of recipe of their own, and their recipe as published."""
+
+
 def trained_tasks() -> list[str]:
-    """Names of the tasks: of CT, of radiographs, of MR."""
-    return [*RECIPES, *FILM_RECIPES, *MRI_RECIPES, classify_recipe().name]
+    """Names of the tasks: of CT and its slices, of radiographs, of MR."""
+    return [*RECIPES, "ct-detect", "ct-classify", *FILM_RECIPES, *MRI_RECIPES, "mri-classify"]
 
 
 def recipe_of(task: str, network: str | None = None) -> Recipe:
@@ -45,10 +65,9 @@ def recipe_of(task: str, network: str | None = None) -> Recipe:
             return _CHOICES[task][1](network)
         there = "; ".join(f"{name} has: {', '.join(known)}" for name, (known, _) in _CHOICES.items())
         raise ConfigurationError(f"--network {network} is none of {task}; {there}")
-    if task == "mri-classify":
-        return classify_recipe()
+    if task in _SINGLE:
+        return _SINGLE[task]()
     for recipes in (RECIPES, FILM_RECIPES, MRI_RECIPES):
         if task in recipes:
             return recipes[task]
-    reason = "is not trained by this version" if task in PLANNED_TASKS else "is no task"
-    raise ConfigurationError(f"{task} {reason}; there are: {', '.join(trained_tasks())}")
+    raise ConfigurationError(f"{task} is no task; there are: {', '.join(trained_tasks())}")

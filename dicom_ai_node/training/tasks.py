@@ -167,12 +167,6 @@ RECIPES: Final[Mapping[str, TaskRecipe]] = {
 }
 """The tasks on CT of this version, by name; `recipes` has those on other images too."""
 
-PLANNED_TASKS: Final = (
-    "ct-detect",
-    "ct-classify",
-)
-"""Names that are kept for tasks of other papers; this version does not train them."""
-
 
 def phantom_pool(
     recipe: TaskRecipe, folder: Path, say: Callable[[str], None], size: int | None = None

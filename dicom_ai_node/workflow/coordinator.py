@@ -9,14 +9,15 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from dicom_ai_node.config import Settings
 from dicom_ai_node.errors import NodeError
 from dicom_ai_node.intake.completeness import Completeness
-from dicom_ai_node.intake.router import RouteDecision, route_spooled
+from dicom_ai_node.intake.ct_sagittal_route import beside_its_volume
+from dicom_ai_node.intake.router import CT_PIPELINE, CT_SAGITTAL_PIPELINE, RouteDecision, route_spooled
 from dicom_ai_node.intake.spool import Spool, SpooledSeries
 from dicom_ai_node.log import logger
 from dicom_ai_node.node.find import SeriesCounts
@@ -150,7 +151,7 @@ class Coordinator:
                     continue
                 if not self._judgement.complete(series):
                     continue
-                self._admit(series)
+                self._admit(series, spooled)
                 self._admitted[series.series_key] = series.generation
             self._mr_studies.take_up(by_study(spooled))
         for gone in self._admitted.keys() - {series.series_key for series in spooled}:
@@ -208,10 +209,22 @@ class Coordinator:
                 return False
         return True
 
-    def _admit(self, series: SpooledSeries) -> None:
+    def _admit(self, series: SpooledSeries, spooled: Sequence[SpooledSeries]) -> None:
         jobs = self._ledger.generations(series.series_key)
-        if not any(job.fingerprint == series.generation for job in jobs):
-            self._make_job(series, self._judgement.route(series), series.generation)
+        if any(job.fingerprint == series.generation for job in jobs):
+            return
+        decision = self._judgement.route(series)
+        if decision.pipeline == CT_SAGITTAL_PIPELINE:
+            beside = [
+                (one.series_instance_uid, self._judgement.route(one))
+                for one in spooled
+                if one.study_key == series.study_key
+                and one.modality == series.modality
+                and one.series_key != series.series_key
+            ]
+            volumes = [(uid, one) for uid, one in beside if one.pipeline == CT_PIPELINE]
+            decision = beside_its_volume(decision, volumes, self._settings.routes.ct)
+        self._make_job(series, decision, series.generation)
 
     def _make_job(self, series: SpooledSeries, decision: RouteDecision, fingerprint: str) -> None:
         earlier = self._ledger.generations(series.series_key)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from dicom_ai_node.networks.blocks import Norm
 from dicom_ai_node.networks.mri_classes import FEATURES, OUTPUTS
-from dicom_ai_node.networks.mri_classifier import Backbone, MriClassifier, Norm, over_slices
+from dicom_ai_node.networks.mri_classifier import Backbone, MriClassifier, over_slices
 from dicom_ai_node.networks.mri_patch import body_patches, cut_square, square_about, three_slices
 from dicom_ai_node.phantom.disease import FEATURE_NAMES
 

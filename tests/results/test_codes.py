@@ -11,7 +11,7 @@ from pydicom.sr._concepts_dict import concepts
 from conformance.required_attributes import TARGET, table, written
 from dicom_ai_node.anatomy import LEVELS, PRIVATE_CODING_SCHEME, SUPERNUMERARY, Code, code
 from dicom_ai_node.colours import GRADE_COLOURS, UNGRADED_COLOUR, pcs_cielab
-from dicom_ai_node.report import REASON_CODES
+from dicom_ai_node.report import DISEASES, NO_DISEASE, REASON_CODES
 from dicom_ai_node.results import codes
 
 # Not in PS3.16's context groups, so not in pydicom's dictionary.
@@ -23,6 +23,8 @@ ELSEWHERE = {
     ("SCT", "3572006"),
     ("SCT", "42942008"),
     ("SCT", "268029009"),
+    ("SCT", "443165006"),
+    ("I10", "M51.4"),
 }
 
 
@@ -67,6 +69,10 @@ def test_only_supernumerary_levels_are_private():
 
 def test_every_reason_of_a_report_has_a_code():
     assert codes.REASONS.keys() == REASON_CODES.keys()
+
+
+def test_every_disease_of_a_report_has_a_code():
+    assert set(codes.DISEASES) == {*DISEASES, NO_DISEASE}
 
 
 def test_an_object_with_private_codes_declares_the_scheme(encoded):

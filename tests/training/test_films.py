@@ -18,12 +18,10 @@ from dicom_ai_node.report import SIX_POINT_NAMES
 from dicom_ai_node.training.film_augment import FilmLook, pose, vary_film
 from dicom_ai_node.training.film_folders import leave_one_patient_out, load_coco, load_labelme, load_vcfnet
 from dicom_ai_node.training.films import (
-    Film,
     film_of_truth,
     load_films,
     polygon_mask,
     save_film,
-    split_by_patient,
 )
 from tests.training.drawn_films import box_outline, drawn_film
 
@@ -115,13 +113,6 @@ def test_vcfnet_tells_level_acuity_and_whose_it_may_be(shared_data: Path) -> Non
     assert sum(len(held_out) for _, held_out in folds) == 15
     for training, held_out in folds:
         assert not {film.group for film in training} & {film.group for film in held_out}
-
-
-def test_held_out_patients_are_not_trained_on() -> None:
-    films = [Film(str(n), np.zeros((2, 2)), None, (), patient=str(n // 2)) for n in range(20)]
-    training, held_out = split_by_patient(films, 5)
-    assert [film.name for film in held_out] == ["0", "1", "2", "3"]
-    assert not {film.group for film in training} & {film.group for film in held_out}
 
 
 def test_polygon_mask_holds_the_pixels_whose_centre_is_inside() -> None:

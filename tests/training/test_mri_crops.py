@@ -14,7 +14,6 @@ from dicom_ai_node.training.mri_crops import (
     load_patients,
     patients_of,
     save_patient,
-    split_by_patient,
 )
 from tests.training.mri_drawn import drawn_patients
 
@@ -35,14 +34,13 @@ def test_a_patient_comes_back_as_written(tmp_path: Path) -> None:
         np.testing.assert_array_equal(one.box, other.box)
 
 
-def test_no_patient_is_on_both_sides(tmp_path: Path) -> None:
+def test_a_folder_is_read_patient_by_patient(tmp_path: Path) -> None:
     examples = drawn_patients(7)
     for first in range(0, 14, 2):
         save_patient(examples[first : first + 2], tmp_path)
-    training, held_out = split_by_patient(load_patients(tmp_path), 5)
-    assert len(patients_of(held_out)) == 2
-    assert not set(patients_of(training)) & set(patients_of(held_out))
-    assert len(training) + len(held_out) == 14
+    found = load_patients(tmp_path)
+    assert len(found) == 14
+    assert patients_of(found) == [example.patient for example in examples[::2]]
 
 
 def test_other_files_and_empty_folders_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,201 @@
+"""How a classifier of diseases does: P2's measures of every class (eq. 1 to 5), per slice and per vertebra.
+
+Every class is judged against all others together (P2, "Evaluation of the VCModule"); where the truth of a
+class is not known, its answer is not judged. Intervals are bootstrap intervals over patients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from dicom_ai_node.networks.ct_diseases import AVERAGED, DISEASES, NORMAL, OUTPUTS
+from dicom_ai_node.training.classification_metrics import area_under_roc
+from dicom_ai_node.training.metrics import clustered_interval
+
+Floats = npt.NDArray[np.float64]
+Truth = npt.NDArray[np.int8]
+Values = dict[str, float]
+Intervals = dict[str, tuple[float, float]]
+
+UNKNOWN: Final = -1
+
+MEAN: Final = "mean"
+"""Name of the mean over `AVERAGED`, as P2 reports it."""
+
+MEASURES: Final = ("sensitivity", "specificity", "ppv", "npv", "f1", "accuracy", "auc")
+"""P2's table 3; beside it accuracy and the area under the ROC (Figure 3F)."""
+
+_NORMAL_COLUMN: Final = OUTPUTS.index(NORMAL)
+
+
+def truth_of(diseases: npt.ArrayLike) -> Truth:
+    """The truth of all outputs, (n, 6), from that of the diseases, (n, 5): 1, 0 or `UNKNOWN`.
+
+    A vertebra is normal if all diseases are known to be absent, and not normal if one is there.
+    """
+    known = np.asarray(diseases, dtype=np.int8).reshape(-1, len(DISEASES))
+    ill, sound = (known == 1).any(axis=1), (known == 0).all(axis=1)
+    normal = np.where(ill, 0, np.where(sound, 1, UNKNOWN)).astype(np.int8)
+    return np.concatenate([known, normal[:, None]], axis=1)
+
+
+@dataclass(frozen=True)
+class DiseaseAnswers:
+    """What was said of vertebrae, and what is true.
+
+    Attributes:
+        said: probabilities, (n, 6), in the order of `OUTPUTS`.
+        truth: (n, 6), see `truth_of`.
+        patients: whose they are, n.
+        levels: of the vertebrae, n; "" where not known.
+    """
+
+    said: Floats
+    truth: Truth
+    patients: tuple[str, ...]
+    levels: tuple[str, ...]
+
+    def per_vertebra(self) -> DiseaseAnswers:
+        """One answer for all slices of a vertebra; vertebrae without a level are left out.
+
+        A disease that one or more slices show the vertebra has (P2, discussion): the highest probability of
+        all slices, and of `NORMAL`, which all slices must show, the lowest.
+        """
+        rows: dict[tuple[str, str], list[int]] = {}
+        for row, (patient, level) in enumerate(zip(self.patients, self.levels, strict=True)):
+            if level:
+                rows.setdefault((patient, level), []).append(row)
+        groups = list(rows.values())
+        return DiseaseAnswers(
+            np.array([together(self.said[group]) for group in groups]).reshape(-1, len(OUTPUTS)),
+            np.array([_true_together(self.truth[group]) for group in groups]).reshape(-1, len(OUTPUTS)),
+            tuple(patient for patient, _ in rows),
+            tuple(level for _, level in rows),
+        )
+
+
+def joined(parts: Sequence[DiseaseAnswers]) -> DiseaseAnswers:
+    """All answers, one after the other."""
+    empty = np.zeros((0, len(OUTPUTS)))
+    return DiseaseAnswers(
+        np.concatenate([empty, *(part.said for part in parts)]),
+        np.concatenate([empty.astype(np.int8), *(part.truth for part in parts)]),
+        tuple(patient for part in parts for patient in part.patients),
+        tuple(level for part in parts for level in part.levels),
+    )
+
+
+def together(said: Floats) -> Floats:
+    """What is said of a vertebra, (6,), from what is said of its slices, (slices, 6)."""
+    answer: Floats = said.max(axis=0)
+    answer[_NORMAL_COLUMN] = said[:, _NORMAL_COLUMN].min()
+    return answer
+
+
+def disease_scores(
+    answers: DiseaseAnswers, *, threshold: float = 0.5, resamples: int = 1000
+) -> tuple[Values, Intervals]:
+    """`MEASURES` of every class and their mean over `AVERAGED`, with 95 % bootstrap intervals over patients.
+
+    Args:
+        answers: to be judged.
+        threshold: a class is said to be there from this probability on.
+        resamples: of the bootstrap; 0 for no intervals.
+
+    Returns:
+        Values and intervals by name, ``sensitivity_OVCF`` to ``auc_normal`` and ``sensitivity_mean``; NaN
+        where nothing can tell: a class of which there is no case or none is said, and the mean with it.
+    """
+    owners = np.array(answers.patients)
+    cases = [np.flatnonzero(owners == patient) for patient in dict.fromkeys(answers.patients)]
+    if not cases:
+        return {}, {}
+    counts = {number: _counts(answers, rows, threshold) for number, rows in enumerate(cases)}
+    measures: dict[str, Callable[[Sequence[int]], float]] = {}
+    for measure in MEASURES:
+        each: dict[str, Callable[[Sequence[int]], float]] = {}
+        for column, name in enumerate(OUTPUTS):
+            if measure == "auc":
+                each[name] = _area(answers, cases, column)
+            else:
+                each[name] = _rate(counts, measure, column)
+        measures |= {f"{measure}_{name}": one for name, one in each.items()}
+        measures[f"{measure}_{MEAN}"] = _mean_of([each[name] for name in AVERAGED])
+    everyone = list(range(len(cases)))
+    values = {name: one(everyone) for name, one in measures.items()}
+    if not resamples:
+        return values, {}
+    spans = {name: clustered_interval(everyone, one, resamples=resamples) for name, one in measures.items()}
+    return values, spans
+
+
+def confusions(answers: DiseaseAnswers, threshold: float = 0.5) -> dict[str, list[list[int]]]:
+    """One-against-all counts of every class (P2, Figure 3E).
+
+    Rows are the truth, columns what was said; first comes "another", then the class.
+    """
+    counts = _counts(answers, np.arange(len(answers.said)), threshold)
+    return {
+        name: [
+            [int(counts[column, 3]), int(counts[column, 1])],
+            [int(counts[column, 2]), int(counts[column, 0])],
+        ]
+        for column, name in enumerate(OUTPUTS)
+    }
+
+
+def _true_together(truth: Truth) -> Truth:
+    shown, absent = (truth == 1).any(axis=0), (truth == 0).all(axis=0)
+    answer = np.where(shown, 1, np.where(absent, 0, UNKNOWN)).astype(np.int8)
+    normal = truth[:, _NORMAL_COLUMN]
+    answer[_NORMAL_COLUMN] = 0 if (normal == 0).any() else 1 if (normal == 1).all() else UNKNOWN
+    return answer
+
+
+def _counts(answers: DiseaseAnswers, rows: npt.NDArray[np.int64], threshold: float) -> npt.NDArray[np.int64]:
+    """True and false positives, false and true negatives of every class: (6, 4)."""
+    said, truth = answers.said[rows] >= threshold, answers.truth[rows]
+    there, absent = truth == 1, truth == 0
+    kinds = (said & there, said & absent, ~said & there, ~said & absent)
+    return np.stack([kind.sum(axis=0) for kind in kinds], axis=1)
+
+
+def _rate(
+    counts: Mapping[int, npt.NDArray[np.int64]], measure: str, column: int
+) -> Callable[[Sequence[int]], float]:
+    own = np.stack([counts[number][column] for number in range(len(counts))])
+
+    def rate(chosen: Sequence[int]) -> float:
+        hit, false, missed, rest = own[np.asarray(chosen)].sum(axis=0).tolist()
+        above, below = {
+            "sensitivity": (hit, hit + missed),
+            "specificity": (rest, rest + false),
+            "ppv": (hit, hit + false),
+            "npv": (rest, rest + missed),
+            "f1": (2 * hit, 2 * hit + false + missed),
+            "accuracy": (hit + rest, hit + rest + false + missed),
+        }[measure]
+        return above / below if below else float("nan")
+
+    return rate
+
+
+def _area(
+    answers: DiseaseAnswers, cases: Sequence[npt.NDArray[np.int64]], column: int
+) -> Callable[[Sequence[int]], float]:
+    known = [rows[answers.truth[rows, column] != UNKNOWN] for rows in cases]
+
+    def area(chosen: Sequence[int]) -> float:
+        rows = np.concatenate([known[number] for number in chosen])
+        return area_under_roc(answers.said[rows, column], answers.truth[rows, column] == 1)
+
+    return area
+
+
+def _mean_of(measures: Sequence[Callable[[Sequence[int]], float]]) -> Callable[[Sequence[int]], float]:
+    return lambda chosen: float(np.mean([one(chosen) for one in measures]))
