@@ -5,9 +5,9 @@ the node's address and token in the section `SpineNode` (`spine_node.json`; READ
 and restart Orthanc. It needs Orthanc's Python plugin and nothing beyond the standard library.
 
 Orthanc is never kept waiting: its callbacks only wake one thread, the courier, which reads Orthanc's list of
-changes, hands series to the node and stores what comes back. Where it stopped is kept in Orthanc's database (a
-global property), how each series stands in metadata of the series; report and picture are its attachments.
-Every step may be repeated, since instances, jobs and results have UIDs that do not change.
+changes, hands series to the node and stores what comes back. Where it stopped is kept in Orthanc's database,
+as a global property, how each series stands in metadata of the series; report and picture are attachments of
+it. Every step may be repeated, since instances, jobs and results have UIDs that do not change.
 """
 
 from __future__ import annotations

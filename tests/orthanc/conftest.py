@@ -1,4 +1,4 @@
-"""A node with fast steps and an Orthanc that hands it studies, both for a whole module, or as a test wants them."""
+"""A node with fast steps, and an Orthanc that hands it studies."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from tests.workflow.orthanc import installed
 from peers import NodeProcess  # isort: skip - found once spine_orthanc is imported
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def programs() -> None:
     for program, package in ((PYTHON_PLUGIN, "orthanc-python"), (STORESCU, "dcmtk")):
         if not installed() or not program.exists():
             pytest.skip(f"{package} is not installed (apt-get install orthanc {package})")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
     """A running node; a test that kills it starts it again."""
-    node = node_with_http(tmp_path_factory.mktemp("node"))
+    node = node_with_http(tmp_path_factory.mktemp("node"), paths=[tmp_path_factory.getbasetemp()])
     node.start()
     node.wait_for("ready")
     yield node
     node.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def archive(node: NodeProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SpineOrthanc]:
     """A running Orthanc that hands its series to the node."""
     rules = {"Exclude": [{"SeriesDescription": "phantom|test object"}]}

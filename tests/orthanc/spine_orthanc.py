@@ -11,17 +11,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydicom import dcmread
+
 from tests.workflow.orthanc import Orthanc
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 # The nodes of the tests of the workflow import each other, and `fast_steps`, by name.
 sys.path.insert(0, str(REPOSITORY / "tests" / "workflow"))
 
-from peers import PATIENCE_S, NodeProcess, free_port, write_config
+from peers import PATIENCE_S, NodeProcess, ct_series, free_port, write_config  # noqa: E402
 
 SCRIPT = REPOSITORY / "deploy" / "orthanc" / "spine_node.py"
 PYTHON_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancPython.so")
 STORESCU = Path("/usr/bin/storescu")
+SLICES = 3
+"""How many slices a series has, if nothing else is said: few, so that Orthanc has little to do."""
 TOKEN = "a-token-that-only-tests-know"
 
 
@@ -94,6 +98,7 @@ def node_with_http(folder: Path, *, minimum_free_mb: int = 1, paths: Sequence[Pa
     """
     config = write_config(folder, [], quiet_seconds=3600.0)
     text = config.read_text("utf-8").replace("minimum_free_mb = 1", f"minimum_free_mb = {minimum_free_mb}")
+    text = text.replace("[routes.ct]", f"[routes.ct]\nmin_slices = {SLICES}\nmin_coverage_mm = 10.0")
     port = free_port()
     named = json.dumps([str(path) for path in paths])
     config.write_text(
@@ -105,3 +110,14 @@ def node_with_http(folder: Path, *, minimum_free_mb: int = 1, paths: Sequence[Pa
 def address(node: NodeProcess) -> dict[str, Any]:
     """The section SpineNode that names a node."""
     return {"Url": f"http://127.0.0.1:{node.settings.http.port}", "Token": TOKEN}
+
+
+def small_ct(folder: Path, number: int, *, slices: int = SLICES, words: str = "") -> list[Path]:
+    """A CT series that a node with fast steps analyses."""
+    return ct_series(folder, number, slices=slices, words=words)
+
+
+def uids(paths: Sequence[Path]) -> tuple[str, str]:
+    """Study and series of these files."""
+    header = dcmread(paths[0], stop_before_pixels=True)
+    return str(header.StudyInstanceUID), str(header.SeriesInstanceUID)

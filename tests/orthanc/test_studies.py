@@ -5,24 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from peers import NodeProcess, ct_series
-from pydicom import dcmread
+from peers import NodeProcess
 
-from tests.orthanc.spine_orthanc import SpineOrthanc
+from tests.orthanc.spine_orthanc import SpineOrthanc, small_ct, uids
 
 RESULTS = ["OT", "SEG", "SR"]
 """Modalities of what the fast steps make of a series."""
 
 
-def uids(paths: list[Path]) -> tuple[str, str]:
-    header = dcmread(paths[0], stop_before_pixels=True)
-    return str(header.StudyInstanceUID), str(header.SeriesInstanceUID)
-
-
 def test_a_stored_study_gets_its_results_without_any_further_call(
     archive: SpineOrthanc, node: NodeProcess, tmp_path: Path
 ) -> None:
-    study, series = uids(paths := ct_series(tmp_path, 1000, words="spine"))
+    study, series = uids(paths := small_ct(tmp_path, 1000, words="spine"))
     archive.store(paths)
     said = archive.wait_for_state(series, "delivered")
     assert archive.modalities(study) == ["CT", *RESULTS]
@@ -44,7 +38,7 @@ def test_a_stored_study_gets_its_results_without_any_further_call(
 def test_results_are_marked_and_not_offered_again(
     archive: SpineOrthanc, node: NodeProcess, tmp_path: Path
 ) -> None:
-    _, series = uids(paths := ct_series(tmp_path, 1001))
+    _, series = uids(paths := small_ct(tmp_path, 1001))
     archive.store(paths)
     said = archive.wait_for_state(series, "delivered")
     results = {result["series"] for result in said["results"]}
@@ -67,7 +61,7 @@ def last_change(archive: SpineOrthanc) -> int:
 
 
 def test_a_person_can_have_a_series_analysed_again(archive: SpineOrthanc, tmp_path: Path) -> None:
-    study, series = uids(paths := ct_series(tmp_path, 1002))
+    study, series = uids(paths := small_ct(tmp_path, 1002))
     archive.store(paths)
     first = archive.wait_for_state(series, "delivered")
     status, answer = archive.ask("POST", f"spine/series/{first['series']}/analyse", b"")
@@ -81,22 +75,22 @@ def test_a_person_can_have_a_series_analysed_again(archive: SpineOrthanc, tmp_pa
 
 
 def test_images_that_come_late_are_analysed_with_the_others(archive: SpineOrthanc, tmp_path: Path) -> None:
-    study, series = uids(paths := ct_series(tmp_path, 1003, slices=20))
-    archive.store(paths[:15])
+    study, series = uids(paths := small_ct(tmp_path, 1003, slices=6))
+    archive.store(paths[:3])
     first = archive.wait_for_state(series, "delivered")
-    archive.store(paths[15:])
+    archive.store(paths[3:])
     second = archive.wait(
         lambda: archive.state(series),
         lambda said: said["state"] == "delivered" and said["job"] != first["job"],
     )
     assert second["generation"] == first["generation"] + 1
-    assert archive.modalities(study) == ["CT", *RESULTS * 2] or len(archive.modalities(study)) == 7
+    assert archive.modalities(study) == ["CT", *sorted(RESULTS * 2)]
 
 
 def test_what_the_rules_leave_out_is_analysed_when_a_person_asks(
     archive: SpineOrthanc, node: NodeProcess, tmp_path: Path
 ) -> None:
-    study, series = uids(paths := ct_series(tmp_path, 1004, words="Test Object"))
+    study, series = uids(paths := small_ct(tmp_path, 1004, words="Test Object"))
     archive.store(paths)
     archive.wait(
         lambda: archive.get(f"series/{archive.series(series)}"), lambda found: bool(found["IsStable"])
@@ -114,7 +108,7 @@ def test_what_the_rules_leave_out_is_analysed_when_a_person_asks(
 
 
 def test_a_series_that_cannot_be_analysed_says_why(archive: SpineOrthanc, tmp_path: Path) -> None:
-    study, series = uids(paths := ct_series(tmp_path, 1005, words="refuse"))
+    study, series = uids(paths := small_ct(tmp_path, 1005, words="refuse"))
     archive.store(paths)
     said = archive.wait_for_state(series, "not-analysable")
     assert any("send the lumbar spine" in reason for reason in said["reasons"])
@@ -124,7 +118,7 @@ def test_a_series_that_cannot_be_analysed_says_why(archive: SpineOrthanc, tmp_pa
 def test_a_series_that_fails_says_so_and_orthanc_is_none_the_worse(
     archive: SpineOrthanc, tmp_path: Path
 ) -> None:
-    study, series = uids(paths := ct_series(tmp_path, 1006, words="broken"))
+    study, series = uids(paths := small_ct(tmp_path, 1006, words="broken"))
     archive.store(paths)
     said = archive.wait_for_state(series, "failed")
     assert any("fault" in reason for reason in said["reasons"])
@@ -134,8 +128,7 @@ def test_a_series_that_fails_says_so_and_orthanc_is_none_the_worse(
 def test_fifty_studies_at_once_all_get_their_results(archive: SpineOrthanc, tmp_path: Path) -> None:
     found = {}
     for number in range(50):
-        paths = ct_series(tmp_path / str(number), 1100 + number, slices=12)
-        study, series = uids(paths)
+        study, series = uids(small_ct(tmp_path / str(number), 1100 + number))
         found[series] = study
     archive.store(sorted(tmp_path.rglob("*.dcm")))
     for series, study in found.items():
@@ -147,15 +140,13 @@ def test_fifty_studies_at_once_all_get_their_results(archive: SpineOrthanc, tmp_
 def test_a_series_deleted_while_it_is_analysed_leaves_nothing_behind(
     archive: SpineOrthanc, node: NodeProcess, tmp_path: Path
 ) -> None:
-    _, series = uids(paths := ct_series(tmp_path, 1007, words="slow"))
+    _, series = uids(paths := small_ct(tmp_path, 1007, words="slow"))
     archive.store(paths)
     said = archive.wait_for_state(series, "waiting", "analysing")
     study = archive.get(f"series/{said['series']}")["ParentStudy"]
     assert archive.ask("DELETE", f"studies/{study}")[0] == 200
     node.wait_until(
-        lambda found: any(
-            item.job.series_instance_uid == series and item.state is not None for item in found
-        )
+        lambda found: any(item.job.series_instance_uid == series and item.state is not None for item in found)
     )
     archive.wait(archive.status, lambda status: status["queue"]["series"] == 0)
     assert archive.ask("GET", f"studies/{study}")[0] == 404
@@ -163,7 +154,7 @@ def test_a_series_deleted_while_it_is_analysed_leaves_nothing_behind(
 
 
 def test_a_study_has_the_state_of_its_series(archive: SpineOrthanc, tmp_path: Path) -> None:
-    _, series = uids(paths := ct_series(tmp_path, 1008))
+    _, series = uids(paths := small_ct(tmp_path, 1008))
     archive.store(paths)
     said = archive.wait_for_state(series, "delivered")
     study = archive.get(f"series/{said['series']}")["ParentStudy"]
