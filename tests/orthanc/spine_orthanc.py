@@ -54,6 +54,11 @@ class SpineOrthanc(Orthanc):
         }
         super().__init__(folder, {**settings, **(further or {})}, user)
 
+    def set_spine(self, spine: Mapping[str, Any]) -> None:
+        """Another section SpineNode from the next start on."""
+        settings = json.loads(self.config.read_text("utf-8"))
+        self.config.write_text(json.dumps({**settings, "SpineNode": spine}), "utf-8")
+
     def store(self, paths: Sequence[Path]) -> None:
         """Send with DCMTK's storescu."""
         command = [STORESCU, "-aec", self.ae_title, "127.0.0.1", str(self.port), *map(str, paths)]

@@ -46,7 +46,6 @@ class Orthanc:
         folder.mkdir(parents=True, exist_ok=True)
         self.user = user
         self.port, self._http = _free_port(), _free_port()
-        self._folder = folder
         settings = {
             "Name": "test",
             "StorageDirectory": str(folder / "storage"),
@@ -63,8 +62,8 @@ class Orthanc:
         }
         self.storage = folder / "storage"
         self.log = folder / "orthanc.log"
-        self._config = folder / "orthanc.json"
-        self._config.write_text(json.dumps(settings), encoding="utf-8")
+        self.config = folder / "orthanc.json"
+        self.config.write_text(json.dumps(settings), encoding="utf-8")
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -82,7 +81,7 @@ class Orthanc:
         """Start it, again on the same storage where it was stopped; returns once it answers."""
         with self.log.open("a") as log:
             self._process = subprocess.Popen(
-                [PROGRAM, str(self._config)],
+                [PROGRAM, str(self.config)],
                 stdout=log,
                 stderr=log,
                 # A Python plugin leaves nothing beside its script.
