@@ -8,6 +8,7 @@ are relative to the folder of the file that names them. One environment variable
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import re
 import tomllib
@@ -64,8 +65,24 @@ def _tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _token(value: str) -> str:
+    # RFC 6750 section 2.1
+    if not re.fullmatch(r"[A-Za-z0-9._~+/-]{16,}=*", value):
+        raise ValueError("a token has 16 or more letters, digits and signs of -._~+/")
+    return value
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address, or a name that means one, is this machine's own and no other machine sees it."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 Uid = Annotated[str, AfterValidator(_uid)]
+Token = Annotated[str, AfterValidator(_token)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 FilePath = Annotated[Path, BeforeValidator(_path)]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -276,6 +293,30 @@ class Destination(Section):
     retry_attempts: Annotated[int, Field(ge=1)] = 40
 
 
+class HttpSettings(Section):
+    """`[http]`: the HTTP interface, for other programs and for archives that speak DICOMweb."""
+
+    enabled: bool = False
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    port: Port = 8080
+    token: Token | None = None
+    token_file: FilePath | None = None
+    certificate: FilePath | None = None
+    private_key: FilePath | None = None
+    paths: Annotated[tuple[FilePath, ...], BeforeValidator(_tuple)] = ()
+
+    @model_validator(mode="after")
+    def _safe(self) -> Self:
+        if (self.certificate is None) != (self.private_key is None):
+            raise ValueError("certificate and private_key go together; add the other one")
+        if self.enabled and self.certificate is None and not is_loopback(self.host):
+            raise ValueError(
+                f"host = {self.host!r} is seen from other machines: add certificate and private_key (TLS), "
+                'or keep host = "127.0.0.1" and let a reverse proxy do it'
+            )
+        return self
+
+
 class QuerySettings(Section):
     """`[query]`: an archive that is asked how many instances a series has (C-FIND)."""
 
@@ -359,6 +400,7 @@ class Settings(Section):
     routes: Routes = Routes()
     destinations: Annotated[tuple[Destination, ...], BeforeValidator(_tuple)] = ()
     query: QuerySettings | None = None
+    http: HttpSettings = HttpSettings()
     storage: StorageSettings = StorageSettings()
     workflow: WorkflowSettings = WorkflowSettings()
     security: SecuritySettings = SecuritySettings()
@@ -427,6 +469,13 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
     if settings.models.models_dir is not None:
         models_dir = folder / settings.models.models_dir
         update["models"] = settings.models.model_copy(update={"models_dir": models_dir})
+    http = {
+        name: folder / path
+        for name in ("token_file", "certificate", "private_key")
+        if (path := getattr(settings.http, name)) is not None
+    }
+    http_paths = tuple(folder / path for path in settings.http.paths)
+    update["http"] = settings.http.model_copy(update={**http, "paths": http_paths})
     return settings.model_copy(update=update)
 
 
@@ -451,7 +500,8 @@ def _explain(detail: ErrorDetails) -> str:
         return f"{key} is not known {place_name}; {hint}known: {', '.join(known)}"
     if kind == "missing":
         return f"{section} {key} is missing; add it"
-    return f"{section} {key} = {detail['input']!r}: {text}"
+    given = "..." if key in _SECRETS else repr(detail["input"])
+    return f"{section} {key} = {given}: {text}"
 
 
 def _section(place: Sequence[int | str]) -> str:
@@ -463,6 +513,7 @@ def _section(place: Sequence[int | str]) -> str:
     return f"[{'.'.join(map(str, place))}]"
 
 
+_SECRETS: Final = frozenset(("token", "password"))
 _ARRAYS: Final = frozenset(("senders", "destinations"))
 _TABLES: Final[Mapping[tuple[str, ...], type[Section]]] = {
     (): Settings,
@@ -474,6 +525,8 @@ _TABLES: Final[Mapping[tuple[str, ...], type[Section]]] = {
     ("routes", "mri"): MriRoute,
     ("routes", "other"): OtherRoute,
     ("destinations",): Destination,
+    ("http",): HttpSettings,
+    ("query",): QuerySettings,
     ("storage",): StorageSettings,
     ("workflow",): WorkflowSettings,
     ("security",): SecuritySettings,

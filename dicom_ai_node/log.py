@@ -13,7 +13,7 @@ from typing import Any, Final, TextIO
 
 import structlog
 
-QUIET_LIBRARIES: Final = ("dbos", "pynetdicom", "pydicom", "highdicom", "sqlalchemy")
+QUIET_LIBRARIES: Final = ("dbos", "pynetdicom", "pydicom", "highdicom", "sqlalchemy", "httpx")
 """Libraries whose own chatter below a warning never reaches the log."""
 
 

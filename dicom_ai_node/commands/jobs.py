@@ -51,17 +51,16 @@ def list_jobs(
 ) -> None:
     """List the latest jobs with their states."""
     with _ledger(config) as ledger:
-        found = [item for item in ledger.summaries(limit) if state in (None, _standing(item))]
+        found = [item for item in ledger.summaries(limit) if state in (None, item.standing)]
     if as_json:
         typer.echo(json.dumps([item.to_dict() for item in found], indent=2))
         return
     table = Table("job", "state", "received", "from", "images", "reason", title=None)
     for item in found:
-        standing = _standing(item)
-        colour = _COLOURS.get(standing, "cyan")
+        colour = _COLOURS.get(item.standing, "cyan")
         table.add_row(
             _short(item.job.id),
-            f"[{colour}]{standing}[/]",
+            f"[{colour}]{item.standing}[/]",
             _time(item.created_at),
             escape(item.job.calling_ae_title),
             f"{item.job.instances} {item.job.modality}",
@@ -73,7 +72,7 @@ def list_jobs(
 @app.command("waiting")
 def list_waiting(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List the series that have come and are no job yet, and what they wait for."""
-    from dicom_ai_node.workflow.waiting import waiting_series  # noqa: PLC0415 - opens the database's library
+    from dicom_ai_node.workflow.standing import waiting_series  # noqa: PLC0415 - opens the database's library
 
     settings = load_settings(config)
     with _ledger(config) as ledger:
@@ -100,7 +99,7 @@ def show_job(job: JobArgument, config: ConfigOption = None, as_json: JsonOption 
         summary = _find(ledger, job)
         runs = ledger.runs(summary.job.id)
     if as_json:
-        typer.echo(json.dumps({**summary.to_dict(), "runs": [_run(run) for run in runs]}, indent=2))
+        typer.echo(json.dumps({**summary.to_dict(), "runs": [run.to_dict() for run in runs]}, indent=2))
         return
     console = Console()
     for key, value in summary.to_dict().items():
@@ -124,17 +123,17 @@ def show_job(job: JobArgument, config: ConfigOption = None, as_json: JsonOption 
 @app.command("retry")
 def retry_job(job: JobArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Try a failed job again: what is missing is made and sent, what arrived is not sent again."""
-    from dicom_ai_node.workflow.job import RunName, State  # noqa: PLC0415 - opens the database's library
-    from dicom_ai_node.workflow.plan import Start  # noqa: PLC0415
+    from dicom_ai_node.workflow.plan import retry_of  # noqa: PLC0415 - opens the database's library
 
     with _ledger(config) as ledger:
         summary = _find(ledger, job)
-        if summary.state is not State.FAILED:
+        again = retry_of(ledger.runs(summary.job.id))
+        if again is None:
             raise ConfigurationError(
-                f"job {_short(summary.job.id)} is {_standing(summary)}; only a failed job can be tried again"
+                f"job {_short(summary.job.id)} is {summary.standing}; only a failed job can be tried again"
             )
-        number = 1 + max(run.name.round for run in ledger.runs(summary.job.id))
-        ledger.start(Start(RunName(summary.job.id, number, "retry")), summary.job)
+        ledger.start(again, summary.job)
+        number = again.name.round
     if as_json:
         typer.echo(json.dumps({"job": summary.job.id, "round": number}))
     else:
@@ -159,10 +158,6 @@ def _find(ledger: Ledger, text: str) -> Summary:
     return found[0]
 
 
-def _standing(item: Summary) -> str:
-    return str(item.state or item.phase)
-
-
 def _short(job_id: str) -> str:
     """The first half of a hash tells series apart; the generation must stay."""
     series_key, _, generation = job_id.rpartition(".")
@@ -171,19 +166,6 @@ def _short(job_id: str) -> str:
 
 def _time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _run(run: Run) -> dict[str, Any]:
-    return {
-        "round": run.name.round,
-        "kind": run.name.kind,
-        "destination": run.name.destination,
-        "attempt": run.name.attempt,
-        "status": run.status,
-        "created_at": run.created_at,
-        "updated_at": run.updated_at,
-        "output": None if run.output is None else dict(run.output),
-    }
 
 
 def _said(run: Run) -> str:

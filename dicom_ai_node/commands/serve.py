@@ -37,6 +37,8 @@ def serve(settings: Settings, factory: str = NODE_STEPS) -> None:
     node = Node(settings, factory)
     node.start()
     typer.echo(f"ready: {settings.node.ae_title} at {settings.node.host} port {node.port}")
+    if node.url is not None:
+        typer.echo(f"HTTP: {node.url}")
     sys.stdout.flush()
     stop.wait()
     node.stop()

@@ -1,4 +1,5 @@
-"""When a series counts as complete: after a quiet time, or at once when a count says that all of it is there.
+"""When a series counts as complete: after a quiet time, or at once when its sender or a count says that all
+of it is there.
 
 A count that says more is to come does not hold a series up for ever: the quiet time ends every wait, and
 what comes later makes a new generation of the series, which supersedes the earlier analysis.
@@ -75,6 +76,8 @@ class Completeness:
         """Whether all of `series` is there, as far as one can know."""
         quiet_seconds = quiet_seconds_of(self._routes, series.modality)
         quiet_for = self._now() - series.last_arrival
+        if series.announced:
+            return Verdict(True, "the sender said that nothing more comes")
         if quiet_for < min(SETTLE_SECONDS, quiet_seconds):
             return assess(series.count, quiet_for, quiet_seconds, None)
         verdict = assess(series.count, quiet_for, quiet_seconds, self._expected_of(series))

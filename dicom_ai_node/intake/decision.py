@@ -21,6 +21,7 @@ class RouteDecision:
         paths: the files that the pipeline is given.
         refusal: where the series is of a kind that is analysed but this one cannot be: the coded reason for a
             report to the sender. None where there is nothing to report.
+        carried_by: Series Instance UID of the series whose job analyses this one too; "" where none does.
     """
 
     pipeline: str | None
@@ -28,6 +29,7 @@ class RouteDecision:
     excluded: tuple[tuple[str, str], ...] = ()
     paths: tuple[Path, ...] = ()
     refusal: Reason | None = None
+    carried_by: str = ""
 
 
 def summary(excluded: Sequence[tuple[str, str]]) -> str:

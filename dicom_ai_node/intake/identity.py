@@ -168,7 +168,7 @@ def _after_sequence(data: bytes | memoryview, position: int, explicit: bool, dep
 
 def _thorough(data: bytes | memoryview, transfer_syntax_uid: str) -> dict[str, str]:
     deflated = transfer_syntax_uid == DeflatedExplicitVRLittleEndian
-    raw = bytes(data if deflated else data[:HEADER_BYTES])
+    raw = bytes(data[:HEADER_BYTES])
     try:
         if deflated:
             # a few bytes can inflate to gigabytes

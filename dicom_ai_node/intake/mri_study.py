@@ -31,12 +31,14 @@ class InStudy:
         missing: which of T2 and T1 the group does without; empty where the series carries no group.
         standing: empty where the series carries a group; else a word that stays the same as long as its place
             in the study does.
+        carried_by: which series carries the group that this one has a part in, or the report about it.
     """
 
     decision: RouteDecision
     partners: tuple[str, ...] = ()
     missing: tuple[Role, ...] = ()
     standing: str = ""
+    carried_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ def mri_study(decisions: Mapping[str, RouteDecision]) -> MriStudy:
             told[name] = _carrying(name, groups[name], decisions, owner, left)
         elif name in with_which:
             uid = groups[with_which[name]].fixed.slices[0].series_instance_uid
-            told[name] = _aside(decision, f"analysed together with series {uid}", f"with {with_which[name]}")
+            carrier = with_which[name]
+            told[name] = _aside(decision, f"analysed together with series {uid}", f"with {carrier}", carrier)
         else:
             reasons = dict.fromkeys(why for stack, why in left if owner[stack.paths[0]] == name)
             text = "; ".join(reasons) or "nothing in it has a part in the analysis"
@@ -111,19 +114,22 @@ def _carrying(
     return InStudy(decision, tuple(sorted(members[1:])), group.missing)
 
 
-def _aside(decision: RouteDecision, why: str, standing: str) -> InStudy:
+def _aside(decision: RouteDecision, why: str, standing: str, carried_by: str = "") -> InStudy:
     return InStudy(
-        RouteDecision(None, _summed_up([why], decision.excluded), decision.excluded), standing=standing
+        RouteDecision(None, _summed_up([why], decision.excluded), decision.excluded),
+        standing=standing,
+        carried_by=carried_by,
     )
 
 
 def _refused(decisions: Mapping[str, RouteDecision], refusal: Reason | None) -> dict[str, InStudy]:
     """One report for the study, under the first of its series; the others are told the same."""
     reason = refusal or Reason("modality-mismatch", "The study has no sagittal T2, T1 or STIR. Send one.")
-    told = {
-        name: _aside(decision, reason.text, f"refused: {reason.code}") for name, decision in decisions.items()
-    }
     first = min(decisions)
+    told = {
+        name: _aside(decision, reason.text, f"refused: {reason.code}", first)
+        for name, decision in decisions.items()
+    }
     about = replace(told[first].decision, paths=decisions[first].paths, refusal=reason)
     return told | {first: InStudy(about, standing=f"refusal: {reason.code}")}
 

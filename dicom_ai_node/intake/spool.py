@@ -2,6 +2,7 @@
 
     <root>/<study key>/<series key>/<instance key>.dcm        as received
     <root>/<study key>/<series key>/<instance key>.v2.dcm     other bytes that came later under the same UID
+    <root>/<study key>/<series key>/complete.json             the sender's word that this is all
 
 Keys are hashes of UIDs. A file appears under its final name only after its bytes are on the disk (temporary
 file, fsync, link, fsync of the folder), and no file ever changes afterwards; so the folder alone tells what
@@ -27,6 +28,7 @@ from typing import Final, Literal
 import structlog
 
 from dicom_ai_node.errors import NodeError, TransientError, UnreadableInstance
+from dicom_ai_node.intake.announcement import Announcement, announce, announced, withdraw
 from dicom_ai_node.intake.identity import HEADER_BYTES, InstanceIdentity, read_identity
 from dicom_ai_node.intake.part10 import FileMeta, encode_file_meta, read_file, split_file
 
@@ -77,6 +79,7 @@ class SpooledSeries:
         first_arrival, last_arrival: seconds since the epoch.
         generation: hash of the set of files; changes when, and only when, something new has arrived.
         calling_ae: who sent the first instance read, "" where unknown.
+        announced: the sender said that these are all.
     """
 
     study_key: str
@@ -90,6 +93,7 @@ class SpooledSeries:
     first_arrival: float
     last_arrival: float
     generation: str
+    announced: bool = False
 
     @property
     def count(self) -> int:
@@ -110,6 +114,7 @@ class _Seen:
     arrivals: dict[str, float] = field(default_factory=dict)
     header: tuple[str, str, str, str] | None = None
     series: SpooledSeries | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Spool:
@@ -149,7 +154,7 @@ class Spool:
         series_key = key_of(identity.study_instance_uid, identity.series_instance_uid)
         folder = self.root / study_key / series_key
         instance_key = key_of(identity.sop_instance_uid)
-        self._require_room(len(data_set))
+        self.require_room(len(data_set))
         while True:
             try:
                 self._make_durable(folder)
@@ -205,7 +210,7 @@ class Spool:
                 if found is not None:
                     yield found
         for gone in self._seen.keys() - present:
-            del self._seen[gone]
+            self._seen.pop(gone, None)
 
     def find(self, study_key: str, series_key: str) -> SpooledSeries | None:
         """One series by its keys; None where nothing of it is in the journal."""
@@ -213,10 +218,33 @@ class Spool:
             return None
         return self._look(self.root / study_key / series_key)
 
+    def find_by_uid(self, series_instance_uid: str) -> SpooledSeries | None:
+        """One series by its UID; where two studies have series of this UID, that which came last."""
+        found = (item for item in self.series() if item.series_instance_uid == series_instance_uid)
+        return max(found, key=lambda item: item.last_arrival, default=None)
+
+    def announce(self, series: SpooledSeries, instances: int | None = None) -> None:
+        """Keep the sender's word that nothing more will come of a series.
+
+        Args:
+            series: as it was when that was said.
+            instances: how many there are in all, where the sender knows.
+
+        Raises:
+            SpoolFull: the disk has no room for it.
+        """
+        try:
+            announce(series.folder, Announcement(series.generation, instances))
+        except OSError as error:
+            if error.errno in _FULL:
+                raise SpoolFull(self._full_text()) from error
+            raise
+
     def remove(self, series: SpooledSeries) -> None:
         """Delete exactly the files that `series` names; what has arrived since stays."""
         for path in (*series.paths, *series.superseded):
             path.unlink(missing_ok=True)
+        withdraw(series.folder)
         for folder in (series.folder, series.folder.parent):
             try:
                 folder.rmdir()
@@ -253,7 +281,12 @@ class Spool:
         """What the disk has left for the node."""
         return shutil.disk_usage(self.root).free
 
-    def _require_room(self, size: int) -> None:
+    def require_room(self, size: int) -> None:
+        """See that so many bytes would leave enough of the disk free.
+
+        Raises:
+            SpoolFull: they would not.
+        """
         if self.free_bytes() - size < self.minimum_free_bytes:
             raise SpoolFull(self._full_text())
 
@@ -277,6 +310,10 @@ class Spool:
     def _look(self, folder: Path) -> SpooledSeries | None:
         with self._lock:
             seen = self._seen.setdefault(folder, _Seen())
+        with seen.lock:
+            return self._look_again(folder, seen)
+
+    def _look_again(self, folder: Path, seen: _Seen) -> SpooledSeries | None:
         looked = time.time_ns()
         try:
             folder_mtime_ns = folder.stat().st_mtime_ns
@@ -307,6 +344,7 @@ class Spool:
                 version = (int(match[2] or 1), name)
                 latest[match[1]] = max(latest.get(match[1], version), version)
         current = {name for _, name in latest.values()}
+        generation, said = key_of(*seen.arrivals), announced(folder)
         return SpooledSeries(
             study_key=folder.parent.name,
             series_key=folder.name,
@@ -318,7 +356,8 @@ class Spool:
             superseded=tuple(folder / name for name in seen.arrivals if name not in current),
             first_arrival=min(seen.arrivals.values()),
             last_arrival=max(seen.arrivals.values()),
-            generation=key_of(*seen.arrivals),
+            generation=generation,
+            announced=said is not None and said.covers(generation, len(current)),
         )
 
 

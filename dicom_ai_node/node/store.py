@@ -1,4 +1,4 @@
-"""What a C-STORE request is answered with, and the line in the log that says why.
+"""What an instance that is brought is answered with, and the line in the log that says why.
 
     0x0000   the bytes are on the disk
     0x0110   an unforeseen fault of the node
@@ -6,31 +6,45 @@
     0xA700   the disk is full
     0xA900   the request names another SOP class or instance than the data set or the presentation context
     0xC000   the data set cannot be parsed, or a UID that places it is missing
+    0xC122   no decoder here reads the transfer syntax (files only; an association does not agree on it)
 
-Source: PS3.4 table B.2-1, PS3.7 annex C.
+Files that come another way than by C-STORE are judged alike.
+
+Source: PS3.4 table B.2-1, PS3.7 annex C, PS3.18 table I.2-2.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from io import BytesIO
 from typing import Final
 
 import structlog
-from pydicom import dcmread
-from pydicom.uid import UID
+from pydicom.filereader import read_dataset
+from pydicom.tag import Tag
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+)
 
 from dicom_ai_node.config import Settings
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.imaging.header import reading_quietly
-from dicom_ai_node.intake.identity import InstanceIdentity, read_identity
-from dicom_ai_node.intake.part10 import FileMeta, encode_file_meta
+from dicom_ai_node.intake.identity import HEADER_BYTES, InstanceIdentity, read_identity
+from dicom_ai_node.intake.part10 import FileMeta, split_file
 from dicom_ai_node.intake.spool import Outcome, Spool, SpoolFull, key_of
-from dicom_ai_node.node.sop_classes import accepted_sop_classes
+from dicom_ai_node.node.sop_classes import accepted_sop_classes, decodable_transfer_syntaxes
 from dicom_ai_node.results.identity import is_own_result
 
 _log = structlog.get_logger(__name__)
+
+_MAKER_TAGS: Final = tuple(
+    map(Tag, ("Manufacturer", "ManufacturerModelName", "ContributingEquipmentSequence"))
+)
 
 
 class StoreStatus(IntEnum):
@@ -42,6 +56,7 @@ class StoreStatus(IntEnum):
     OUT_OF_RESOURCES = 0xA700
     MISMATCH = 0xA900
     CANNOT_UNDERSTAND = 0xC000
+    TRANSFER_SYNTAX_NOT_SUPPORTED = 0xC122
 
 
 @dataclass(frozen=True)
@@ -58,11 +73,15 @@ class StoreRequest:
 
 @dataclass(frozen=True)
 class StoreAnswer:
-    """The status; `outcome` where the instance is on the disk, else `reason` in words."""
+    """The status; `outcome` where the instance is on the disk, else `reason` in words.
+
+    `identity` is who it is, where that could be read.
+    """
 
     status: StoreStatus
     outcome: Outcome | None = None
     reason: str = ""
+    identity: InstanceIdentity | None = None
 
 
 class Receiver:
@@ -108,7 +127,38 @@ class Receiver:
                 instance=key_of(request.affected_sop_instance_uid),
                 **self._subject(identity),
             )
-        return answer
+        return replace(answer, identity=identity)
+
+    def receive_file(self, file: memoryview, calling_ae_title: str) -> StoreAnswer:
+        """Put a DICOM file on the disk as if it had been sent, or say why not; never raises.
+
+        Args:
+            file: from the preamble on (PS3.10 section 7.1).
+            calling_ae_title: who is said to have sent it.
+        """
+        try:
+            meta, start = split_file(file, "the instance")
+            identity = read_identity(file[start:], meta.transfer_syntax_uid)
+        except UnreadableInstance as error:
+            _log.warning("file refused", reason=str(error), calling_ae=calling_ae_title)
+            return StoreAnswer(StoreStatus.CANNOT_UNDERSTAND, reason=str(error))
+        if meta.transfer_syntax_uid not in decodable_transfer_syntaxes():
+            reason = f"transfer syntax {UID(meta.transfer_syntax_uid).name} cannot be read here"
+            _log.warning(
+                "file refused", reason=reason, calling_ae=calling_ae_title, **self._subject(identity)
+            )
+            return StoreAnswer(StoreStatus.TRANSFER_SYNTAX_NOT_SUPPORTED, reason=reason, identity=identity)
+        sop_class_uid = meta.sop_class_uid or identity.sop_class_uid
+        return self.receive(
+            StoreRequest(
+                affected_sop_class_uid=sop_class_uid,
+                affected_sop_instance_uid=meta.sop_instance_uid or identity.sop_instance_uid,
+                context_sop_class_uid=sop_class_uid,
+                transfer_syntax_uid=meta.transfer_syntax_uid,
+                calling_ae_title=calling_ae_title,
+                data_set=file[start:],
+            )
+        )
 
     def _refusal(self, request: StoreRequest, identity: InstanceIdentity) -> StoreAnswer | None:
         if request.affected_sop_class_uid not in self._accepted:
@@ -157,13 +207,17 @@ class Receiver:
 
 
 def _is_own(request: StoreRequest) -> bool:
-    meta = FileMeta(
-        request.affected_sop_class_uid, request.affected_sop_instance_uid, request.transfer_syntax_uid
-    )
+    syntax = request.transfer_syntax_uid
+    # What says who made it stands before all that is large.
+    head = bytes(request.data_set[:HEADER_BYTES])
+    if syntax == DeflatedExplicitVRLittleEndian:
+        head = zlib.decompressobj(-zlib.MAX_WBITS).decompress(head, HEADER_BYTES)
     with reading_quietly():
-        header = dcmread(
-            BytesIO(encode_file_meta(meta) + bytes(request.data_set)),
-            stop_before_pixels=True,
-            specific_tags=["Manufacturer", "ManufacturerModelName", "ContributingEquipmentSequence"],
+        header = read_dataset(
+            BytesIO(head),
+            is_implicit_VR=syntax == ImplicitVRLittleEndian,
+            is_little_endian=syntax != ExplicitVRBigEndian,
+            stop_when=lambda tag, _vr, _length: tag > _MAKER_TAGS[-1],
+            specific_tags=[*_MAKER_TAGS],
         )
         return is_own_result(header)

@@ -10,7 +10,8 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 from dicom_ai_node.config import Settings
@@ -18,11 +19,11 @@ from dicom_ai_node.errors import NodeError
 from dicom_ai_node.intake.completeness import Completeness
 from dicom_ai_node.intake.ct_sagittal_route import beside_its_volume
 from dicom_ai_node.intake.router import CT_PIPELINE, CT_SAGITTAL_PIPELINE, RouteDecision, route_spooled
-from dicom_ai_node.intake.spool import Spool, SpooledSeries
+from dicom_ai_node.intake.spool import Spool, SpooledSeries, key_of
 from dicom_ai_node.log import logger
 from dicom_ai_node.node.find import SeriesCounts
 from dicom_ai_node.workflow.handover import JobFolder
-from dicom_ai_node.workflow.job import Job, RunName, State
+from dicom_ai_node.workflow.job import AGAIN_SEPARATOR, Job, Phase, RunName, State
 from dicom_ai_node.workflow.ledger import Ledger
 from dicom_ai_node.workflow.mr_study import MR, MrStudies, by_study, going_together
 from dicom_ai_node.workflow.plan import Policies, RetryPolicy, Start, conclusion, next_starts, summarise
@@ -108,6 +109,7 @@ class Coordinator:
         self._now = now
         self._changed = changed if changed is not None else threading.Event()
         self._stopping = threading.Event()
+        self._arrived = threading.Event()
         self._admitted: dict[str, str] = {}
         self._mr_studies = MrStudies(
             judgement, ledger.generations, self._make_job, settings.routes.mri.partner_wait_seconds, now
@@ -137,6 +139,7 @@ class Coordinator:
         """Finish the current turn and stop."""
         self._stopping.set()
         self._changed.set()
+        self._arrived.set()
         for thread in self._threads:
             thread.join(timeout=30.0)
 
@@ -156,6 +159,40 @@ class Coordinator:
             self._mr_studies.take_up(by_study(spooled))
         for gone in self._admitted.keys() - {series.series_key for series in spooled}:
             del self._admitted[gone]
+
+    def look_now(self) -> None:
+        """Have the next look at the spool at once."""
+        self._arrived.set()
+
+    def analyse_again(self, series: SpooledSeries) -> None:
+        """Make a further generation of a series, although nothing has changed.
+
+        A series whose analysis is still to come gets none. Where another series of its study carries the
+        result, that one is analysed again.
+        """
+        with self._one_hand:
+            jobs = self._ledger.generations(series.series_key)
+            if not jobs or not jobs[-1].is_of(series.generation):
+                # The ordinary look takes it up.
+                self._spool.announce(series)
+                self.look_now()
+                return
+            job = jobs[-1]
+            if job.carried_by:
+                carrier = self._spool.find(job.study_key, key_of(job.study_instance_uid, job.carried_by))
+                of_carrier = () if carrier is None else self._ledger.generations(carrier.series_key)
+                job = of_carrier[-1] if of_carrier else job
+            summary = self._ledger.summary(job.id)
+            if summary is None or summary.phase in (Phase.WAITING, Phase.ANALYSING):
+                return
+            self._log.info("asked for again", job=job.id)
+            fingerprint = f"{job.made_of}{AGAIN_SEPARATOR}{job.asked_again + 1}"
+            if job.modality != MR:
+                # The settings may have changed since.
+                self._make_job(series, self._decided(series, self._spool.series()), fingerprint)
+                return
+            again = replace(job, generation=job.generation + 1, fingerprint=fingerprint)
+            self._begin(again, JobFolder(self._settings.storage.results_folder / job.id).read_input)
 
     def advance_changed(self) -> None:
         """Carry on every job of which a run has ended since the last look."""
@@ -211,24 +248,27 @@ class Coordinator:
 
     def _admit(self, series: SpooledSeries, spooled: Sequence[SpooledSeries]) -> None:
         jobs = self._ledger.generations(series.series_key)
-        if any(job.fingerprint == series.generation for job in jobs):
-            return
+        if not any(job.is_of(series.generation) for job in jobs):
+            self._make_job(series, self._decided(series, spooled), series.generation)
+
+    def _decided(self, series: SpooledSeries, spooled: Iterable[SpooledSeries]) -> RouteDecision:
+        """The route of a series, in view of the other series of its study."""
         decision = self._judgement.route(series)
-        if decision.pipeline == CT_SAGITTAL_PIPELINE:
-            beside = [
-                (one.series_instance_uid, self._judgement.route(one))
-                for one in spooled
-                if one.study_key == series.study_key
-                and one.modality == series.modality
-                and one.series_key != series.series_key
-            ]
-            volumes = [(uid, one) for uid, one in beside if one.pipeline == CT_PIPELINE]
-            decision = beside_its_volume(decision, volumes, self._settings.routes.ct)
-        self._make_job(series, decision, series.generation)
+        if decision.pipeline != CT_SAGITTAL_PIPELINE:
+            return decision
+        beside = [
+            (one.series_instance_uid, self._judgement.route(one))
+            for one in spooled
+            if one.study_key == series.study_key
+            and one.modality == series.modality
+            and one.series_key != series.series_key
+        ]
+        volumes = [(uid, one) for uid, one in beside if one.pipeline == CT_PIPELINE]
+        return beside_its_volume(decision, volumes, self._settings.routes.ct)
 
     def _make_job(self, series: SpooledSeries, decision: RouteDecision, fingerprint: str) -> None:
         earlier = self._ledger.generations(series.series_key)
-        if earlier and earlier[-1].fingerprint == fingerprint:
+        if earlier and earlier[-1].made_of == fingerprint:
             return
         refusal = decision.refusal
         job = Job(
@@ -245,15 +285,19 @@ class Coordinator:
             reasons=decision.reasons,
             refusal=None if refusal is None else (refusal.code, refusal.text),
             left_out=decision.reasons[-1] if decision.excluded else "",
+            carried_by=decision.carried_by,
         )
-        log = self._log.bind(job=job.id, instances=job.instances, modality=job.modality)
         self._withdraw(earlier)
+        self._begin(job, lambda: decision.paths or series.paths)
+
+    def _begin(self, job: Job, paths: Callable[[], Sequence[Path]]) -> None:
+        log = self._log.bind(job=job.id, instances=job.instances, modality=job.modality)
         if job.pipeline is None and job.refusal is None:
             log.info("not applicable", reason="; ".join(job.reasons))
             self._ledger.start(conclusion(job, 1, State.NOT_APPLICABLE, "; ".join(job.reasons)), job)
             return
         log.info("accepted", pipeline=job.pipeline, reason="; ".join(job.reasons))
-        JobFolder(self._settings.storage.results_folder / job.id).write_input(decision.paths or series.paths)
+        JobFolder(self._settings.storage.results_folder / job.id).write_input(paths())
         self._ledger.start(Start(RunName(job.id, 1, "analysis")), job)
 
     def _withdraw(self, earlier: Iterable[Job]) -> None:
@@ -278,5 +322,8 @@ class Coordinator:
                 self._changed.clear()
                 # The run's end is set just before its record is there.
                 self._stopping.wait(0.05)
+            elif turn == self.admit:
+                self._arrived.wait(timeout=pause_s)
+                self._arrived.clear()
             else:
                 self._stopping.wait(pause_s)

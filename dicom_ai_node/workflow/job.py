@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote
 
 ID_SEPARATOR: Final = "/"
 FINGERPRINT_SEPARATOR: Final = "+"
+AGAIN_SEPARATOR: Final = "~"
 
 
 class State(StrEnum):
@@ -46,12 +47,15 @@ class Job:
         study_key: the spool's name of the study.
         generation: 1 for the first analysis of the series, one more for each that supersedes it.
         fingerprint: hash of the set of instances of the series that this generation is made of; where other
-            series have a part in it, with a hash of that behind a separator.
+            series have a part in it, with a hash of that behind a separator; and last, where a person asked
+            for it to be made again, how often.
         pipeline: the pipeline to run, None where no route applies.
         reasons: why this pipeline, or why none, in words.
         refusal: code and text of the report to send where the series is of a kind that is analysed but this
             one cannot be.
         left_out: which images of the series are not analysed, and why, in words.
+        carried_by: Series Instance UID of the series of the study whose job has the result; "" where it is
+            this one.
     """
 
     series_key: str
@@ -67,6 +71,7 @@ class Job:
     reasons: tuple[str, ...]
     refusal: tuple[str, str] | None = None
     left_out: str = ""
+    carried_by: str = ""
 
     @property
     def id(self) -> str:
@@ -75,7 +80,17 @@ class Job:
 
     def is_of(self, instances: str) -> bool:
         """Whether it was made of exactly this set of instances of its series, by their hash."""
-        return self.fingerprint.partition(FINGERPRINT_SEPARATOR)[0] == instances
+        return self.made_of.partition(FINGERPRINT_SEPARATOR)[0] == instances
+
+    @property
+    def made_of(self) -> str:
+        """The fingerprint, however often the job was asked for."""
+        return self.fingerprint.partition(AGAIN_SEPARATOR)[0]
+
+    @property
+    def asked_again(self) -> int:
+        """How often a job made of the same was asked for before this one."""
+        return int(self.fingerprint.partition(AGAIN_SEPARATOR)[2] or 0)
 
     def to_dict(self) -> dict[str, Any]:
         """The job as plain JSON types."""
@@ -155,3 +170,16 @@ class Run:
     def ended(self) -> bool:
         """Nothing more will come of this run."""
         return self.status in ("done", "lost", "cancelled")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The run, without its job and arguments, as plain JSON types."""
+        return {
+            "round": self.name.round,
+            "kind": self.name.kind,
+            "destination": self.name.destination,
+            "attempt": self.name.attempt,
+            "status": self.status,
+            "created_at": self.created_at,
+            "updated_at": self.updated_at,
+            "output": None if self.output is None else dict(self.output),
+        }

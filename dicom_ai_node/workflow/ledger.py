@@ -107,6 +107,11 @@ class Ledger:
         """The runs of one job, oldest first."""
         return _runs(self._client.list_workflows(workflow_id_prefix=job_id + ID_SEPARATOR))
 
+    def summary(self, job_id: str) -> Summary | None:
+        """Where one job stands; None where there is no such job."""
+        runs = self.runs(job_id)
+        return summarise(runs) if runs else None
+
     def generations(self, series_key: str) -> tuple[Job, ...]:
         """All jobs about one series, by generation."""
         rows = self._client.list_workflows(workflow_id_prefix=series_key + ".", load_output=False)
@@ -122,6 +127,10 @@ class Ledger:
             if name.kind == "conclusion":
                 concluded.add((name.job_id, name.round))
         return [job_id for job_id, number in latest.items() if (job_id, number) not in concluded]
+
+    def job_ids(self) -> list[str]:
+        """All jobs, oldest first."""
+        return list(dict.fromkeys(name.job_id for name in self._names()))
 
     def changed_job_ids(self, since: float) -> list[str]:
         """Jobs of which a run has ended since a Unix time."""

@@ -118,7 +118,7 @@ class MrStudies:
         # Those with something new come last: a study that is cut short in between is decided once more.
         for key in sorted(wanted, key=lambda key: (not self._look(wanted[key]).decided, key)):
             told, series = found.series[key], wanted[key]
-            self._make_job(series, _with_note(told), _fingerprint(series, told, wanted))
+            self._make_job(series, _in_words(told, wanted), _fingerprint(series, told, wanted))
             self._look(series).decided = True
 
     def _together(self, wanted: Mapping[str, SpooledSeries]) -> MriStudy:
@@ -161,8 +161,10 @@ class MrStudies:
         return seen.decision
 
 
-def _with_note(told: InStudy) -> RouteDecision:
-    """The decision, with what it has to do without among its reasons."""
+def _in_words(told: InStudy, wanted: Mapping[str, SpooledSeries]) -> RouteDecision:
+    """The decision; what it has to do without is among its reasons, and what carries it is named."""
+    if told.carried_by:
+        return replace(told.decision, carried_by=wanted[told.carried_by].series_instance_uid)
     if not told.missing:
         return told.decision
     note = f"without {' and '.join(told.missing)}: none of the same place has come"

@@ -63,6 +63,11 @@ class Summary:
     updated_at: float
     destinations: Mapping[str, str]
 
+    @property
+    def standing(self) -> str:
+        """State or phase, whichever there is."""
+        return str(self.state or self.phase)
+
     def to_dict(self) -> dict[str, Any]:
         """The summary as plain JSON types."""
         return {
@@ -118,6 +123,14 @@ def summarise(runs: Sequence[Run]) -> Summary:
         max(run.updated_at for run in runs),
         {name: _delivery_text(run) for name, run in _deliveries(runs).items()},
     )
+
+
+def retry_of(runs: Sequence[Run]) -> Start | None:
+    """The run that opens a further round for the job with the record `runs`; None where it has not failed."""
+    summary = summarise(runs)
+    if summary.state is not State.FAILED:
+        return None
+    return Start(RunName(summary.job.id, 1 + max(run.name.round for run in runs), "retry"))
 
 
 def conclusion(job: Job, round_number: int, state: State, reason: str) -> Start:

@@ -9,6 +9,9 @@ from dicom_ai_node.config import Settings
 from dicom_ai_node.intake.spool import Spool
 from dicom_ai_node.log import logger
 from dicom_ai_node.node.scp import StorageScp
+from dicom_ai_node.node.store import Receiver
+from dicom_ai_node.web.inside import Inside
+from dicom_ai_node.web.server import HttpServer
 from dicom_ai_node.workflow.coordinator import Coordinator, Judgement, judgement_of
 from dicom_ai_node.workflow.durable import Engine
 from dicom_ai_node.workflow.ledger import Ledger, database_url
@@ -22,6 +25,9 @@ class Node:
         settings: all of `node.toml`.
         factory: `module:function` that makes the `Steps` in the analysis process.
         judgement: completeness and routing; default: as the settings say.
+
+    Raises:
+        ConfigurationError: the HTTP interface is switched on and has no token, or no usable certificate.
     """
 
     def __init__(
@@ -32,6 +38,7 @@ class Node:
             settings.storage.spool_folder, minimum_free_bytes=settings.storage.minimum_free_mb * 1_000_000
         )
         self._receiver = StorageScp(settings, self._spool)
+        self._http = HttpServer(settings) if settings.http.enabled else None
         self._engine = Engine(settings, factory)
         self._judgement = judgement if judgement is not None else judgement_of(settings)
         self._ledger: Ledger | None = None
@@ -41,6 +48,11 @@ class Node:
     def port(self) -> int:
         """The port that is listened on."""
         return self._receiver.port
+
+    @property
+    def url(self) -> str | None:
+        """Where the HTTP interface is; None where it is switched off."""
+        return None if self._http is None else self._http.url
 
     def start(self) -> None:
         """Take up what was left unfinished, then listen.
@@ -55,10 +67,15 @@ class Node:
         )
         self._coordinator.start()
         self._receiver.start()
+        if self._http is not None:
+            receiver = Receiver(self._settings, self._spool)
+            self._http.start(Inside(self._settings, self._spool, receiver, self._ledger, self._coordinator))
         logger().info("ready", ae_title=self._settings.node.ae_title, port=self.port)
 
     def stop(self) -> None:
         """Stop listening, then working; what is unfinished is taken up by the next start."""
+        if self._http is not None:
+            self._http.stop()
         self._receiver.stop()
         if self._coordinator is not None:
             self._coordinator.stop()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
@@ -75,10 +76,12 @@ def encode(analysis: Analysis, paths: Any, folder: Path) -> list[Written]:
     instances = sorted(str(dcmread(path, stop_before_pixels=True).SOPInstanceUID) for path in paths)
     time.sleep(0.02)
     (folder / "report.json").write_text(analysis.report.to_json())
-    return [write(kind, analysis.report, instances, folder) for kind in KINDS]
+    Image.new("RGB", (64, 96), "navy").save(folder / "overlay.png")
+    patient = str(dcmread(paths[0], stop_before_pixels=True).PatientID)
+    return [write(kind, analysis.report, instances, patient, folder) for kind in KINDS]
 
 
-def write(kind: str, report: SpineReport, instances: Sequence[str], folder: Path) -> Written:
+def write(kind: str, report: SpineReport, instances: Sequence[str], patient: str, folder: Path) -> Written:
     seed = hashlib.sha256("\n".join([kind, *instances]).encode()).digest()[:16]
     uid = f"2.25.{int.from_bytes(seed)}"
     dataset = Dataset()
@@ -86,7 +89,7 @@ def write(kind: str, report: SpineReport, instances: Sequence[str], folder: Path
     dataset.StudyInstanceUID = report.source.study_instance_uid
     dataset.SeriesInstanceUID = f"{uid}.1"[:64]
     dataset.Modality = {"sr": "SR", "seg": "SEG", "pr": "OT"}[kind]
-    dataset.PatientID, dataset.PatientName = "TEST", "Test^Spine"
+    dataset.PatientID, dataset.PatientName = patient, "Test^Spine"
     dataset.SeriesDescription = f"{report.status} from {len(instances)} instances"
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.MediaStorageSOPClassUID, dataset.file_meta.MediaStorageSOPInstanceUID = KINDS[kind], uid
