@@ -332,10 +332,11 @@ class ModelSettings(Section):
 
 
 class ResultSettings(Section):
-    """`[results]`: the height losses at which a Genant grade begins (Genant 1993), and the probability from
-    which on a vertebra on MR is called malignant (P4).
+    """`[results]`: the language of what a human reads in a report, the height losses at which a Genant grade
+    begins (Genant 1993), and the probability from which on a vertebra on MR is called malignant (P4).
     """
 
+    language: Literal["en", "de", "fr", "es"] = "en"
     genant_mild: Loss = 0.20
     genant_moderate: Loss = 0.25
     genant_severe: Loss = 0.40

@@ -131,6 +131,7 @@ def node_steps(settings: Settings, *, secondary_capture: bool = False) -> Steps:
             secondary_capture=secondary_capture or wanted,
             # Head up, but never mirrored: letters on the film stay readable.
             pose=None if lies is None else FilmPose(lies.quarters),
+            language=settings.results.language,
         )
 
     def source(paths: Sequence[Path]) -> SourceSeries:
