@@ -51,6 +51,7 @@ class Orthanc:
             "Plugins": [],
             # Callers need not be known by name to ask what is there.
             "DicomAlwaysAllowFind": True,
+            "DicomAlwaysAllowGet": True,
         }
         self._config = folder / "orthanc.json"
         self._config.write_text(json.dumps(settings), encoding="utf-8")
