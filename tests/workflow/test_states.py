@@ -66,7 +66,7 @@ def test_each_kind_of_trouble_ends_in_its_state_and_the_node_goes_on(
     assert "refused_descriptions" in ended["localizer"].reason
     # What is not valid is not sent, not even the objects beside it, and the validator's words are told.
     assert "faults in the results, which are therefore not sent" in ended["invalid"].reason
-    assert "ContentSequence (type 1) is missing" in ended["invalid"].reason
+    assert "ReferencedPerformedProcedureStepSequence (type 2) is missing" in ended["invalid"].reason
     sent = {words: len(archive.of_study(study_uid(paths))) for words, paths in series.items()}
     nothing = {"broken": 0, "localizer": 0, "invalid": 0}
     assert sent == {"refuse": 3, "busy": 3, "die": 3, "plain": 3, "thin": 3, **nothing}
