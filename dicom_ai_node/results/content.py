@@ -52,10 +52,10 @@ def text(relationship: str, name: Code, value: str, children: Sequence[Dataset] 
     return item
 
 
-def day(relationship: str, name: Code, value: date) -> Dataset:
-    """A DATE item."""
+def day(relationship: str, name: Code, value: date | str) -> Dataset:
+    """A DATE item; a string is a DA value as another object has it."""
     item = _item(relationship, "DATE", name)
-    item.Date = value.strftime("%Y%m%d")
+    item.Date = value if isinstance(value, str) else value.strftime("%Y%m%d")
     return item
 
 

@@ -90,6 +90,7 @@ BROKEN: list[tuple[str, Callable[[Dataset], None]]] = [
     ("Summary .111017. is missing", lambda r: without(inside(r, "C0034375"), "111017")),
     ("no TID 1500", lambda r: delattr(r, "ContentTemplateSequence")),
     ("has no content", lambda r: delattr(r, "ContentSequence")),
+    ("Target Region .123014. is missing", lambda r: without(library(r), "123014")),
     ("Modality .121139. is related by", lambda r: relate(inside(library(r), "121139"), "CONTAINS")),
     ("Tracking Identifier .112039. is missing", lambda r: without(group(r, "1411"), "112039")),
     ("Tracking Unique Identifier .112040. is missing", lambda r: without(group(r, "1410"), "112040")),
