@@ -327,6 +327,17 @@ class QuerySettings(Section):
     timeout_seconds: Seconds = 5.0
 
 
+class PriorSettings(Section):
+    """`[priors]`: an archive that is asked for this node's earlier reports of the patient (C-FIND, C-GET)."""
+
+    ae_title: AETitle
+    host: Annotated[str, Field(min_length=1)]
+    port: Annotated[int, Field(ge=1, le=65535)]
+    calling_ae_title: AETitle | None = None
+    timeout_seconds: Seconds = 10.0
+    studies: Annotated[int, Field(ge=1, le=100)] = 5
+
+
 class StorageSettings(Section):
     """`[storage]`: where the node keeps what it received and made, and for how long."""
 
@@ -375,10 +386,12 @@ class ModelSettings(Section):
 
 
 class ResultSettings(Section):
-    """`[results]`: the height losses at which a Genant grade begins (Genant 1993), and the probabilities from
-    which on a vertebra on MR is called malignant (P4), and a disease on sagittal CT slices is reported (P2).
+    """`[results]`: the language of what a human reads in a report, the height losses at which a Genant grade
+    begins (Genant 1993), and the probabilities from which on a vertebra on MR is called malignant (P4), and a
+    disease on sagittal CT slices is reported (P2).
     """
 
+    language: Literal["en", "de", "fr", "es"] = "en"
     genant_mild: Loss = 0.20
     genant_moderate: Loss = 0.25
     genant_severe: Loss = 0.40
@@ -401,6 +414,7 @@ class Settings(Section):
     destinations: Annotated[tuple[Destination, ...], BeforeValidator(_tuple)] = ()
     query: QuerySettings | None = None
     http: HttpSettings = HttpSettings()
+    priors: PriorSettings | None = None
     storage: StorageSettings = StorageSettings()
     workflow: WorkflowSettings = WorkflowSettings()
     security: SecuritySettings = SecuritySettings()
@@ -527,6 +541,7 @@ _TABLES: Final[Mapping[tuple[str, ...], type[Section]]] = {
     ("destinations",): Destination,
     ("http",): HttpSettings,
     ("query",): QuerySettings,
+    ("priors",): PriorSettings,
     ("storage",): StorageSettings,
     ("workflow",): WorkflowSettings,
     ("security",): SecuritySettings,

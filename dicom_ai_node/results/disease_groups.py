@@ -8,20 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import numpy as np
 from pydicom.dataset import Dataset
 
-from dicom_ai_node.report import DISEASES, SeenOn, Vertebra
+from dicom_ai_node.report import SeenOn, Vertebra
 from dicom_ai_node.results import codes
 from dicom_ai_node.results.content import (
     CONTAINS,
     HAS_CONCEPT_MOD,
     INFERRED_FROM,
+    BoxShape,
     box,
     coded,
     number,
     polygon_in_space,
     text,
 )
+from dicom_ai_node.results.disease_words import seen_on
+from dicom_ai_node.results.language import Language
 from dicom_ai_node.results.source import SourceImages
 
 SaidBy = Callable[[str], Iterable[Dataset]]
@@ -29,7 +33,7 @@ SaidBy = Callable[[str], Iterable[Dataset]]
 
 
 def disease_measurements(
-    vertebra: Vertebra, source: SourceImages | None, said_by: SaidBy
+    vertebra: Vertebra, source: SourceImages | None, said_by: SaidBy, shape: BoxShape = "closed"
 ) -> Iterable[Dataset]:
     """The probability of each disease, and of none of them, with what it was seen on."""
     shares = vertebra.disease_shares
@@ -41,27 +45,29 @@ def disease_measurements(
         children = [coded(HAS_CONCEPT_MOD, codes.FINDING, finding), *said_by(algorithm)]
         seen = vertebra.seen_on.get(name)
         if seen is not None and source is not None:
-            children += _region(seen, source)
+            children += _region(seen, source, shape)
         yield number(probability, 100 * share, codes.PERCENT, children)
 
 
-def disease_evaluations(vertebra: Vertebra) -> Iterable[Dataset]:
+def disease_evaluations(vertebra: Vertebra, language: Language) -> Iterable[Dataset]:
     """The diseases that reached the threshold, and on how many slices they were seen."""
     for name in vertebra.diseases or ():
         yield coded(CONTAINS, codes.DISEASE, codes.DISEASES[name][1])
-        seen = vertebra.seen_on.get(name)
-        if seen is not None:
-            words = f"{DISEASES[name]}: seen on {seen.slices} of {seen.of} sagittal slices"
-            yield text(CONTAINS, codes.COMMENT, words)
+        words = seen_on(vertebra, name, language)
+        if words:
+            yield text(CONTAINS, codes.COMMENT, f"{language.classes[name]}: {words}")
 
 
-def _region(seen: SeenOn, source: SourceImages) -> Iterable[Dataset]:
+def _region(seen: SeenOn, source: SourceImages, shape: BoxShape) -> Iterable[Dataset]:
     image = None if seen.box_px is None else source.image_of(seen.box_px)
     if image is not None and seen.box_px is not None:
         # Pixel centres become the edges of pixels.
         rows, columns = ((first, last + 1.0) for first, last in (seen.box_px.rows, seen.box_px.columns))
-        yield box(codes.SOURCE_OF_MEASUREMENT, rows, columns, image, relationship=INFERRED_FROM)
+        yield box(codes.SOURCE_OF_MEASUREMENT, rows, columns, image, shape, relationship=INFERRED_FROM)
     elif seen.corners_mm is not None and source.frame_of_reference_uid is not None:
         yield polygon_in_space(
-            INFERRED_FROM, codes.SOURCE_OF_MEASUREMENT, seen.corners_mm, source.frame_of_reference_uid
+            codes.SOURCE_OF_MEASUREMENT,
+            np.array(seen.corners_mm),
+            source.frame_of_reference_uid,
+            relationship=INFERRED_FROM,
         )

@@ -59,6 +59,7 @@ class Orthanc:
             # Callers need not be known by name to ask what is there.
             "DicomAlwaysAllowFind": True,
             **(further or {}),
+            "DicomAlwaysAllowGet": True,
         }
         self.storage = folder / "storage"
         self.log = folder / "orthanc.log"
