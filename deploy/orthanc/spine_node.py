@@ -235,13 +235,6 @@ class Archive:
             tags |= part
         return {**found, "tags": tags}
 
-    def exists(self, series: str) -> bool:
-        """Whether the series is there."""
-        with contextlib.suppress(Gone):
-            self.get(f"/series/{series}")
-            return True
-        return False
-
     def series_of(self, study: str) -> list[str]:
         """The series of a study."""
         return list(self._json(f"/studies/{study}")["Series"])
@@ -250,6 +243,11 @@ class Archive:
         """The series with that SeriesInstanceUID."""
         found = json.loads(orthanc.RestApiPost("/tools/lookup", uid))
         return next((item["ID"] for item in found if item["Type"] == "Series"), None)
+
+    def __contains__(self, series: str) -> bool:
+        with contextlib.suppress(Gone):
+            return bool(self.get(f"/series/{series}"))
+        return False
 
     def is_own(self, series: Mapping[str, Any]) -> bool:
         """Whether a node has made the series, by the equipment that it names, also as contributor."""
@@ -272,10 +270,7 @@ class Archive:
         """Where the file lies in a storage area with Orthanc's own layout; None where it is compressed."""
         info = self._json(f"/instances/{instance}/attachments/dicom/info")
         uuid = info["Uuid"]
-        if (
-            info["CompressedMD5"] != info["UncompressedMD5"]
-            or info["CompressedSize"] != info["UncompressedSize"]
-        ):
+        if info["CompressedMD5"] != info["UncompressedMD5"]:
             return None
         return f"{folder.rstrip('/')}/{uuid[0:2]}/{uuid[2:4]}/{uuid}"
 
@@ -343,23 +338,25 @@ class Archive:
 
     def get(self, path: str) -> bytes:
         """A resource as bytes."""
-        try:
+        with _gone_if_unknown():
             return bytes(orthanc.RestApiGet(path))
-        except orthanc.OrthancException as error:
-            if error.args and error.args[0] == UNKNOWN_RESOURCE:
-                raise Gone(path) from error
-            raise
 
     def _json(self, path: str) -> Any:
         return json.loads(self.get(path))
 
     def _put(self, path: str, data: str | bytes) -> None:
-        try:
+        with _gone_if_unknown():
             orthanc.RestApiPut(path, data)
-        except orthanc.OrthancException as error:
-            if error.args and error.args[0] == UNKNOWN_RESOURCE:
-                raise Gone(path) from error
-            raise
+
+
+@contextlib.contextmanager
+def _gone_if_unknown() -> Iterator[None]:
+    try:
+        yield
+    except orthanc.OrthancException as error:
+        if error.args and error.args[0] == UNKNOWN_RESOURCE:
+            raise Gone from error
+        raise
 
 
 # -------------------------------------------------------------------------------------------- the node
@@ -376,20 +373,16 @@ class Node:
         url = urlsplit(settings.Url)
         self._path = url.path.rstrip("/") + "/api/v1"
         self._headers = {"Authorization": f"Bearer {settings.Token}"} if settings.Token else {}
-        self._timeout = settings.TimeoutSeconds
         self._connection: http.client.HTTPConnection | None = None
         self._stopped = False
-        tls = (
-            ssl.create_default_context(cafile=settings.CertificateAuthority or None)
-            if url.scheme == "https"
-            else None
-        )
-        host, port = url.hostname or "", url.port
-        self._open: Callable[[], http.client.HTTPConnection] = (
-            (lambda: http.client.HTTPSConnection(host, port, timeout=self._timeout, context=tls))
-            if tls is not None
-            else (lambda: http.client.HTTPConnection(host, port, timeout=self._timeout))
-        )
+        host, port, timeout = str(url.hostname), url.port, settings.TimeoutSeconds
+        if url.scheme == "https":
+            tls = ssl.create_default_context(cafile=settings.CertificateAuthority or None)
+            self._open: Callable[[], http.client.HTTPConnection] = lambda: http.client.HTTPSConnection(
+                host, port, timeout=timeout, context=tls
+            )
+        else:
+            self._open = lambda: http.client.HTTPConnection(host, port, timeout=timeout)
 
     def version(self) -> str:
         """The node's version, if it is ready and knows our token."""
@@ -547,7 +540,7 @@ class Courier:
         """A person wants these series analysed; kept before this returns."""
         with self._lock:
             self._asked.update(series)
-            self._keep_journal()
+        self._keep_journal()
         self._wake.set()
 
     def record(self, series: str) -> Record:
@@ -592,26 +585,21 @@ class Courier:
             try:
                 if not resumed:
                     self._resume()
+                    self._keep_journal()
                     resumed = True
                 self._read_changes()
                 self._take_asked()
-                item = self._next()
-                if item is not None:
-                    self._attempt(item)
-                    pause = 0.0
-                else:
-                    self._greet_when_idle()
-                    pause = self._idle_seconds()
+                if time.monotonic() >= self._node_due:
+                    self._attempt(self._next())
+                pause = self._idle_seconds()
                 if time.monotonic() - self._kept_at > 2.0:
-                    with self._lock:
-                        self._keep_journal()
+                    self._keep_journal()
             # A fault in one turn must not end the thread; what was not done is done in the next.
             except Exception as error:
                 self._say(f"fault: {type(error).__name__}: {error}")
             self._wake.wait(pause)
         if resumed:
-            with self._lock:
-                self._keep_journal()
+            self._keep_journal()
 
     def _resume(self) -> None:
         """Go on where the last process stopped, however it stopped."""
@@ -678,70 +666,54 @@ class Courier:
 
     def _next(self) -> Item | None:
         now = time.monotonic()
-        if now < self._node_due:
-            return None
         due = (item for item in self._items.values() if item.due <= now)
-        # What is nearly done first: it frees space at the node.
+        # What is nearly done first: people wait for it.
         return min(due, key=lambda item: (item.stage != "watch", item.due), default=None)
 
     def _idle_seconds(self) -> float:
         now = time.monotonic()
         due = min((item.due for item in self._items.values()), default=now + 5.0)
-        return min(5.0, max(0.05, max(due, self._node_due) - now))
+        return min(5.0, max(0.0, max(due, self._node_due) - now))
 
-    def _attempt(self, item: Item) -> None:
-        now = time.monotonic()
+    def _attempt(self, item: Item | None) -> None:
+        """One step for a series, or a look at the node."""
         try:
-            self._greet()
-            if item.stage == "hand over":
-                self._hand_over(item)
-            else:
-                self._watch(item)
-            item.faults, item.error = 0, ""
+            if self.problem or time.monotonic() > self._greeted_at + 30.0:
+                self.node_version = self.node.version()
+                self._greeted_at, self.problem, self._pause = time.monotonic(), "", 0.0
+            if item is not None:
+                (self._hand_over if item.stage == "hand over" else self._watch)(item)
+                item.faults, item.error = 0, ""
+        except NodeAway as error:
+            self._wait_for_node(str(error), item)
         except Gone:
             # Deleted meanwhile, or a part of it: what is left tells.
-            if not self.archive.exists(item.series):
+            if item is not None and item.series not in self.archive:
                 self._drop(item)
-            elif item.stage == "hand over":
-                item.due = now + 1.0
-            else:
-                item.stage = "hand over"
-        except NodeAway as error:
-            self._wait_for_node(error)
-            # Another one is tried first next time, should it be this one that the node cannot stand.
-            item.due = self._node_due + 1.0
-        except (NodeRefuses, OSError, orthanc.OrthancException, KeyError, ValueError) as error:
-            text = error.args[1] if isinstance(error, orthanc.OrthancException) else error
-            item.error = (
-                f"{type(error).__name__}: {text}" if isinstance(error, (KeyError, ValueError)) else str(text)
-            )
+            elif item is not None:
+                item.stage, item.due = "hand over", time.monotonic() + 1.0
+        # Whatever is wrong with one series, or with Orthanc's disk, must not end the thread.
+        except Exception as error:
+            if item is None:
+                self._wait_for_node(str(error), None)
+                return
+            told = isinstance(error, (NodeRefuses, OSError))
+            item.error = str(error) if told else f"{type(error).__name__}: {error}"
             self._say(item.error)
             item.faults += 1
-            item.due = now + min(600.0, 2.0 * 2 ** min(item.faults, 9))
+            item.due = time.monotonic() + min(600.0, 2.0 * 2 ** min(item.faults, 9))
 
-    def _greet(self) -> None:
-        """Ask how the node is, where that is not known."""
-        if self.problem or time.monotonic() > self._greeted_at + 30.0:
-            self.node_version = self.node.version()
-            self._greeted_at, self.problem, self._pause = time.monotonic(), "", 0.0
-
-    def _greet_when_idle(self) -> None:
-        if time.monotonic() >= self._node_due:
-            try:
-                self._greet()
-            except NodeAway as error:
-                self._wait_for_node(error)
-            except NodeRefuses as error:
-                self._wait_for_node(NodeAway(str(error)))
-
-    def _wait_for_node(self, error: NodeAway) -> None:
+    def _wait_for_node(self, problem: str, item: Item | None) -> None:
         if self._stopping.is_set():
             return
-        if str(error) != self.problem:
-            self._say(str(error))
-        self.problem = str(error)
+        if problem != self.problem:
+            self._say(problem)
+        self.problem = problem
         self._pause = min(LONGEST_PAUSE_S, max(1.0, 2 * self._pause))
         self._node_due = time.monotonic() + self._pause
+        if item is not None:
+            # Another one is tried first next time, should it be this one that the node cannot stand.
+            item.due = self._node_due + 1.0
 
     def _hand_over(self, item: Item) -> None:
         series = self.archive.series(item.series)
@@ -820,19 +792,11 @@ class Courier:
             self.archive.keep(item.series, item.record)
             item.due = time.monotonic() + 2.0
             return
-        final = state["state"] in FINAL
-        if final and time.monotonic() - item.taken_up_at < STALE_S:
-            after = record.after_generation
-            final = state["instances"] >= record.accepted and (
-                after is None or (state["generation"] or 0) > after
-            )
-        shown = (
-            "delivering"
-            if state["state"] in FINAL[:2]
-            else "waiting"
-            if state["state"] in FINAL
-            else state["state"]
-        )
+        final = ended = state["state"] in FINAL
+        if ended and time.monotonic() - item.taken_up_at < STALE_S:
+            later = record.after_generation is None or (state["generation"] or 0) > record.after_generation
+            final = later and state["instances"] >= record.accepted
+        shown = state["state"] if not ended else "delivering" if state["results"] else "waiting"
         # A glance a second each while they are few, twenty a second for all together.
         item.due = time.monotonic() + max(1.0, len(self._items) / 20.0)
         record.state, record.reasons = shown, list(state["reasons"])
@@ -870,28 +834,23 @@ class Courier:
         self.archive.keep(stored["ParentSeries"], Record("result", job=job, version=self.node_version))
         if stored["ParentStudy"] != study:
             self._say(
-                "a result lies in another study than its images: were the patient's identifiers changed?"
+                "a result lies in another study than its images; were identifiers of the patient changed?"
             )
-        return {
-            "kind": result["kind"],
-            "sop_instance_uid": result["sop_instance_uid"],
-            "instance": stored["ID"],
-            "series": stored["ParentSeries"],
-        }
+        names = {name: result[name] for name in ("kind", "sop_instance_uid")}
+        return {**names, "instance": stored["ID"], "series": stored["ParentSeries"]}
 
     def _drop(self, item: Item) -> None:
         self._items.pop(item.series, None)
 
     def _keep_journal(self) -> None:
-        journal = {
-            "position": self._kept_position,
-            "open": {name: int(item.again) for name, item in list(self._items.items())}
-            | dict.fromkeys(self._asked, 1),
-        }
-        if journal != self._kept:
-            self.archive.keep_journal(journal)
-            self._kept = journal
-        self._kept_at = time.monotonic()
+        with self._lock:
+            unfinished = {name: int(item.again) for name, item in list(self._items.items())}
+            unfinished |= dict.fromkeys(self._asked, 1)
+            journal = {"position": self._kept_position, "open": unfinished}
+            if journal != self._kept:
+                self.archive.keep_journal(journal)
+                self._kept = journal
+            self._kept_at = time.monotonic()
 
     def _say(self, text: str) -> None:
         self.last_error = text
@@ -1228,15 +1187,27 @@ def _answers(settings: Settings) -> bool:
     return True
 
 
-def _start() -> None:
+def on_change(change: int, level: int, resource: str) -> None:
+    """Tell the plugin what happened in Orthanc: for scripts that have Orthanc's only callback themselves."""
+    if _plugin is not None:
+        _plugin.on_change(change, level, resource)
+
+
+def _start() -> Plugin | None:
     try:
-        orthanc.RegisterOnChangeCallback(Plugin().on_change)
-    except SettingsError as error:
+        plugin = Plugin()
+    except (SettingsError, OSError) as error:
         reason = str(error)
         # Orthanc itself must start; what is wrong is said in its log and at the status route.
         orthanc.LogError(f"spine node: switched off: {reason}")
         said = {"running": False, "last_error": reason}
         orthanc.RegisterRestCallback("/spine/status", _answering("GET", lambda: (200, said)))
+        return None
+    try:
+        orthanc.RegisterOnChangeCallback(on_change)
+    except orthanc.OrthancException:
+        orthanc.LogWarning("spine node: another script has the callback; it must call spine_node.on_change")
+    return plugin
 
 
-_start()
+_plugin = _start()
