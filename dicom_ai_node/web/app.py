@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from dicom_ai_node import __version__
-from dicom_ai_node.web import state, submission
+from dicom_ai_node.web import dicomweb, events, state, submission
 from dicom_ai_node.web.authentication import TokenRequired
 from dicom_ai_node.web.body import Drained
 from dicom_ai_node.web.inside import Inside, NodeInside
@@ -60,7 +60,7 @@ def make_app(inside: Inside, token: str) -> FastAPI:
     app.state.inside = inside
     app.include_router(health, prefix=PREFIX)
     behind = described(_401="the token is missing or wrong", _422="a value is not of its kind")
-    for part in (submission.router, state.router):
+    for part in (submission.router, state.router, events.router, dicomweb.router):
         app.include_router(part, prefix=PREFIX, responses=behind)
     tell_problems(app)
     app.add_middleware(TokenRequired, token=token, open_paths=OPEN_PATHS)

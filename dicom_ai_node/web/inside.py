@@ -12,6 +12,7 @@ from dicom_ai_node.intake.spool import Spool
 from dicom_ai_node.node.store import Receiver
 from dicom_ai_node.workflow.coordinator import Coordinator
 from dicom_ai_node.workflow.ledger import Ledger
+from dicom_ai_node.workflow.watch import StateWatch
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Inside:
     receiver: Receiver
     ledger: Ledger
     coordinator: Coordinator
+    watch: StateWatch
 
     @property
     def largest_instance(self) -> int:

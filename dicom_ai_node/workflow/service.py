@@ -16,6 +16,7 @@ from dicom_ai_node.workflow.coordinator import Coordinator, Judgement, judgement
 from dicom_ai_node.workflow.durable import Engine
 from dicom_ai_node.workflow.ledger import Ledger, database_url
 from dicom_ai_node.workflow.steps import NODE_STEPS
+from dicom_ai_node.workflow.watch import StateWatch
 
 
 class Node:
@@ -43,6 +44,7 @@ class Node:
         self._judgement = judgement if judgement is not None else judgement_of(settings)
         self._ledger: Ledger | None = None
         self._coordinator: Coordinator | None = None
+        self._watch: StateWatch | None = None
 
     @property
     def port(self) -> int:
@@ -68,12 +70,18 @@ class Node:
         self._coordinator.start()
         self._receiver.start()
         if self._http is not None:
+            self._watch = StateWatch(self._settings, self._spool, self._ledger)
+            self._watch.start()
             receiver = Receiver(self._settings, self._spool)
-            self._http.start(Inside(self._settings, self._spool, receiver, self._ledger, self._coordinator))
+            parts = (self._spool, receiver, self._ledger, self._coordinator, self._watch)
+            self._http.start(Inside(self._settings, *parts))
         logger().info("ready", ae_title=self._settings.node.ae_title, port=self.port)
 
     def stop(self) -> None:
         """Stop listening, then working; what is unfinished is taken up by the next start."""
+        if self._watch is not None:
+            # Followers end when it does; the server waits for them.
+            self._watch.stop()
         if self._http is not None:
             self._http.stop()
         self._receiver.stop()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
@@ -75,6 +76,7 @@ def encode(analysis: Analysis, paths: Any, folder: Path) -> list[Written]:
     instances = sorted(str(dcmread(path, stop_before_pixels=True).SOPInstanceUID) for path in paths)
     time.sleep(0.02)
     (folder / "report.json").write_text(analysis.report.to_json())
+    Image.new("L", (16, 16)).save(folder / "overlay.png")
     return [write(kind, analysis.report, instances, folder) for kind in KINDS]
 
 
