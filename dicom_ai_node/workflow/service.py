@@ -9,14 +9,11 @@ from dicom_ai_node.config import Settings
 from dicom_ai_node.intake.spool import Spool
 from dicom_ai_node.log import logger
 from dicom_ai_node.node.scp import StorageScp
-from dicom_ai_node.node.store import Receiver
-from dicom_ai_node.web.inside import Inside
-from dicom_ai_node.web.server import HttpServer
+from dicom_ai_node.web.interface import HttpInterface
 from dicom_ai_node.workflow.coordinator import Coordinator, Judgement, judgement_of
 from dicom_ai_node.workflow.durable import Engine
 from dicom_ai_node.workflow.ledger import Ledger, database_url
 from dicom_ai_node.workflow.steps import NODE_STEPS
-from dicom_ai_node.workflow.watch import StateWatch
 
 
 class Node:
@@ -39,12 +36,11 @@ class Node:
             settings.storage.spool_folder, minimum_free_bytes=settings.storage.minimum_free_mb * 1_000_000
         )
         self._receiver = StorageScp(settings, self._spool)
-        self._http = HttpServer(settings) if settings.http.enabled else None
+        self._http = HttpInterface(settings) if settings.http.enabled else None
         self._engine = Engine(settings, factory)
         self._judgement = judgement if judgement is not None else judgement_of(settings)
         self._ledger: Ledger | None = None
         self._coordinator: Coordinator | None = None
-        self._watch: StateWatch | None = None
 
     @property
     def port(self) -> int:
@@ -70,18 +66,11 @@ class Node:
         self._coordinator.start()
         self._receiver.start()
         if self._http is not None:
-            self._watch = StateWatch(self._settings, self._spool, self._ledger)
-            self._watch.start()
-            receiver = Receiver(self._settings, self._spool)
-            parts = (self._spool, receiver, self._ledger, self._coordinator, self._watch)
-            self._http.start(Inside(self._settings, *parts))
+            self._http.start(self._spool, self._ledger, self._coordinator)
         logger().info("ready", ae_title=self._settings.node.ae_title, port=self.port)
 
     def stop(self) -> None:
         """Stop listening, then working; what is unfinished is taken up by the next start."""
-        if self._watch is not None:
-            # Followers end when it does; the server waits for them.
-            self._watch.stop()
         if self._http is not None:
             self._http.stop()
         self._receiver.stop()

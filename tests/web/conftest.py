@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 
+from dicom_ai_node.config import settings_from
+from dicom_ai_node.intake.spool import Spool
+from dicom_ai_node.node.store import Receiver
+from dicom_ai_node.web.inside import Inside
+from dicom_ai_node.web.server import HttpServer
 from tests.workflow.peers import PATIENCE_S, Archive, NodeProcess, write_config
 
 Events = Iterator[tuple[str, dict[str, Any]]]
@@ -130,3 +136,41 @@ def interface(make_interface: MakeInterface, web_archive: Archive) -> Interface:
     found = make_interface(web_archive, quiet_seconds=3600.0)
     found.start()
     return found
+
+
+@dataclass
+class Door:
+    """The interface without a coordinator: what comes in lies in its spool and nothing becomes of it."""
+
+    spool: Spool
+    client: httpx.Client
+
+    def files(self) -> list[Path]:
+        return sorted(self.spool.root.glob("*/*/*"))
+
+
+OpenDoor = Callable[..., Door]
+
+
+@pytest.fixture
+def open_door(tmp_path: Path) -> Iterator[OpenDoor]:
+    """Serves the interface in this process; `node`, `http` and `storage` are settings of these sections."""
+    with ExitStack() as doors:
+
+        def serve(*, minimum_free_bytes: int = 0, **sections: dict[str, Any]) -> Door:
+            http = {"enabled": True, "port": 0, "token": TOKEN} | sections.pop("http", {})
+            settings = settings_from({"http": http, **sections})
+            spool = Spool(tmp_path / "spool", minimum_free_bytes=minimum_free_bytes)
+            absent = cast("Any", None)
+            receiver = Receiver(settings, spool)
+            inside = Inside(settings, spool, receiver, absent, absent, absent, absent)
+            server = HttpServer(settings)
+            server.start(inside)
+            doors.callback(server.stop)
+            client = httpx.Client(
+                base_url=server.url, headers=AUTHORIZED, timeout=PATIENCE_S, trust_env=False
+            )
+            doors.enter_context(client)
+            return Door(spool, client)
+
+        yield serve
