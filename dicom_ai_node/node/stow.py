@@ -149,7 +149,7 @@ def _trouble(error: Exception) -> str:
 def _data_set(body: bytes) -> Mapping[str, Any]:
     try:
         found = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     if isinstance(found, list) and len(found) == 1:
         found = found[0]

@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from dicom_ai_node import __version__
-from dicom_ai_node.web import dicomweb, events, fetch, paths, state, submission
+from dicom_ai_node.web import dicomweb, events, fetch, pages, paths, state, submission
 from dicom_ai_node.web.authentication import TokenRequired
 from dicom_ai_node.web.body import BodiesInBounds
 from dicom_ai_node.web.inside import Inside, NodeInside
@@ -66,6 +66,7 @@ def make_app(inside: Inside, token: str) -> FastAPI:
     )
     app.state.inside = inside
     app.include_router(health, prefix=PREFIX)
+    app.include_router(pages.router, prefix=PREFIX)
     behind = described(_401="the token is missing or wrong", _422="a value is not of its kind")
     for part in _ROUTERS:
         app.include_router(part, prefix=PREFIX, responses=behind)

@@ -157,7 +157,7 @@ def open_door(tmp_path: Path) -> Iterator[OpenDoor]:
     """Serves the interface in this process; `node`, `http` and `storage` are settings of these sections."""
     with ExitStack() as doors:
 
-        def serve(*, minimum_free_bytes: int = 0, **sections: dict[str, Any]) -> Door:
+        def serve(*, minimum_free_bytes: int = 0, verify: Any = True, **sections: dict[str, Any]) -> Door:
             http = {"enabled": True, "port": 0, "token": TOKEN} | sections.pop("http", {})
             settings = settings_from({"http": http, **sections})
             spool = Spool(tmp_path / "spool", minimum_free_bytes=minimum_free_bytes)
@@ -168,7 +168,11 @@ def open_door(tmp_path: Path) -> Iterator[OpenDoor]:
             server.start(inside)
             doors.callback(server.stop)
             client = httpx.Client(
-                base_url=server.url, headers=AUTHORIZED, timeout=PATIENCE_S, trust_env=False
+                base_url=server.url,
+                headers=AUTHORIZED,
+                timeout=PATIENCE_S,
+                trust_env=False,
+                verify=verify,
             )
             doors.enter_context(client)
             return Door(spool, client)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import socket
@@ -10,9 +11,12 @@ import time
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 PROGRAM = shutil.which("Orthanc") or "/usr/sbin/Orthanc"
+
+
+DICOMWEB_PLUGIN = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
 
 
 def installed() -> bool:
@@ -30,15 +34,17 @@ class Orthanc:
 
     Args:
         folder: for its configuration and storage.
+        password: of the user `node`, whom its HTTP interfaces then ask for; its DICOMweb plugin runs too.
     """
 
     ae_title = "ORTHANC"
     host = "127.0.0.1"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, password: str = "") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.port, self._http = _free_port(), _free_port()
         self._folder = folder
+        self._password = password
         settings = {
             "Name": "test",
             "StorageDirectory": str(folder / "storage"),
@@ -47,8 +53,9 @@ class Orthanc:
             "DicomPort": self.port,
             "HttpPort": self._http,
             "RemoteAccessAllowed": False,
-            "AuthenticationEnabled": False,
-            "Plugins": [],
+            "AuthenticationEnabled": bool(password),
+            "RegisteredUsers": {"node": password} if password else {},
+            "Plugins": [DICOMWEB_PLUGIN] if password else [],
             # Callers need not be known by name to ask what is there.
             "DicomAlwaysAllowFind": True,
         }
@@ -76,10 +83,22 @@ class Orthanc:
             self._process.wait()
             self._process = None
 
+    @property
+    def dicomweb(self) -> str:
+        """The root of its DICOMweb services."""
+        return f"http://127.0.0.1:{self._http}/dicom-web"
+
     def get(self, path: str) -> Any:
         """What the REST interface says."""
-        with urlopen(f"http://127.0.0.1:{self._http}/{path}", timeout=60) as answer:
+        with self._open(path) as answer:
             return json.load(answer)
+
+    def _open(self, path: str) -> Any:
+        request = Request(f"http://127.0.0.1:{self._http}/{path}")
+        if self._password:
+            login = base64.b64encode(f"node:{self._password}".encode()).decode()
+            request.add_header("Authorization", f"Basic {login}")
+        return urlopen(request, timeout=60)
 
     def instances(self) -> dict[str, dict[str, str]]:
         """All instances: SOP Instance UID -> the main tags (with StudyInstanceUID and Modality)."""
@@ -100,6 +119,6 @@ class Orthanc:
         found = {}
         for name in self.get("instances"):
             uid = self.get(f"instances/{name}/simplified-tags")["SOPInstanceUID"]
-            with urlopen(f"http://127.0.0.1:{self._http}/instances/{name}/file", timeout=60) as answer:
+            with self._open(f"instances/{name}/file") as answer:
                 found[uid] = answer.read()
         return found
