@@ -117,6 +117,7 @@ def complete(
     series = _series(inside, series_instance_uid)
     inside.spool.announce(series, None if said is None else said.instances)
     inside.coordinator.look_now()
+    inside.watch.touch(series.series_key)
     return state_of(inside, _series(inside, series_instance_uid))
 
 
@@ -126,7 +127,9 @@ def analyse(series_instance_uid: _UID, inside: NodeInside) -> SeriesState:
 
     A series whose analysis is still to come is left at that one.
     """
-    inside.coordinator.analyse_again(_series(inside, series_instance_uid))
+    series = _series(inside, series_instance_uid)
+    inside.coordinator.analyse_again(series)
+    inside.watch.touch(series.series_key)
     return state_of(inside, _series(inside, series_instance_uid))
 
 

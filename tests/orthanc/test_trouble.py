@@ -291,7 +291,12 @@ def test_a_node_of_orthancs_own_starts_and_ends_with_it(
 ) -> None:
     node.kill()
     command = [sys.executable, str(Path(peers.__file__).parent / "fast_node.py"), str(node.config)]
-    archive = make_orthanc({**address(node), "Command": ["env", f"PYTHONPATH={REPOSITORY}", *command]})
+    archive = make_orthanc(
+        {
+            **address(node),
+            "Command": ["env", f"PYTHONPATH={REPOSITORY}:{Path(peers.__file__).parent}", *command],
+        }
+    )
     try:
         archive.start()
         study, series = uids(paths := small_ct(tmp_path, 2800))
