@@ -42,6 +42,8 @@ TELLING = (
 )
 """Of several series of a study, the state that comes first here is the study's."""
 FINAL = ("delivered", "committed", "not-applicable", "not-analysable", "failed")
+STAGES = ("watch", "sift", "hand over")
+"""What the courier does for a series; what is nearly done comes first, for people wait for it."""
 OWN_EQUIPMENT = ("dicom-ai-node project", "dicom-ai-node")
 """Manufacturer and Manufacturer's Model Name of everything that a node has made."""
 LONGEST_PAUSE_S = 60.0
@@ -196,7 +198,8 @@ class Item:
     series: str
     again: bool = False
     """A person asked for it: whatever the rules say, and although nothing changed."""
-    stage: str = "hand over"
+    stage: str = "sift"
+    """One of STAGES."""
     uid: str = ""
     record: Record = field(default_factory=Record)
     due: float = 0.0
@@ -546,8 +549,9 @@ class Courier:
     def record(self, series: str) -> Record:
         """How the series stands now, with what it waits for."""
         item = self._items.get(series)
-        record = dataclasses.replace(item.record if item else self.archive.record(series))
-        if series in self._asked or (item and item.stage == "hand over"):
+        sifted = item is not None and item.stage != "sift"
+        record = dataclasses.replace(item.record if item and sifted else self.archive.record(series))
+        if series in self._asked or (item and (item.again or item.stage == "hand over")):
             record.state, record.reasons = "queued", []
         reason = (item.error if item else "") or (self.problem if item else "")
         if reason and record.state not in FINAL:
@@ -558,7 +562,7 @@ class Courier:
         """For the person who looks after it."""
         states: dict[str, int] = {}
         for item in list(self._items.values()):
-            state = "queued" if item.stage == "hand over" else item.record.state
+            state = item.record.state if item.stage == "watch" else "queued"
             states[state] = states.get(state, 0) + 1
         wait = max(0.0, self._node_due - time.monotonic())
         return {
@@ -589,8 +593,9 @@ class Courier:
                     resumed = True
                 self._read_changes()
                 self._take_asked()
-                if time.monotonic() >= self._node_due:
-                    self._attempt(self._next())
+                item = self._next()
+                if item is not None or time.monotonic() >= self._node_due:
+                    self._attempt(item)
                 pause = self._idle_seconds()
                 if time.monotonic() - self._kept_at > 2.0:
                     self._keep_journal()
@@ -661,23 +666,26 @@ class Courier:
     def _offer(self, series: str, *, again: bool = False, after: float = 0.0) -> None:
         item = self._items.get(series) or Item(series)
         item.again = item.again or again
-        item.stage, item.error, item.due = "hand over", "", time.monotonic() + after
+        item.stage, item.error, item.due = "sift", "", time.monotonic() + after
         self._items[series] = item
 
     def _next(self) -> Item | None:
-        now = time.monotonic()
-        due = (item for item in self._items.values() if item.due <= now)
-        # What is nearly done first: people wait for it.
-        return min(due, key=lambda item: (item.stage != "watch", item.due), default=None)
+        due = (item for item in self._items.values() if self._due(item) <= time.monotonic())
+        return min(due, key=lambda item: (STAGES.index(item.stage), item.due), default=None)
+
+    def _due(self, item: Item) -> float:
+        return item.due if item.stage == "sift" else max(item.due, self._node_due)
 
     def _idle_seconds(self) -> float:
-        now = time.monotonic()
-        due = min((item.due for item in self._items.values()), default=now + 5.0)
-        return min(5.0, max(0.0, max(due, self._node_due) - now))
+        due = min(map(self._due, self._items.values()), default=self._node_due)
+        return min(5.0, max(0.0, due - time.monotonic())) if self._items or self.problem else 5.0
 
     def _attempt(self, item: Item | None) -> None:
         """One step for a series, or a look at the node."""
         try:
+            if item is not None and item.stage == "sift":
+                self._sift(item)
+                return
             if self.problem or time.monotonic() > self._greeted_at + 30.0:
                 self.node_version = self.node.version()
                 self._greeted_at, self.problem, self._pause = time.monotonic(), "", 0.0
@@ -691,7 +699,7 @@ class Courier:
             if item is not None and item.series not in self.archive:
                 self._drop(item)
             elif item is not None:
-                item.stage, item.due = "hand over", time.monotonic() + 1.0
+                item.stage, item.due = "sift", time.monotonic() + 1.0
         # Whatever is wrong with one series, or with Orthanc's disk, must not end the thread.
         except Exception as error:
             if item is None:
@@ -715,33 +723,37 @@ class Courier:
             # Another one is tried first next time, should it be this one that the node cannot stand.
             item.due = self._node_due + 1.0
 
-    def _hand_over(self, item: Item) -> None:
+    def _sift(self, item: Item) -> None:
+        """Leave alone what is done, what the rules leave out and what the node has made."""
         series = self.archive.series(item.series)
-        instances = series["Instances"]
-        digest = hashlib.sha256("\n".join(sorted(instances)).encode()).hexdigest()[:32]
         item.uid, item.record = series["MainDicomTags"]["SeriesInstanceUID"], self.archive.record(item.series)
-        record = item.record
+        same = item.record.digest == _digest(series["Instances"])
+        refused = refusal(self.settings, series["tags"])
+        done = same and item.record.state in FINAL
+        if (not item.again and (done or refused)) or self.archive.is_own(series):
+            self._drop(item)
+        else:
+            item.stage = "hand over"
+            if not same:
+                item.record = Record("queued", version=item.record.version)
+                self.archive.keep(item.series, item.record)
+
+    def _hand_over(self, item: Item) -> None:
+        instances, record = self.archive.series(item.series)["Instances"], item.record
+        digest = _digest(instances)
         same = record.digest == digest
-        if not item.again:
-            if same and record.state in FINAL:
-                return self._drop(item)
-            if refusal(self.settings, series["tags"]):
-                return self._drop(item)
-        if self.archive.is_own(series):
-            return self._drop(item)
         known = self.node.series(item.uid)
         if known is None:
             item.sent.clear()
         if known is None or not same or known["instances"] < record.accepted:
-            if not same:
-                item.record = record = Record(version=record.version)
             record.state, record.digest, record.reasons = "queued", "", []
             self.archive.keep(item.series, record)
             record.accepted, reasons = self._send(item, instances)
             if not record.accepted:
                 record.state, record.reasons, record.digest = "failed", reasons, digest
                 self.archive.keep(item.series, record)
-                return self._drop(item)
+                self._drop(item)
+                return
             self.node.complete(item.uid, record.accepted)
         elif item.again and known["state"] in FINAL:
             record.after_generation = known["generation"]
@@ -751,7 +763,6 @@ class Courier:
         item.again, item.stage, item.due = False, "watch", 0.0
         item.sent.clear()
         item.taken_up_at = time.monotonic()
-        return None
 
     def _send(self, item: Item, instances: list[str]) -> tuple[int, list[str]]:
         """Send what was not sent before a pause; how many are there, and why the node refused others."""
@@ -855,6 +866,10 @@ class Courier:
     def _say(self, text: str) -> None:
         self.last_error = text
         orthanc.LogWarning(f"spine node: {text}")
+
+
+def _digest(instances: list[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(instances)).encode()).hexdigest()[:32]
 
 
 def _seconds(date: str) -> float:
