@@ -401,9 +401,9 @@ class Node:
         answer = self._json("POST", "/instances/paths", {"paths": paths})
         return {item["path"] for item in answer["refused"]}
 
-    def complete(self, uid: str, instances: int) -> dict[str, Any]:
-        """Say that nothing more will come."""
-        return self._json("POST", f"/series/{quote(uid)}/complete", {"instances": instances})
+    def complete(self, uid: str) -> None:
+        """Say that nothing will come but what is there."""
+        self._json("POST", f"/series/{quote(uid)}/complete", {"instances": None})
 
     def analyse(self, uid: str) -> None:
         """Ask for another analysis of a series that has not changed."""
@@ -754,7 +754,7 @@ class Courier:
                 self.archive.keep(item.series, record)
                 self._drop(item)
                 return
-            self.node.complete(item.uid, record.accepted)
+            self.node.complete(item.uid)
         elif item.again and known["state"] in FINAL:
             record.after_generation = known["generation"]
             self.node.analyse(item.uid)
@@ -1122,7 +1122,7 @@ EXPLORER = r"""
       if (parts.length > 1 && part.carried_by) { return; }
       if (part.overlay) {
         list.append(link($('<div>').append($('<img alt="Findings">').attr('src', at + '/overlay')
-          .css({ 'width': '100%', 'display': 'block' })), 'search', at + '/overlay'));
+          .css({ 'max-width': '100%', 'max-height': '260px' })), 'search', at + '/overlay'));
       }
       if (part.report) { list.append(link('Report (JSON)', 'info', at + '/report')); }
     });

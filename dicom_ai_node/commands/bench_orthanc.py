@@ -36,6 +36,8 @@ ROUNDS: Final = 5
 REQUESTS: Final = 300
 PLUGIN: Final = Path("/usr/share/orthanc/plugins/libOrthancPython.so")
 SCRIPT: Final = Path(__file__).parent.parent.parent / "deploy" / "orthanc" / "spine_node.py"
+STABLE_SECONDS: Final = 10
+"""Long enough for the first measurements."""
 _TOKEN: Final = "the-token-of-a-bench"  # noqa: S105 - of a node that lives for a minute, on loopback
 _ANSWER_SECONDS: Final = 120.0
 
@@ -92,9 +94,6 @@ def _round(
         values = {"C-STORE, ms": _store(place, first), **_ask(port, "")}
         if node_url is not None:
             _wait_until_busy(port)
-        else:
-            # As long as Orthanc takes to call a series stable.
-            time.sleep(2.0)
         values |= _ask(port, " while series are handed over")
         values["C-STORE while series are handed over, ms"] = _store(place, second)
     return values
@@ -144,7 +143,7 @@ def _orthanc(program: str, place: Place, port: int, scratch: Path, node_url: str
         "HttpPort": port,
         "RemoteAccessAllowed": False,
         "AuthenticationEnabled": False,
-        "StableAge": 1,
+        "StableAge": STABLE_SECONDS,
         "Plugins": [],
     }
     if node_url is not None:

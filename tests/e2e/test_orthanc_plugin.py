@@ -1,4 +1,4 @@
-"""A phantom's CT, stored in an Orthanc with the plugin, gets segmentation, report and pictures in its study."""
+"""A phantom CT, stored in an Orthanc with the plugin, gets segmentation, report and pictures in its study."""
 
 from __future__ import annotations
 
