@@ -569,7 +569,8 @@ def _explain(detail: ErrorDetails) -> str:
         return f"{key} is not known {place_name}; {hint}known: {', '.join(known)}"
     if kind == "missing":
         return f"{section} {key} is missing; add it"
-    given = "..." if key in _SECRETS else repr(detail["input"])
+    # Nor is a password shown that somebody wrote into an address.
+    given = "..." if key in _SECRETS or "@" in str(detail["input"]) else repr(detail["input"])
     return f"{section} {key} = {given}: {text}"
 
 

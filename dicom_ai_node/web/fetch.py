@@ -83,8 +83,9 @@ class Fetches(BaseModel):
     status_code=202,
     summary="Have a series fetched from a DICOMweb server",
     responses=described(
-        _400="the address is not that of a series",
+        _400="the body is no JSON, or the address not that of a series",
         _403="the server is not among [[http.dicomweb]]",
+        _413="the body is larger than 4 MiB",
         _429="too many are waiting; ask again later",
         _507="no room on the disk; ask again later",
     ),

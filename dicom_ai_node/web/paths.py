@@ -54,7 +54,9 @@ class TakenPaths(BaseModel):
     status_code=201,
     summary="Have DICOM files read",
     responses=described(
+        _400="the body is no JSON",
         _403="a file is not below one of [http] paths; none was read",
+        _413="the body is larger than 4 MiB",
         _507="no room on the disk; ask again later",
     ),
 )

@@ -106,7 +106,17 @@ def series_state(series_instance_uid: _UID, inside: NodeInside) -> SeriesState:
     return state_of(inside, _series(inside, series_instance_uid))
 
 
-@router.post("/series/{series_instance_uid}/complete", tags=["series"], status_code=202, responses=_NOT_HERE)
+@router.post(
+    "/series/{series_instance_uid}/complete",
+    tags=["series"],
+    status_code=202,
+    responses={
+        **_NOT_HERE,
+        **described(
+            _400="the body is no JSON", _413="the body is larger than 4 MiB", _507="no room on the disk"
+        ),
+    },
+)
 def complete(
     series_instance_uid: _UID, inside: NodeInside, said: Annotated[Complete | None, Body()] = None
 ) -> SeriesState:
@@ -121,7 +131,12 @@ def complete(
     return state_of(inside, _series(inside, series_instance_uid))
 
 
-@router.post("/series/{series_instance_uid}/analyse", tags=["series"], status_code=202, responses=_NOT_HERE)
+@router.post(
+    "/series/{series_instance_uid}/analyse",
+    tags=["series"],
+    status_code=202,
+    responses={**_NOT_HERE, **described(_507="no room on the disk")},
+)
 def analyse(series_instance_uid: _UID, inside: NodeInside) -> SeriesState:
     """Analyse a series again, although nothing has changed: a further generation.
 
