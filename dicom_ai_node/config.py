@@ -14,14 +14,17 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationError,
     model_validator,
 )
@@ -72,6 +75,15 @@ def _token(value: str) -> str:
     return value
 
 
+def _service_root(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("an address like https://archive.example/dicom-web, without ? and #")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("no user and password in the address; there are settings for them")
+    return value.rstrip("/")
+
+
 def is_loopback(host: str) -> bool:
     """Whether an address, or a name that means one, is this machine's own and no other machine sees it."""
     try:
@@ -95,6 +107,9 @@ class Section(BaseModel):
     """One table of `node.toml`: unknown keys are refused, values keep their TOML type, all is frozen."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+SectionT = TypeVar("SectionT", bound=Section)
 
 
 class NodeSettings(Section):
@@ -272,14 +287,10 @@ class Routes(Section):
     other: OtherRoute = OtherRoute()
 
 
-class Destination(Section):
-    """`[[destinations]]`: one archive that gets results, which kinds, and how often it is asked again."""
+class Delivery(Section):
+    """What every kind of `[[destinations]]` says: which results it gets, and how often it is asked again."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
-    ae_title: AETitle
-    host: Annotated[str, Field(min_length=1)]
-    port: Annotated[int, Field(ge=1, le=65535)]
-    calling_ae_title: AETitle | None = None
     results: Annotated[tuple[ResultKind, ...], BeforeValidator(_tuple), Field(min_length=1)] = (
         "seg",
         "sr",
@@ -293,6 +304,51 @@ class Destination(Section):
     retry_attempts: Annotated[int, Field(ge=1)] = 40
 
 
+class Destination(Delivery):
+    """`[[destinations]]`: one archive that gets results by C-STORE."""
+
+    kind: Literal["dimse"] = "dimse"
+    ae_title: AETitle
+    host: Annotated[str, Field(min_length=1)]
+    port: Annotated[int, Field(ge=1, le=65535)]
+    calling_ae_title: AETitle | None = None
+
+
+class DicomwebServer(Section):
+    """A DICOMweb service root, and how the node shows who it is: with a token, or with user and password."""
+
+    url: Annotated[str, AfterValidator(_service_root)]
+    token_file: FilePath | None = None
+    user: str | None = None
+    password_file: FilePath | None = None
+    ca_file: FilePath | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.user is None) != (self.password_file is None):
+            raise ValueError("user and password_file go together; add the other one")
+        if self.user is not None and self.token_file is not None:
+            raise ValueError("token_file, or user and password_file: keep one way to log in")
+        return self
+
+
+class DicomwebDestination(Delivery, DicomwebServer):
+    """`[[destinations]]` with `kind = "dicomweb"`: one archive that gets results by STOW-RS."""
+
+    kind: Literal["dicomweb"]
+
+
+def _kind(value: object) -> str:
+    kind = value.get("kind", "dimse") if isinstance(value, Mapping) else getattr(value, "kind", "dimse")
+    return kind if isinstance(kind, str) else ""
+
+
+AnyDestination = Annotated[
+    Annotated[Destination, Tag("dimse")] | Annotated[DicomwebDestination, Tag("dicomweb")],
+    Discriminator(_kind),
+]
+
+
 class HttpSettings(Section):
     """`[http]`: the HTTP interface, for other programs and for archives that speak DICOMweb."""
 
@@ -304,6 +360,7 @@ class HttpSettings(Section):
     certificate: FilePath | None = None
     private_key: FilePath | None = None
     paths: Annotated[tuple[FilePath, ...], BeforeValidator(_tuple)] = ()
+    dicomweb: Annotated[tuple[DicomwebServer, ...], BeforeValidator(_tuple)] = ()
 
     @model_validator(mode="after")
     def _safe(self) -> Self:
@@ -411,7 +468,7 @@ class Settings(Section):
     node: NodeSettings = NodeSettings()
     senders: Annotated[tuple[Sender, ...], BeforeValidator(_tuple)] = ()
     routes: Routes = Routes()
-    destinations: Annotated[tuple[Destination, ...], BeforeValidator(_tuple)] = ()
+    destinations: Annotated[tuple[AnyDestination, ...], BeforeValidator(_tuple)] = ()
     query: QuerySettings | None = None
     http: HttpSettings = HttpSettings()
     priors: PriorSettings | None = None
@@ -479,42 +536,58 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _anchored(settings: Settings, folder: Path) -> Settings:
     storage = settings.storage.model_copy(update={"folder": folder / settings.storage.folder})
-    update: dict[str, Section] = {"storage": storage}
+    update: dict[str, Section | tuple[Section, ...]] = {"storage": storage}
     if settings.models.models_dir is not None:
         models_dir = folder / settings.models.models_dir
         update["models"] = settings.models.model_copy(update={"models_dir": models_dir})
-    http = {
-        name: folder / path
-        for name in ("token_file", "certificate", "private_key")
-        if (path := getattr(settings.http, name)) is not None
-    }
-    http_paths = tuple(folder / path for path in settings.http.paths)
-    update["http"] = settings.http.model_copy(update={**http, "paths": http_paths})
+    update["destinations"] = tuple(_anchored_files(item, folder) for item in settings.destinations)
+    http = _anchored_files(settings.http, folder)
+    update["http"] = http.model_copy(
+        update={
+            "paths": tuple(folder / path for path in http.paths),
+            "dicomweb": tuple(_anchored_files(item, folder) for item in http.dicomweb),
+        }
+    )
     return settings.model_copy(update=update)
+
+
+def _anchored_files(section: SectionT, folder: Path) -> SectionT:
+    files = {
+        name: folder / path
+        for name in ("token_file", "password_file", "ca_file", "certificate", "private_key")
+        if (path := getattr(section, name, None)) is not None
+    }
+    return section.model_copy(update=files)
 
 
 def _explain(detail: ErrorDetails) -> str:
     place = list(detail["loc"])
+    # The kind of a destination is no part of its place in the file.
+    tag = place.pop(2) if len(place) > 2 and place[0] == "destinations" else None
     text = re.sub(r"^Value error, ", "", detail["msg"])
     kind = detail["type"]
     if kind == "value_error" and isinstance(detail["input"], Mapping):
         return f"{_section(place)} {text}".lstrip()
     if len(place) > 2 and isinstance(place[-1], int):
         place.pop()  # one value of an array; the message shows which
+    if kind == "union_tag_invalid":
+        return f"{_section(place)} kind: 'dimse' or 'dicomweb'"
     if place[0] in _ARRAYS and len(place) < 3:
         return f"{place[0]} are sections of their own: write [[{place[0]}]] and its keys on the lines below"
     if kind == "model_type":
         return f"{place[-1]} = {detail['input']!r}: a section, write [{'.'.join(map(str, place))}]"
     section, key = _section(place[:-1]), place[-1]
     if kind == "extra_forbidden":
-        known = list(_TABLES[tuple(str(part) for part in place[:-1] if isinstance(part, str))].model_fields)
+        table = _TABLES[tuple(str(part) for part in place[:-1] if isinstance(part, str))]
+        known = list((DicomwebDestination if tag == "dicomweb" else table).model_fields)
         near = difflib.get_close_matches(str(key), known, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         place_name = f"in {section}" if section else "as a section"
         return f"{key} is not known {place_name}; {hint}known: {', '.join(known)}"
     if kind == "missing":
         return f"{section} {key} is missing; add it"
-    given = "..." if key in _SECRETS else repr(detail["input"])
+    # Nor is a password shown that somebody wrote into an address.
+    given = "..." if key in _SECRETS or "@" in str(detail["input"]) else repr(detail["input"])
     return f"{section} {key} = {given}: {text}"
 
 
@@ -524,6 +597,8 @@ def _section(place: Sequence[int | str]) -> str:
         return ""
     if place[0] in _ARRAYS and len(place) > 1:
         return f"[[{place[0]}]] number {int(place[1]) + 1}"
+    if isinstance(place[-1], int):
+        return f"[[{'.'.join(map(str, place[:-1]))}]] number {place[-1] + 1}"
     return f"[{'.'.join(map(str, place))}]"
 
 
@@ -540,6 +615,7 @@ _TABLES: Final[Mapping[tuple[str, ...], type[Section]]] = {
     ("routes", "other"): OtherRoute,
     ("destinations",): Destination,
     ("http",): HttpSettings,
+    ("http", "dicomweb"): DicomwebServer,
     ("query",): QuerySettings,
     ("priors",): PriorSettings,
     ("storage",): StorageSettings,

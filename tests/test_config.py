@@ -13,6 +13,8 @@ from pydantic import ValidationError
 from dicom_ai_node.config import (
     MODELS_VARIABLE,
     Destination,
+    DicomwebDestination,
+    DicomwebServer,
     PriorSettings,
     QuerySettings,
     Section,
@@ -47,6 +49,7 @@ def test_example_file_explains_every_setting() -> None:
     keys(Settings, table)
     keys(Sender, table["senders"][0])
     keys(Destination, table["destinations"][0])
+    keys(DicomwebDestination, table["destinations"][1] | {"token_file": "told as the other way"})
     keys(QuerySettings, table["query"])
     keys(PriorSettings, table["priors"])
 
@@ -64,6 +67,14 @@ def test_commented_examples_are_valid_and_show_the_defaults() -> None:
     assert shown == Destination(
         name="archive", ae_title="ARCHIVE", host="192.0.2.20", port=104, calling_ae_title="DICOM_AI"
     )
+    server = {
+        "url": "https://archive.example/dicom-web",
+        "user": "node",
+        "password_file": Path("archive-password"),
+        "ca_file": Path("archive-ca.pem"),
+    }
+    assert settings.destinations[1] == DicomwebDestination(name="web-archive", kind="dicomweb", **server)
+    assert settings.http.dicomweb == (DicomwebServer(**server),)
 
 
 def test_without_a_file_the_defaults_hold() -> None:

@@ -42,6 +42,8 @@ TELLING = (
 )
 """Of several series of a study, the state that comes first here is the study's."""
 FINAL = ("delivered", "committed", "not-applicable", "not-analysable", "failed")
+STAGES = ("watch", "sift", "hand over")
+"""What the courier does for a series; what is nearly done comes first, for people wait for it."""
 OWN_EQUIPMENT = ("dicom-ai-node project", "dicom-ai-node")
 """Manufacturer and Manufacturer's Model Name of everything that a node has made."""
 LONGEST_PAUSE_S = 60.0
@@ -196,7 +198,8 @@ class Item:
     series: str
     again: bool = False
     """A person asked for it: whatever the rules say, and although nothing changed."""
-    stage: str = "hand over"
+    stage: str = "sift"
+    """One of STAGES."""
     uid: str = ""
     record: Record = field(default_factory=Record)
     due: float = 0.0
@@ -235,13 +238,6 @@ class Archive:
             tags |= part
         return {**found, "tags": tags}
 
-    def exists(self, series: str) -> bool:
-        """Whether the series is there."""
-        with contextlib.suppress(Gone):
-            self.get(f"/series/{series}")
-            return True
-        return False
-
     def series_of(self, study: str) -> list[str]:
         """The series of a study."""
         return list(self._json(f"/studies/{study}")["Series"])
@@ -250,6 +246,11 @@ class Archive:
         """The series with that SeriesInstanceUID."""
         found = json.loads(orthanc.RestApiPost("/tools/lookup", uid))
         return next((item["ID"] for item in found if item["Type"] == "Series"), None)
+
+    def __contains__(self, series: str) -> bool:
+        with contextlib.suppress(Gone):
+            return bool(self.get(f"/series/{series}"))
+        return False
 
     def is_own(self, series: Mapping[str, Any]) -> bool:
         """Whether a node has made the series, by the equipment that it names, also as contributor."""
@@ -272,10 +273,7 @@ class Archive:
         """Where the file lies in a storage area with Orthanc's own layout; None where it is compressed."""
         info = self._json(f"/instances/{instance}/attachments/dicom/info")
         uuid = info["Uuid"]
-        if (
-            info["CompressedMD5"] != info["UncompressedMD5"]
-            or info["CompressedSize"] != info["UncompressedSize"]
-        ):
+        if info["CompressedMD5"] != info["UncompressedMD5"]:
             return None
         return f"{folder.rstrip('/')}/{uuid[0:2]}/{uuid[2:4]}/{uuid}"
 
@@ -343,23 +341,25 @@ class Archive:
 
     def get(self, path: str) -> bytes:
         """A resource as bytes."""
-        try:
+        with _gone_if_unknown():
             return bytes(orthanc.RestApiGet(path))
-        except orthanc.OrthancException as error:
-            if error.args and error.args[0] == UNKNOWN_RESOURCE:
-                raise Gone(path) from error
-            raise
 
     def _json(self, path: str) -> Any:
         return json.loads(self.get(path))
 
     def _put(self, path: str, data: str | bytes) -> None:
-        try:
+        with _gone_if_unknown():
             orthanc.RestApiPut(path, data)
-        except orthanc.OrthancException as error:
-            if error.args and error.args[0] == UNKNOWN_RESOURCE:
-                raise Gone(path) from error
-            raise
+
+
+@contextlib.contextmanager
+def _gone_if_unknown() -> Iterator[None]:
+    try:
+        yield
+    except orthanc.OrthancException as error:
+        if error.args and error.args[0] == UNKNOWN_RESOURCE:
+            raise Gone from error
+        raise
 
 
 # -------------------------------------------------------------------------------------------- the node
@@ -376,20 +376,16 @@ class Node:
         url = urlsplit(settings.Url)
         self._path = url.path.rstrip("/") + "/api/v1"
         self._headers = {"Authorization": f"Bearer {settings.Token}"} if settings.Token else {}
-        self._timeout = settings.TimeoutSeconds
         self._connection: http.client.HTTPConnection | None = None
         self._stopped = False
-        tls = (
-            ssl.create_default_context(cafile=settings.CertificateAuthority or None)
-            if url.scheme == "https"
-            else None
-        )
-        host, port = url.hostname or "", url.port
-        self._open: Callable[[], http.client.HTTPConnection] = (
-            (lambda: http.client.HTTPSConnection(host, port, timeout=self._timeout, context=tls))
-            if tls is not None
-            else (lambda: http.client.HTTPConnection(host, port, timeout=self._timeout))
-        )
+        host, port, timeout = str(url.hostname), url.port, settings.TimeoutSeconds
+        if url.scheme == "https":
+            tls = ssl.create_default_context(cafile=settings.CertificateAuthority or None)
+            self._open: Callable[[], http.client.HTTPConnection] = lambda: http.client.HTTPSConnection(
+                host, port, timeout=timeout, context=tls
+            )
+        else:
+            self._open = lambda: http.client.HTTPConnection(host, port, timeout=timeout)
 
     def version(self) -> str:
         """The node's version, if it is ready and knows our token."""
@@ -405,9 +401,9 @@ class Node:
         answer = self._json("POST", "/instances/paths", {"paths": paths})
         return {item["path"] for item in answer["refused"]}
 
-    def complete(self, uid: str, instances: int) -> dict[str, Any]:
-        """Say that nothing more will come."""
-        return self._json("POST", f"/series/{quote(uid)}/complete", {"instances": instances})
+    def complete(self, uid: str) -> None:
+        """Say that nothing will come but what is there."""
+        self._json("POST", f"/series/{quote(uid)}/complete", {"instances": None})
 
     def analyse(self, uid: str) -> None:
         """Ask for another analysis of a series that has not changed."""
@@ -547,14 +543,15 @@ class Courier:
         """A person wants these series analysed; kept before this returns."""
         with self._lock:
             self._asked.update(series)
-            self._keep_journal()
+        self._keep_journal()
         self._wake.set()
 
     def record(self, series: str) -> Record:
         """How the series stands now, with what it waits for."""
         item = self._items.get(series)
-        record = dataclasses.replace(item.record if item else self.archive.record(series))
-        if series in self._asked or (item and item.stage == "hand over"):
+        sifted = item is not None and item.stage != "sift"
+        record = dataclasses.replace(item.record if item and sifted else self.archive.record(series))
+        if series in self._asked or (item and (item.again or item.stage == "hand over")):
             record.state, record.reasons = "queued", []
         reason = (item.error if item else "") or (self.problem if item else "")
         if reason and record.state not in FINAL:
@@ -565,7 +562,7 @@ class Courier:
         """For the person who looks after it."""
         states: dict[str, int] = {}
         for item in list(self._items.values()):
-            state = "queued" if item.stage == "hand over" else item.record.state
+            state = item.record.state if item.stage == "watch" else "queued"
             states[state] = states.get(state, 0) + 1
         wait = max(0.0, self._node_due - time.monotonic())
         return {
@@ -592,26 +589,22 @@ class Courier:
             try:
                 if not resumed:
                     self._resume()
+                    self._keep_journal()
                     resumed = True
                 self._read_changes()
                 self._take_asked()
                 item = self._next()
-                if item is not None:
+                if item is not None or time.monotonic() >= self._node_due:
                     self._attempt(item)
-                    pause = 0.0
-                else:
-                    self._greet_when_idle()
-                    pause = self._idle_seconds()
+                pause = self._idle_seconds()
                 if time.monotonic() - self._kept_at > 2.0:
-                    with self._lock:
-                        self._keep_journal()
+                    self._keep_journal()
             # A fault in one turn must not end the thread; what was not done is done in the next.
             except Exception as error:
                 self._say(f"fault: {type(error).__name__}: {error}")
             self._wake.wait(pause)
         if resumed:
-            with self._lock:
-                self._keep_journal()
+            self._keep_journal()
 
     def _resume(self) -> None:
         """Go on where the last process stopped, however it stopped."""
@@ -673,104 +666,95 @@ class Courier:
     def _offer(self, series: str, *, again: bool = False, after: float = 0.0) -> None:
         item = self._items.get(series) or Item(series)
         item.again = item.again or again
-        item.stage, item.error, item.due = "hand over", "", time.monotonic() + after
+        item.stage, item.error, item.due = "sift", "", time.monotonic() + after
         self._items[series] = item
 
     def _next(self) -> Item | None:
-        now = time.monotonic()
-        if now < self._node_due:
-            return None
-        due = (item for item in self._items.values() if item.due <= now)
-        # What is nearly done first: it frees space at the node.
-        return min(due, key=lambda item: (item.stage != "watch", item.due), default=None)
+        due = (item for item in self._items.values() if self._due(item) <= time.monotonic())
+        return min(due, key=lambda item: (STAGES.index(item.stage), item.due), default=None)
+
+    def _due(self, item: Item) -> float:
+        return item.due if item.stage == "sift" else max(item.due, self._node_due)
 
     def _idle_seconds(self) -> float:
-        now = time.monotonic()
-        due = min((item.due for item in self._items.values()), default=now + 5.0)
-        return min(5.0, max(0.05, max(due, self._node_due) - now))
+        due = min(map(self._due, self._items.values()), default=self._node_due)
+        return min(5.0, max(0.0, due - time.monotonic())) if self._items or self.problem else 5.0
 
-    def _attempt(self, item: Item) -> None:
-        now = time.monotonic()
+    def _attempt(self, item: Item | None) -> None:
+        """One step for a series, or a look at the node."""
         try:
-            self._greet()
-            if item.stage == "hand over":
-                self._hand_over(item)
-            else:
-                self._watch(item)
-            item.faults, item.error = 0, ""
+            if item is not None and item.stage == "sift":
+                self._sift(item)
+                return
+            if self.problem or time.monotonic() > self._greeted_at + 30.0:
+                self.node_version = self.node.version()
+                self._greeted_at, self.problem, self._pause = time.monotonic(), "", 0.0
+            if item is not None:
+                (self._hand_over if item.stage == "hand over" else self._watch)(item)
+                item.faults, item.error = 0, ""
+        except NodeAway as error:
+            self._wait_for_node(str(error), item)
         except Gone:
             # Deleted meanwhile, or a part of it: what is left tells.
-            if not self.archive.exists(item.series):
+            if item is not None and item.series not in self.archive:
                 self._drop(item)
-            elif item.stage == "hand over":
-                item.due = now + 1.0
-            else:
-                item.stage = "hand over"
-        except NodeAway as error:
-            self._wait_for_node(error)
-            # Another one is tried first next time, should it be this one that the node cannot stand.
-            item.due = self._node_due + 1.0
-        except (NodeRefuses, OSError, orthanc.OrthancException, KeyError, ValueError) as error:
-            text = error.args[1] if isinstance(error, orthanc.OrthancException) else error
-            item.error = (
-                f"{type(error).__name__}: {text}" if isinstance(error, (KeyError, ValueError)) else str(text)
-            )
+            elif item is not None:
+                item.stage, item.due = "sift", time.monotonic() + 1.0
+        # Whatever is wrong with one series, or with Orthanc's disk, must not end the thread.
+        except Exception as error:
+            if item is None:
+                self._wait_for_node(str(error), None)
+                return
+            told = isinstance(error, (NodeRefuses, OSError))
+            item.error = str(error) if told else f"{type(error).__name__}: {error}"
             self._say(item.error)
             item.faults += 1
-            item.due = now + min(600.0, 2.0 * 2 ** min(item.faults, 9))
+            item.due = time.monotonic() + min(600.0, 2.0 * 2 ** min(item.faults, 9))
 
-    def _greet(self) -> None:
-        """Ask how the node is, where that is not known."""
-        if self.problem or time.monotonic() > self._greeted_at + 30.0:
-            self.node_version = self.node.version()
-            self._greeted_at, self.problem, self._pause = time.monotonic(), "", 0.0
-
-    def _greet_when_idle(self) -> None:
-        if time.monotonic() >= self._node_due:
-            try:
-                self._greet()
-            except NodeAway as error:
-                self._wait_for_node(error)
-            except NodeRefuses as error:
-                self._wait_for_node(NodeAway(str(error)))
-
-    def _wait_for_node(self, error: NodeAway) -> None:
+    def _wait_for_node(self, problem: str, item: Item | None) -> None:
         if self._stopping.is_set():
             return
-        if str(error) != self.problem:
-            self._say(str(error))
-        self.problem = str(error)
+        if problem != self.problem:
+            self._say(problem)
+        self.problem = problem
         self._pause = min(LONGEST_PAUSE_S, max(1.0, 2 * self._pause))
         self._node_due = time.monotonic() + self._pause
+        if item is not None:
+            # Another one is tried first next time, should it be this one that the node cannot stand.
+            item.due = self._node_due + 1.0
+
+    def _sift(self, item: Item) -> None:
+        """Leave alone what is done, what the rules leave out and what the node has made."""
+        series = self.archive.series(item.series)
+        item.uid, item.record = series["MainDicomTags"]["SeriesInstanceUID"], self.archive.record(item.series)
+        same = item.record.digest == _digest(series["Instances"])
+        refused = refusal(self.settings, series["tags"])
+        done = same and item.record.state in FINAL
+        if (not item.again and (done or refused)) or self.archive.is_own(series):
+            self._drop(item)
+        else:
+            item.stage = "hand over"
+            if not same:
+                item.record = Record("queued", version=item.record.version)
+                self.archive.keep(item.series, item.record)
 
     def _hand_over(self, item: Item) -> None:
-        series = self.archive.series(item.series)
-        instances = series["Instances"]
-        digest = hashlib.sha256("\n".join(sorted(instances)).encode()).hexdigest()[:32]
-        item.uid, item.record = series["MainDicomTags"]["SeriesInstanceUID"], self.archive.record(item.series)
-        record = item.record
+        instances, record = self.archive.series(item.series)["Instances"], item.record
+        digest = _digest(instances)
         same = record.digest == digest
-        if not item.again:
-            if same and record.state in FINAL:
-                return self._drop(item)
-            if refusal(self.settings, series["tags"]):
-                return self._drop(item)
-        if self.archive.is_own(series):
-            return self._drop(item)
         known = self.node.series(item.uid)
         if known is None:
             item.sent.clear()
         if known is None or not same or known["instances"] < record.accepted:
-            if not same:
-                item.record = record = Record(version=record.version)
             record.state, record.digest, record.reasons = "queued", "", []
             self.archive.keep(item.series, record)
             record.accepted, reasons = self._send(item, instances)
             if not record.accepted:
                 record.state, record.reasons, record.digest = "failed", reasons, digest
                 self.archive.keep(item.series, record)
-                return self._drop(item)
-            self.node.complete(item.uid, record.accepted)
+                self._drop(item)
+                return
+            self.node.complete(item.uid)
         elif item.again and known["state"] in FINAL:
             record.after_generation = known["generation"]
             self.node.analyse(item.uid)
@@ -779,7 +763,6 @@ class Courier:
         item.again, item.stage, item.due = False, "watch", 0.0
         item.sent.clear()
         item.taken_up_at = time.monotonic()
-        return None
 
     def _send(self, item: Item, instances: list[str]) -> tuple[int, list[str]]:
         """Send what was not sent before a pause; how many are there, and why the node refused others."""
@@ -820,19 +803,11 @@ class Courier:
             self.archive.keep(item.series, item.record)
             item.due = time.monotonic() + 2.0
             return
-        final = state["state"] in FINAL
-        if final and time.monotonic() - item.taken_up_at < STALE_S:
-            after = record.after_generation
-            final = state["instances"] >= record.accepted and (
-                after is None or (state["generation"] or 0) > after
-            )
-        shown = (
-            "delivering"
-            if state["state"] in FINAL[:2]
-            else "waiting"
-            if state["state"] in FINAL
-            else state["state"]
-        )
+        final = ended = state["state"] in FINAL
+        if ended and time.monotonic() - item.taken_up_at < STALE_S:
+            later = record.after_generation is None or (state["generation"] or 0) > record.after_generation
+            final = later and state["instances"] >= record.accepted
+        shown = state["state"] if not ended else "delivering" if state["results"] else "waiting"
         # A glance a second each while they are few, twenty a second for all together.
         item.due = time.monotonic() + max(1.0, len(self._items) / 20.0)
         record.state, record.reasons = shown, list(state["reasons"])
@@ -870,32 +845,31 @@ class Courier:
         self.archive.keep(stored["ParentSeries"], Record("result", job=job, version=self.node_version))
         if stored["ParentStudy"] != study:
             self._say(
-                "a result lies in another study than its images: were the patient's identifiers changed?"
+                "a result lies in another study than its images; were identifiers of the patient changed?"
             )
-        return {
-            "kind": result["kind"],
-            "sop_instance_uid": result["sop_instance_uid"],
-            "instance": stored["ID"],
-            "series": stored["ParentSeries"],
-        }
+        names = {name: result[name] for name in ("kind", "sop_instance_uid")}
+        return {**names, "instance": stored["ID"], "series": stored["ParentSeries"]}
 
     def _drop(self, item: Item) -> None:
         self._items.pop(item.series, None)
 
     def _keep_journal(self) -> None:
-        journal = {
-            "position": self._kept_position,
-            "open": {name: int(item.again) for name, item in list(self._items.items())}
-            | dict.fromkeys(self._asked, 1),
-        }
-        if journal != self._kept:
-            self.archive.keep_journal(journal)
-            self._kept = journal
-        self._kept_at = time.monotonic()
+        with self._lock:
+            unfinished = {name: int(item.again) for name, item in list(self._items.items())}
+            unfinished |= dict.fromkeys(self._asked, 1)
+            journal = {"position": self._kept_position, "open": unfinished}
+            if journal != self._kept:
+                self.archive.keep_journal(journal)
+                self._kept = journal
+            self._kept_at = time.monotonic()
 
     def _say(self, text: str) -> None:
         self.last_error = text
         orthanc.LogWarning(f"spine node: {text}")
+
+
+def _digest(instances: list[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(instances)).encode()).hexdigest()[:32]
 
 
 def _seconds(date: str) -> float:
@@ -1148,7 +1122,7 @@ EXPLORER = r"""
       if (parts.length > 1 && part.carried_by) { return; }
       if (part.overlay) {
         list.append(link($('<div>').append($('<img alt="Findings">').attr('src', at + '/overlay')
-          .css({ 'width': '100%', 'display': 'block' })), 'search', at + '/overlay'));
+          .css({ 'max-width': '100%', 'max-height': '260px' })), 'search', at + '/overlay'));
       }
       if (part.report) { list.append(link('Report (JSON)', 'info', at + '/report')); }
     });
@@ -1228,15 +1202,27 @@ def _answers(settings: Settings) -> bool:
     return True
 
 
-def _start() -> None:
+def on_change(change: int, level: int, resource: str) -> None:
+    """Tell the plugin what happened in Orthanc: for scripts that have Orthanc's only callback themselves."""
+    if _plugin is not None:
+        _plugin.on_change(change, level, resource)
+
+
+def _start() -> Plugin | None:
     try:
-        orthanc.RegisterOnChangeCallback(Plugin().on_change)
-    except SettingsError as error:
+        plugin = Plugin()
+    except (SettingsError, OSError) as error:
         reason = str(error)
         # Orthanc itself must start; what is wrong is said in its log and at the status route.
         orthanc.LogError(f"spine node: switched off: {reason}")
         said = {"running": False, "last_error": reason}
         orthanc.RegisterRestCallback("/spine/status", _answering("GET", lambda: (200, said)))
+        return None
+    try:
+        orthanc.RegisterOnChangeCallback(on_change)
+    except orthanc.OrthancException:
+        orthanc.LogWarning("spine node: another script has the callback; it must call spine_node.on_change")
+    return plugin
 
 
-_start()
+_plugin = _start()

@@ -34,17 +34,17 @@ ASSOCIATIONS: Final = 8
 ROUNDS: Final = 3
 _AE_TITLE: Final = "RECEIVER"
 _START_SECONDS: Final = 60.0
-_STORESCU: Final = "/usr/bin/storescu"
+STORESCU: Final = "/usr/bin/storescu"
 _STORESCP: Final = "/usr/bin/storescp"
 # DCMTK before 3.6.8 waits 40 ms a message without it.
 _NO_DELAY: Final = {"TCP_NODELAY": "1"}
 
 
-class _Place:
-    """A receiver on loopback."""
+class Place:
+    """A receiver on loopback, at a free port."""
 
     def __init__(self) -> None:
-        self.ae_title, self.host, self.port = _AE_TITLE, "127.0.0.1", _free_port()
+        self.ae_title, self.host, self.port = _AE_TITLE, "127.0.0.1", free_port()
 
 
 def measure(console: Console) -> Measured:
@@ -53,8 +53,8 @@ def measure(console: Console) -> Measured:
     Raises:
         ConfigurationError: DCMTK's storescu is not installed.
     """
-    if not Path(_STORESCU).exists():
-        raise ConfigurationError(f"{_STORESCU} is not there: it feeds all receivers (apt-get install dcmtk)")
+    if not Path(STORESCU).exists():
+        raise ConfigurationError(f"{STORESCU} is not there: it feeds all receivers (apt-get install dcmtk)")
     receivers: dict[str, Sequence[str] | None] = {"this node": None}
     orthanc = shutil.which("Orthanc")
     if orthanc is not None:
@@ -110,27 +110,36 @@ def _all(parts: list[list[Path]]) -> list[Path]:
 def _feed(name: str, groups: list[list[Path]], scratch: Path) -> float:
     """Seconds that a fresh receiver needs for all groups at once."""
     scratch.mkdir()
-    place = _Place()
+    place = Place()
     with _RECEIVERS[name](place, scratch):
-        began = time.perf_counter()
-        senders = [
-            subprocess.Popen(  # noqa: S603 - a fixed program, our own files
-                [_STORESCU, "-aec", place.ae_title, place.host, str(place.port), *map(str, group)],
-                env={**os.environ, **_NO_DELAY},
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            for group in groups
-        ]
-        codes = [sender.wait() for sender in senders]
-        took = time.perf_counter() - began
+        return send(groups, place, name)
+
+
+def send(groups: Sequence[Sequence[Path]], place: Place, name: str) -> float:
+    """Seconds that storescu needs for all groups at once, an association each.
+
+    Raises:
+        ConfigurationError: not everything was taken; `name` is what the error calls the receiver.
+    """
+    began = time.perf_counter()
+    senders = [
+        subprocess.Popen(  # noqa: S603 - a fixed program, our own files
+            [STORESCU, "-aec", place.ae_title, place.host, str(place.port), *map(str, group)],
+            env={**os.environ, **_NO_DELAY},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for group in groups
+    ]
+    codes = [sender.wait() for sender in senders]
+    took = time.perf_counter() - began
     if any(codes):
         raise ConfigurationError(f"storescu could not send everything to {name} (exit codes {codes})")
     return took
 
 
 @contextmanager
-def _this_node(place: _Place, scratch: Path) -> Iterator[None]:
+def _this_node(place: Place, scratch: Path) -> Iterator[None]:
     config = scratch / "node.toml"
     config.write_text(
         f"""\
@@ -147,12 +156,12 @@ folder = "data"
         encoding="utf-8",
     )
     command = [sys.executable, "-m", "dicom_ai_node.cli", "serve", "--config", str(config)]
-    with _running(command, place):
+    with running(command, place):
         yield
 
 
 @contextmanager
-def _orthanc(place: _Place, scratch: Path) -> Iterator[None]:
+def _orthanc(place: Place, scratch: Path) -> Iterator[None]:
     settings = {
         "Name": "bench",
         "StorageDirectory": str(scratch / "storage"),
@@ -167,16 +176,16 @@ def _orthanc(place: _Place, scratch: Path) -> Iterator[None]:
     config.write_text(json.dumps(settings), encoding="utf-8")
     program = shutil.which("Orthanc")
     assert program is not None
-    with _running([program, str(config)], place):
+    with running([program, str(config)], place):
         yield
 
 
 @contextmanager
-def _storescp(place: _Place, scratch: Path) -> Iterator[None]:
+def _storescp(place: Place, scratch: Path) -> Iterator[None]:
     folder = scratch / "storage"
     folder.mkdir()
     command = [_STORESCP, "--fork", "-od", str(folder), "-aet", place.ae_title, str(place.port)]
-    with _running(command, place):
+    with running(command, place):
         yield
 
 
@@ -184,7 +193,7 @@ _RECEIVERS: Final = {"this node": _this_node, "Orthanc": _orthanc, "storescp": _
 
 
 @contextmanager
-def _running(command: Sequence[str], place: _Place) -> Iterator[None]:
+def running(command: Sequence[str], place: Place) -> Iterator[None]:
     """The receiver's process, from when it answers C-ECHO to the end of the block."""
     process = subprocess.Popen(  # noqa: S603 - the receivers above
         command,
@@ -206,12 +215,13 @@ def _running(command: Sequence[str], place: _Place) -> Iterator[None]:
         process.wait()
 
 
-def _listens(place: _Place) -> bool:
+def _listens(place: Place) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex((place.host, place.port)) == 0
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

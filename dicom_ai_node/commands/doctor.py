@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dicom_ai_node.config import Settings, load_settings
-from dicom_ai_node.errors import NodeError
+from dicom_ai_node.config import DicomwebDestination, DicomwebServer, Settings, load_settings
+from dicom_ai_node.errors import ConfigurationError, NodeError
 
 Verdict = Literal["ok", "note", "missing"]
 
@@ -70,6 +70,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         _codecs,
         _disk,
         _port,
+        _http,
         _destinations,
         _priors,
         _validators,
@@ -164,11 +165,15 @@ def _port(settings: Settings) -> Iterator[Finding]:
 
 def _destinations(settings: Settings) -> Iterator[Finding]:
     from dicom_ai_node.node.scu import echo  # noqa: PLC0415
+    from dicom_ai_node.node.stow import answers  # noqa: PLC0415
 
     if not settings.destinations:
         text = f"none: results stay in {settings.storage.results_folder}; add [[destinations]]"
         yield Finding("destinations", "note", text)
     for destination in settings.destinations:
+        if isinstance(destination, DicomwebDestination):
+            yield from _dicomweb(f"destination {destination.name}", destination, answers)
+            continue
         calling = destination.calling_ae_title or settings.node.ae_title
         place = f"{destination.ae_title} at {destination.host}:{destination.port}"
         problem = echo(destination, calling_ae_title=calling)
@@ -186,6 +191,46 @@ def _priors(settings: Settings) -> Iterator[Finding]:
         problem = echo(priors, calling_ae_title=priors.calling_ae_title or settings.node.ae_title)
         place = f"{priors.ae_title} at {priors.host}:{priors.port} answers C-ECHO"
         yield Finding("priors", "ok" if problem is None else "note", problem or place)
+
+
+def _dicomweb(
+    what: str, server: DicomwebServer, ask: Callable[[DicomwebServer], str | None]
+) -> Iterator[Finding]:
+    try:
+        problem = ask(server)
+    except ConfigurationError as error:
+        yield Finding(what, "missing", str(error))
+        return
+    if problem is None:
+        yield Finding(what, "ok", f"{server.url} answers")
+    else:
+        yield Finding(what, "note", problem)
+
+
+def _http(settings: Settings) -> Iterator[Finding]:
+    from dicom_ai_node.node.stow import answers  # noqa: PLC0415
+    from dicom_ai_node.web.authentication import read_token, tls_context  # noqa: PLC0415
+
+    http = settings.http
+    if not http.enabled:
+        return
+    read_token(http)
+    if http.token_file is not None and http.token_file.stat().st_mode & 0o077:
+        yield Finding("http token", "note", f"{http.token_file}: others may read it; chmod 600")
+    tls = "without TLS" if tls_context(http) is None else "with TLS"
+    absent = [str(folder) for folder in http.paths if not folder.is_dir()]
+    if absent:
+        yield Finding("http paths", "note", f"not there, or not to be read: {', '.join(absent)}")
+    for server in http.dicomweb:
+        yield from _dicomweb(f"dicomweb {server.url}", server, answers)
+    with socket.socket(socket.AF_INET6 if ":" in http.host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((http.host, http.port))
+            yield Finding("http", "ok", f"{http.host}:{http.port} is free, {tls}")
+        except OSError as error:
+            text = f"{http.host}:{http.port}: {error.strerror} (a running node holds it itself)"
+            yield Finding("http", "note", text)
 
 
 def _validators(settings: Settings) -> Iterator[Finding]:  # noqa: ARG001

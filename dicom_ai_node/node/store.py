@@ -6,6 +6,7 @@
     0xA700   the disk is full
     0xA900   the request names another SOP class or instance than the data set or the presentation context
     0xC000   the data set cannot be parsed, or a UID that places it is missing
+    0xC409   the instance is of another study than the request (DICOMweb only)
     0xC122   no decoder here reads the transfer syntax (files only; an association does not agree on it)
 
 Files that come another way than by C-STORE are judged alike.
@@ -57,6 +58,7 @@ class StoreStatus(IntEnum):
     MISMATCH = 0xA900
     CANNOT_UNDERSTAND = 0xC000
     TRANSFER_SYNTAX_NOT_SUPPORTED = 0xC122
+    ANOTHER_STUDY = 0xC409
 
 
 @dataclass(frozen=True)
@@ -129,12 +131,15 @@ class Receiver:
             )
         return replace(answer, identity=identity)
 
-    def receive_file(self, file: memoryview, calling_ae_title: str) -> StoreAnswer:
+    def receive_file(
+        self, file: memoryview, calling_ae_title: str, *, study_instance_uid: str | None = None
+    ) -> StoreAnswer:
         """Put a DICOM file on the disk as if it had been sent, or say why not; never raises.
 
         Args:
             file: from the preamble on (PS3.10 section 7.1).
             calling_ae_title: who is said to have sent it.
+            study_instance_uid: refuse instances of other studies; None takes any.
         """
         try:
             meta, start = split_file(file, "the instance")
@@ -148,6 +153,10 @@ class Receiver:
                 "file refused", reason=reason, calling_ae=calling_ae_title, **self._subject(identity)
             )
             return StoreAnswer(StoreStatus.TRANSFER_SYNTAX_NOT_SUPPORTED, reason=reason, identity=identity)
+        if study_instance_uid not in (None, identity.study_instance_uid):
+            return StoreAnswer(
+                StoreStatus.ANOTHER_STUDY, reason="an instance of another study", identity=identity
+            )
         sop_class_uid = meta.sop_class_uid or identity.sop_class_uid
         return self.receive(
             StoreRequest(

@@ -9,9 +9,9 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from dicom_ai_node import __version__
-from dicom_ai_node.web import state, submission
+from dicom_ai_node.web import dicomweb, events, fetch, pages, paths, state, submission
 from dicom_ai_node.web.authentication import TokenRequired
-from dicom_ai_node.web.body import Drained
+from dicom_ai_node.web.body import BodiesInBounds
 from dicom_ai_node.web.inside import Inside, NodeInside
 from dicom_ai_node.web.problems import Problem, described, tell_problems
 
@@ -19,7 +19,14 @@ PREFIX: Final = "/api/v1"
 OPEN_PATHS: Final = frozenset((f"{PREFIX}/health", f"{PREFIX}/openapi.json", f"{PREFIX}/docs"))
 """What may be seen without the token; nothing of any patient is in it."""
 
-_LARGEST_JSON: Final = 4 * 1024 * 1024
+_ROUTERS: Final = (
+    submission.router,
+    paths.router,
+    fetch.router,
+    state.router,
+    events.router,
+    dicomweb.router,
+)
 
 
 class Health(BaseModel):
@@ -59,14 +66,19 @@ def make_app(inside: Inside, token: str) -> FastAPI:
     )
     app.state.inside = inside
     app.include_router(health, prefix=PREFIX)
+    app.include_router(pages.router, prefix=PREFIX)
     behind = described(_401="the token is missing or wrong", _422="a value is not of its kind")
-    for part in (submission.router, state.router):
+    for part in _ROUTERS:
         app.include_router(part, prefix=PREFIX, responses=behind)
     tell_problems(app)
     app.add_middleware(TokenRequired, token=token, open_paths=OPEN_PATHS)
-    app.add_middleware(Drained)
+    app.add_middleware(BodiesInBounds, large_at=_is_upload)
     app.openapi = lambda: _description(app)  # type: ignore[method-assign]
     return app
+
+
+def _is_upload(path: str) -> bool:
+    return path == f"{PREFIX}/instances" or path.startswith(f"{PREFIX}/dicomweb/")
 
 
 def _description(app: FastAPI) -> dict[str, Any]:

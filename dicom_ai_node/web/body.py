@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import mmap
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import TracebackType
@@ -16,13 +16,17 @@ from typing import IO, Final, Self
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dicom_ai_node.web.problems import RequestRefused
+from dicom_ai_node.web.problems import RequestRefused, problem
 
 IN_MEMORY_BYTES: Final = 1024 * 1024
 """Up to this size a body never sees the disk before it lies in the spool: most single slices."""
+
+LARGEST_HEADERS_BYTES: Final = 65536
+LARGEST_JSON_BYTES: Final = 4 * 1024 * 1024
 
 _DRAIN_BYTES: Final = 64 * 1024 * 1024
 _DRAIN_SECONDS: Final = 5.0
@@ -51,13 +55,13 @@ class Keep:
             RequestRefused: 413, there are too many.
             OSError: the disk does not take them.
         """
-        self.size += len(piece)
-        if self.size > self._largest:
-            raise too_large(self._largest)
-        self._pieces.append(piece)
-        self._held += len(piece)
-        if self._held > IN_MEMORY_BYTES:
+        if self._hold(piece):
             await run_in_threadpool(self._write)
+
+    def add_now(self, piece: bytes) -> None:
+        """As `add`, for whoever may wait for the disk."""
+        if self._hold(piece):
+            self._write()
 
     def view(self) -> memoryview:
         """All bytes; those on the disk are mapped, not read."""
@@ -80,6 +84,15 @@ class Keep:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _hold(self, piece: bytes) -> bool:
+        """Whether there is now too much for memory."""
+        self.size += len(piece)
+        if self.size > self._largest:
+            raise too_large(self._largest)
+        self._pieces.append(piece)
+        self._held += len(piece)
+        return self._held > IN_MEMORY_BYTES
 
     def _write(self) -> None:
         if self._file is None:
@@ -118,8 +131,13 @@ async def pieces(request: Request, silence_seconds: float) -> AsyncIterator[byte
 
 
 def media_type(request: Request) -> tuple[str, dict[str, str]]:
-    """Media type of the body, in small letters, and its parameters (RFC 9110 section 8.3.1)."""
-    kind, _, rest = request.headers.get("content-type", "").partition(";")
+    """Media type of the body, in small letters, and its parameters."""
+    return parameters_of(request.headers.get("content-type", ""))
+
+
+def parameters_of(content_type: str) -> tuple[str, dict[str, str]]:
+    """A media type, in small letters, and its parameters (RFC 9110 section 8.3.1)."""
+    kind, _, rest = content_type.partition(";")
     found: dict[str, str] = {}
     while rest.strip():
         name, _, rest = rest.partition("=")
@@ -133,30 +151,45 @@ def media_type(request: Request) -> tuple[str, dict[str, str]]:
     return kind.strip().lower(), found
 
 
-class Drained:
-    """ASGI middleware: reads what is left of a body that is refused, as far as that is reasonable.
+class BodiesInBounds:
+    """ASGI middleware: bodies that are not for the disk are small, and what is refused is still read.
 
-    A sender that still writes when the connection is closed would never read why.
+    A sender that still writes when the connection is closed would never read why it was refused; so the rest
+    of a refused body is read, as far as that is reasonable.
+
+    Args:
+        app: what is behind it.
+        large_at: whether bodies for this path may be large; whoever answers there sees to their size.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, large_at: Callable[[str], bool]) -> None:
         self._app = app
+        self._large_at = large_at
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on; before a refusal goes out, read on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > LARGEST_HEADERS_BYTES:
+            await problem(431, "the headers are too large")(scope, receive, send)
+            return
         headers = Headers(scope=scope)
+        left_for_small = None if self._large_at(scope["path"]) else LARGEST_JSON_BYTES
         # Whoever asks first whether to send waits for the answer, and sends nothing after a no.
         more = "expect" not in headers and bool(
             headers.get("transfer-encoding") or headers.get("content-length", "0") != "0"
         )
 
         async def received() -> Message:
-            nonlocal more
+            nonlocal more, left_for_small
             message = await receive()
             more = more and message["type"] == "http.request" and bool(message.get("more_body"))
+            if left_for_small is not None:
+                left_for_small -= len(message.get("body", b""))
+                if left_for_small < 0:
+                    left_for_small = None
+                    raise HTTPException(413, f"larger than {LARGEST_JSON_BYTES} bytes")
             return message
 
         async def sent(message: Message) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 
@@ -12,6 +12,10 @@ from dicom_ai_node.intake.spool import Spool
 from dicom_ai_node.node.store import Receiver
 from dicom_ai_node.workflow.coordinator import Coordinator
 from dicom_ai_node.workflow.ledger import Ledger
+from dicom_ai_node.workflow.watch import StateWatch
+
+if TYPE_CHECKING:
+    from dicom_ai_node.web.fetch import Fetcher
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,8 @@ class Inside:
     receiver: Receiver
     ledger: Ledger
     coordinator: Coordinator
+    watch: StateWatch
+    fetcher: Fetcher
 
     @property
     def largest_instance(self) -> int:

@@ -106,7 +106,17 @@ def series_state(series_instance_uid: _UID, inside: NodeInside) -> SeriesState:
     return state_of(inside, _series(inside, series_instance_uid))
 
 
-@router.post("/series/{series_instance_uid}/complete", tags=["series"], status_code=202, responses=_NOT_HERE)
+@router.post(
+    "/series/{series_instance_uid}/complete",
+    tags=["series"],
+    status_code=202,
+    responses={
+        **_NOT_HERE,
+        **described(
+            _400="the body is no JSON", _413="the body is larger than 4 MiB", _507="no room on the disk"
+        ),
+    },
+)
 def complete(
     series_instance_uid: _UID, inside: NodeInside, said: Annotated[Complete | None, Body()] = None
 ) -> SeriesState:
@@ -117,16 +127,24 @@ def complete(
     series = _series(inside, series_instance_uid)
     inside.spool.announce(series, None if said is None else said.instances)
     inside.coordinator.look_now()
+    inside.watch.touch(series.series_key)
     return state_of(inside, _series(inside, series_instance_uid))
 
 
-@router.post("/series/{series_instance_uid}/analyse", tags=["series"], status_code=202, responses=_NOT_HERE)
+@router.post(
+    "/series/{series_instance_uid}/analyse",
+    tags=["series"],
+    status_code=202,
+    responses={**_NOT_HERE, **described(_507="no room on the disk")},
+)
 def analyse(series_instance_uid: _UID, inside: NodeInside) -> SeriesState:
     """Analyse a series again, although nothing has changed: a further generation.
 
     A series whose analysis is still to come is left at that one.
     """
-    inside.coordinator.analyse_again(_series(inside, series_instance_uid))
+    series = _series(inside, series_instance_uid)
+    inside.coordinator.analyse_again(series)
+    inside.watch.touch(series.series_key)
     return state_of(inside, _series(inside, series_instance_uid))
 
 

@@ -27,6 +27,7 @@ STATUS_OF: Final = {
     StoreStatus.TRANSFER_SYNTAX_NOT_SUPPORTED: 415,
     StoreStatus.OUT_OF_RESOURCES: 507,
     StoreStatus.MISMATCH: 400,
+    StoreStatus.ANOTHER_STUDY: 400,
     StoreStatus.CANNOT_UNDERSTAND: 400,
 }
 

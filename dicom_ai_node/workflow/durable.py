@@ -15,10 +15,11 @@ from typing import Any, Final
 
 from dbos import DBOS, DBOSConfig
 
-from dicom_ai_node.config import Destination, Settings
+from dicom_ai_node.config import AnyDestination, DicomwebDestination, Settings
 from dicom_ai_node.errors import NodeError
 from dicom_ai_node.log import logger
 from dicom_ai_node.node.scu import Sender
+from dicom_ai_node.node.stow import StowSender
 from dicom_ai_node.workflow.handover import JobFolder
 from dicom_ai_node.workflow.job import Job
 from dicom_ai_node.workflow.ledger import (
@@ -160,11 +161,8 @@ class Engine:
         destination = self._destination(name)
         if destination is None:
             raise NodeError(f"destination {name} is not in the configuration any more")
-        calling = destination.calling_ae_title or self._settings.node.ae_title
         outcomes: list[dict[str, Any]] = []
-        with Sender(
-            paths, destination, calling_ae_title=calling, response_timeout_s=destination.timeout_seconds
-        ) as sender:
+        with self._sender(paths, destination) as sender:
             for path in paths:
 
                 def store(path: Path = path) -> dict[str, Any]:
@@ -180,7 +178,15 @@ class Engine:
                 outcomes.append(DBOS.run_step({"name": f"store {path.name}"}, store))
         return outcomes
 
-    def _destination(self, name: str) -> Destination | None:
+    def _sender(self, paths: list[Path], destination: AnyDestination) -> Sender | StowSender:
+        if isinstance(destination, DicomwebDestination):
+            return StowSender(paths, destination)
+        calling = destination.calling_ae_title or self._settings.node.ae_title
+        return Sender(
+            paths, destination, calling_ae_title=calling, response_timeout_s=destination.timeout_seconds
+        )
+
+    def _destination(self, name: str) -> AnyDestination | None:
         return next((item for item in self._settings.destinations if item.name == name), None)
 
     def _conclusion(self, job_data: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:

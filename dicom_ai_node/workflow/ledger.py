@@ -132,6 +132,10 @@ class Ledger:
         """All jobs, oldest first."""
         return list(dict.fromkeys(name.job_id for name in self._names()))
 
+    def running_job_ids(self) -> list[str]:
+        """Jobs of which a run is being carried out."""
+        return list(dict.fromkeys(name.job_id for name in self._names(status="PENDING")))
+
     def changed_job_ids(self, since: float) -> list[str]:
         """Jobs of which a run has ended since a Unix time."""
         moment = datetime.fromtimestamp(since, UTC).isoformat()

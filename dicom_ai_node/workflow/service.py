@@ -9,9 +9,7 @@ from dicom_ai_node.config import Settings
 from dicom_ai_node.intake.spool import Spool
 from dicom_ai_node.log import logger
 from dicom_ai_node.node.scp import StorageScp
-from dicom_ai_node.node.store import Receiver
-from dicom_ai_node.web.inside import Inside
-from dicom_ai_node.web.server import HttpServer
+from dicom_ai_node.web.interface import HttpInterface
 from dicom_ai_node.workflow.coordinator import Coordinator, Judgement, judgement_of
 from dicom_ai_node.workflow.durable import Engine
 from dicom_ai_node.workflow.ledger import Ledger, database_url
@@ -38,7 +36,7 @@ class Node:
             settings.storage.spool_folder, minimum_free_bytes=settings.storage.minimum_free_mb * 1_000_000
         )
         self._receiver = StorageScp(settings, self._spool)
-        self._http = HttpServer(settings) if settings.http.enabled else None
+        self._http = HttpInterface(settings) if settings.http.enabled else None
         self._engine = Engine(settings, factory)
         self._judgement = judgement if judgement is not None else judgement_of(settings)
         self._ledger: Ledger | None = None
@@ -68,8 +66,7 @@ class Node:
         self._coordinator.start()
         self._receiver.start()
         if self._http is not None:
-            receiver = Receiver(self._settings, self._spool)
-            self._http.start(Inside(self._settings, self._spool, receiver, self._ledger, self._coordinator))
+            self._http.start(self._spool, self._ledger, self._coordinator)
         logger().info("ready", ae_title=self._settings.node.ae_title, port=self.port)
 
     def stop(self) -> None:

@@ -190,6 +190,11 @@ def as_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def as_seconds(text: str) -> float:
+    """What `as_time` wrote, in seconds since the epoch."""
+    return datetime.fromisoformat(text).timestamp()
+
+
 def _waits_for(settings: Settings, series: SpooledSeries, now: float) -> tuple[bool, str]:
     """Whether more of it may come, and what the series waits for in words."""
     quiet_for = now - series.last_arrival

@@ -57,11 +57,12 @@ class Memory:
 
 @dataclass(frozen=True)
 class RunningNode:
-    """Where the node listens and keeps its results."""
+    """Where the node listens and keeps its results; `http_port` is 0 where it has no HTTP interface."""
 
     port: int
     pid: int
     folder: Path
+    http_port: int = 0
 
     def send(self, images: Sequence[Path]) -> None:
         """With DCMTK's storescu, whatever the transfer syntaxes."""
@@ -89,12 +90,15 @@ class RunningNode:
 
 
 @contextmanager
-def running_node(folder: Path, orthanc: Orthanc) -> Iterator[RunningNode]:
-    """Starts it, and ends it afterwards."""
+def running_node(folder: Path, orthanc: Orthanc | None, http_token: str = "") -> Iterator[RunningNode]:
+    """Starts it, and ends it afterwards; with a token it has an HTTP interface."""
     if not STORESCU.exists():
         pytest.skip("DCMTK is not installed (apt-get install dcmtk)")
-    port = free_port()
+    port, http_port = free_port(), free_port() if http_token else 0
     config = _config_for(folder, orthanc, port)
+    if http_token:
+        with config.open("a") as file:
+            file.write(f'[http]\nenabled = true\nport = {http_port}\ntoken = "{http_token}"\n')
     with (folder / "node.log").open("w") as log:
         node = subprocess.Popen(
             [sys.executable, "-m", "dicom_ai_node.cli", "serve", "--config", str(config)],
@@ -105,7 +109,7 @@ def running_node(folder: Path, orthanc: Orthanc) -> Iterator[RunningNode]:
         try:
             assert node.stdout is not None
             assert node.stdout.readline().startswith("ready:"), (folder / "node.log").read_text()
-            yield RunningNode(port, node.pid, folder)
+            yield RunningNode(port, node.pid, folder, http_port)
         finally:
             node.terminate()
             node.wait(timeout=60)
@@ -113,8 +117,19 @@ def running_node(folder: Path, orthanc: Orthanc) -> Iterator[RunningNode]:
             node.stdout.close()
 
 
-def _config_for(folder: Path, orthanc: Orthanc, port: int) -> Path:
+def _config_for(folder: Path, orthanc: Orthanc | None, port: int) -> Path:
     config = folder / "node.toml"
+    destination = (
+        f"""\
+[[destinations]]
+name = "orthanc"
+ae_title = "{orthanc.ae_title}"
+host = "127.0.0.1"
+port = {orthanc.port}
+"""
+        if orthanc is not None
+        else ""
+    )
     config.write_text(
         f"""\
 [node]
@@ -128,12 +143,7 @@ quiet_seconds = 2.0
 enabled = true
 quiet_seconds = 5.0
 partner_wait_seconds = 60.0
-[[destinations]]
-name = "orthanc"
-ae_title = "{orthanc.ae_title}"
-host = "127.0.0.1"
-port = {orthanc.port}
-[storage]
+{destination}[storage]
 folder = "data"
 minimum_free_mb = 100
 """

@@ -48,6 +48,7 @@ def test_the_t2_carries_the_t1_and_the_stir(tmp_path: Path) -> None:
     for name in ("t1", "stir"):
         aside = found.series[name]
         assert (aside.decision.pipeline, aside.decision.refusal, aside.standing) == (None, None, "with t2")
+        assert aside.carried_by == "t2"
 
 
 def test_a_lone_series_keeps_the_decision_of_its_own(tmp_path: Path) -> None:

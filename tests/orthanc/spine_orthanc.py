@@ -52,7 +52,7 @@ class SpineOrthanc(Orthanc):
             "PythonScript": str(SCRIPT),
             "SpineNode": spine,
         }
-        super().__init__(folder, {**settings, **(further or {})}, user)
+        super().__init__(folder, further={**settings, **(further or {})}, user=user)
 
     def set_spine(self, spine: Mapping[str, Any]) -> None:
         """Another section SpineNode from the next start on."""

@@ -10,7 +10,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import peers
@@ -291,7 +291,12 @@ def test_a_node_of_orthancs_own_starts_and_ends_with_it(
 ) -> None:
     node.kill()
     command = [sys.executable, str(Path(peers.__file__).parent / "fast_node.py"), str(node.config)]
-    archive = make_orthanc({**address(node), "Command": ["env", f"PYTHONPATH={REPOSITORY}", *command]})
+    archive = make_orthanc(
+        {
+            **address(node),
+            "Command": ["env", f"PYTHONPATH={REPOSITORY}:{Path(peers.__file__).parent}", *command],
+        }
+    )
     try:
         archive.start()
         study, series = uids(paths := small_ct(tmp_path, 2800))
@@ -314,6 +319,8 @@ def test_a_node_of_orthancs_own_starts_and_ends_with_it(
 
 def own_node(archive: SpineOrthanc) -> psutil.Process | None:
     for child in psutil.Process(archive.pid).children():
-        if any("fast_node" in word for word in child.cmdline()):
-            return child
+        # One that was killed is a zombie until Orthanc has looked.
+        with suppress(psutil.NoSuchProcess):
+            if any("fast_node" in word for word in child.cmdline()):
+                return child
     return None

@@ -16,6 +16,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 PROGRAM = shutil.which("Orthanc") or "/usr/sbin/Orthanc"
+DICOMWEB_PLUGIN = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
 
 
 def installed() -> bool:
@@ -33,18 +34,24 @@ class Orthanc:
 
     Args:
         folder: for its configuration and storage.
+        password: of the user `node`, whom its HTTP interfaces then ask for; its DICOMweb plugin runs too.
         further: settings beside, or instead of, those of the tests.
-        user: `name:password` of whoever asks the REST interface, where Orthanc has users.
+        user: `name:password` of whoever asks the REST interface, where `further` has users.
     """
 
     ae_title = "ORTHANC"
     host = "127.0.0.1"
 
     def __init__(
-        self, folder: Path, further: Mapping[str, Any] | None = None, user: str | None = None
+        self,
+        folder: Path,
+        password: str = "",
+        *,
+        further: Mapping[str, Any] | None = None,
+        user: str | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.user = user
+        self.user = f"node:{password}" if password else user
         self.port, self._http = _free_port(), _free_port()
         settings = {
             "Name": "test",
@@ -54,8 +61,9 @@ class Orthanc:
             "DicomPort": self.port,
             "HttpPort": self._http,
             "RemoteAccessAllowed": False,
-            "AuthenticationEnabled": False,
-            "Plugins": [],
+            "AuthenticationEnabled": bool(password),
+            "RegisteredUsers": {"node": password} if password else {},
+            "Plugins": [DICOMWEB_PLUGIN] if password else [],
             # Callers need not be known by name to ask what is there.
             "DicomAlwaysAllowFind": True,
             **(further or {}),
@@ -71,6 +79,11 @@ class Orthanc:
     def url(self) -> str:
         """Where its pages and its REST interface are."""
         return f"http://127.0.0.1:{self._http}"
+
+    @property
+    def dicomweb(self) -> str:
+        """The root of its DICOMweb services."""
+        return f"{self.url}/dicom-web"
 
     @property
     def pid(self) -> int:

@@ -275,12 +275,15 @@ def write_config(
     analysis_attempts: int = 3,
     retry_attempts: int = 3,
     retry_first_seconds: float = 0.2,
+    max_instance_mb: int = 2048,
+    more: str = "",
 ) -> Path:
-    """A node.toml with short waits, and these archives as destinations `archive-0`, `archive-1`, ..."""
+    """A node.toml with short waits and `more`; the archives are destinations `archive-0`, `archive-1`, ..."""
     lines = [
         "[node]",
         f"port = {free_port()}",
         'host = "127.0.0.1"',
+        f"max_instance_mb = {max_instance_mb}",
         "[routes.ct]",
         f"quiet_seconds = {quiet_seconds}",
         "[routes.other]",
@@ -305,5 +308,5 @@ def write_config(
         ]
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "node.toml"
-    config.write_text("\n".join(lines), encoding="utf-8")
+    config.write_text("\n".join([*lines, more]), encoding="utf-8")
     return config
