@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dicom_ai_node.networks.ct_diseases import AVERAGED, DISEASES, NORMAL, OUTPUTS
+from dicom_ai_node.networks.slice_opinions import over_slices
 from dicom_ai_node.training.classification_metrics import area_under_roc
 from dicom_ai_node.training.metrics import clustered_interval
 
@@ -63,8 +64,8 @@ class DiseaseAnswers:
     def per_vertebra(self) -> DiseaseAnswers:
         """One answer for all slices of a vertebra; vertebrae without a level are left out.
 
-        A disease that one or more slices show the vertebra has (P2, discussion): the highest probability of
-        all slices, and of `NORMAL`, which all slices must show, the lowest.
+        By the rule of the node's reports, `networks.slice_opinions`; rows of one vertebra stand in the order
+        of its slices.
         """
         rows: dict[tuple[str, str], list[int]] = {}
         for row, (patient, level) in enumerate(zip(self.patients, self.levels, strict=True)):
@@ -72,7 +73,7 @@ class DiseaseAnswers:
                 rows.setdefault((patient, level), []).append(row)
         groups = list(rows.values())
         return DiseaseAnswers(
-            np.array([together(self.said[group]) for group in groups]).reshape(-1, len(OUTPUTS)),
+            np.array([over_slices(self.said[group]) for group in groups]).reshape(-1, len(OUTPUTS)),
             np.array([_true_together(self.truth[group]) for group in groups]).reshape(-1, len(OUTPUTS)),
             tuple(patient for patient, _ in rows),
             tuple(level for _, level in rows),
@@ -88,13 +89,6 @@ def joined(parts: Sequence[DiseaseAnswers]) -> DiseaseAnswers:
         tuple(patient for part in parts for patient in part.patients),
         tuple(level for part in parts for level in part.levels),
     )
-
-
-def together(said: Floats) -> Floats:
-    """What is said of a vertebra, (6,), from what is said of its slices, (slices, 6)."""
-    answer: Floats = said.max(axis=0)
-    answer[_NORMAL_COLUMN] = said[:, _NORMAL_COLUMN].min()
-    return answer
 
 
 def disease_scores(
