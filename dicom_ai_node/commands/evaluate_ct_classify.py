@@ -126,8 +126,8 @@ def draw(file: Path, answers: DiseaseAnswers, threshold: float, things: str) -> 
         for axis in (roc, corner):
             if math.isfinite(area):
                 false, true, _ = roc_curve(answers.said[known, column], answers.truth[known, column] == 1)
-                style = {"color": f"C{column}", "label": f"{name} {area:.3f}"}
-                axis.plot(false, true, drawstyle="steps-post", **style)
+                words = f"{name} {area:.3f}"
+                axis.plot(false, true, drawstyle="steps-post", color=f"C{column}", label=words)
             if name in PUBLISHED:
                 axis.plot(1 - PUBLISHED[name][1], PUBLISHED[name][0], "x", color=f"C{column}")
     roc.plot([0, 1], [0, 1], linewidth=0.6, color="grey")

@@ -164,8 +164,7 @@ def draw_curves(file: Path, compared: Sequence[Matched]) -> None:
 def draw_examples(
     file: Path, pairs: Sequence[tuple[CtSlice, SliceBoxes]], compared: Sequence[Matched]
 ) -> None:
-    """Slices with annotated boxes (yellow) and detected ones (blue): half of them those with most errors."""
-    plt = _pyplot()
+    """Slices with what was found (see `draw_slices`): half of them those with most errors."""
     errors = [
         int((one.hit_by < PUBLISHED_SCORE).sum() + (~one.right[one.scores >= PUBLISHED_SCORE]).sum())
         for one in compared
@@ -173,14 +172,21 @@ def draw_examples(
     worst = sorted(range(len(pairs)), key=lambda k: -errors[k])[: _EXAMPLES // 2]
     others = [k for k in range(len(pairs)) if k not in worst]
     spread = others[:: max(1, len(others) // (_EXAMPLES - len(worst)))][: _EXAMPLES - len(worst)]
-    chosen = [*worst, *spread]
-    figure, axes = plt.subplots(2, math.ceil(len(chosen) / 2), figsize=(15, 9), squeeze=False)
+    draw_slices(file, [pairs[k] for k in (*worst, *spread)], [errors[k] for k in (*worst, *spread)])
+
+
+def draw_slices(
+    file: Path, pairs: Sequence[tuple[CtSlice, SliceBoxes]], errors: Sequence[int] | None = None
+) -> None:
+    """A sheet of slices: annotated boxes are yellow, detections from P2's score on blue."""
+    plt = _pyplot()
+    figure, axes = plt.subplots(2, math.ceil(len(pairs) / 2), figsize=(15, 9), squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
-    for axis, number in zip(axes.flat, chosen, strict=False):
-        one, found = pairs[number]
+    for number, (axis, (one, found)) in enumerate(zip(axes.flat, pairs, strict=False)):
         _draw_slice(axis, one, found)
-        axis.set_title(f"{errors[number]} errors of {len(one.boxes)}", fontsize=8)
+        if errors is not None:
+            axis.set_title(f"{len(one.boxes)} annotated, wrong: {errors[number]}", fontsize=8)
     figure.tight_layout()
     figure.savefig(file, dpi=90)
     plt.close(figure)

@@ -34,7 +34,7 @@ def command(  # noqa: PLR0917 - typer makes options of them
     data: Annotated[
         str,
         typer.Option(
-            "--data", help="'phantom', or a folder of cases or labelled films; mri: 'phantom+FOLDER'."
+            "--data", help="'phantom', or a folder of cases, labelled films or slices; mri: 'phantom+FOLDER'."
         ),
     ] = "phantom",
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
@@ -189,7 +189,10 @@ def _ct_task(
 def _ct_slice_task(
     recipe: CtDetectRecipe | CtClassifyRecipe, source: _Source, work: Path, say: Say, pool: int | None
 ) -> tuple[Task, str, int]:
-    from dicom_ai_node.commands.ct_slice_data import labelled_slices  # noqa: PLC0415 - waits for torch
+    from dicom_ai_node.commands.ct_slice_data import (  # noqa: PLC0415 - waits for torch
+        diseased_slices,
+        labelled_slices,
+    )
     from dicom_ai_node.training.ct_classify_recipes import CtClassifyRecipe  # noqa: PLC0415
     from dicom_ai_node.training.patients import split_by_patient  # noqa: PLC0415
 
@@ -200,7 +203,7 @@ def _ct_slice_task(
         told = f"{len(slices)} sagittal slices of {count} phantoms of this version (seeds from 1000)"
     else:
         # A detector needs boxes of all bodies, a classifier takes what has one.
-        slices = labelled_slices(source.folder, every_body=not classifies)
+        slices = (diseased_slices if classifies else labelled_slices)(source.folder)
         told = _told(len(slices), "slices", source.folder)
     # Some diseases are rare.
     patients = 5 * _HELD_OUT if classifies else _HELD_OUT

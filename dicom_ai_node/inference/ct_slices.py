@@ -58,7 +58,7 @@ def detect_all(bundle: Bundle, images: Tensor, spacing_mm: tuple[float, float]) 
         spacing_mm: of rows and columns.
 
     Returns:
-        Per slice its boxes from a score of 0.05 on; those that leave the slice are cut off at its border.
+        Per slice its boxes from a score of 0.05 on; those that leave the slice end at its border.
 
     Raises:
         InconsistentGeometry: the images have another shape, or no spacing.
@@ -79,15 +79,12 @@ def detect_all(bundle: Bundle, images: Tensor, spacing_mm: tuple[float, float]) 
                 (frame, look[number]["boxes"], look[number]["scores"])
                 for frame, look in zip(frames, looks, strict=True)
             ]
-            answers.append(_boxes(*merged(found, OVERLAP), shape))
+            answers.append(_boxes(*merged(found, shape, OVERLAP)))
     return answers
 
 
-def _boxes(boxes: Tensor, scores: Tensor, shape: tuple[int, int]) -> list[SliceBox]:
-    limit = boxes.new_tensor([shape[1], shape[0], shape[1], shape[0]])
-    inner = torch.minimum(boxes.clamp(min=0), limit)
-    whole = (inner[:, 2] - inner[:, 0] >= 1) & (inner[:, 3] - inner[:, 1] >= 1)
-    rows = torch.cat([inner, scores[:, None]], dim=1)[whole].cpu().double().tolist()
+def _boxes(boxes: Tensor, scores: Tensor) -> list[SliceBox]:
+    rows = torch.cat([boxes, scores[:, None]], dim=1).cpu().double().tolist()
     return sorted(
         (
             SliceBox((top, bottom - 1.0), (left, right - 1.0), score)

@@ -83,13 +83,13 @@ class SlicePreprocessing(MetadataPart):
     Attributes:
         plane: of the slices.
         spacing_mm: edge of a frame's pixel; None for the slice's own pixels.
-        size: rows and columns of a frame; None where any size will do.
+        size: rows and columns of a frame; with a spacing frames grow with the slice from there on.
         clip_hu: become black and white.
     """
 
     plane: Literal["sagittal"]
     spacing_mm: float | None
-    size: tuple[int, int] | None
+    size: tuple[int, int]
     clip_hu: tuple[float, float]
 
 

@@ -97,7 +97,7 @@ def answers_of(network: nn.Module, patches: Tensor, batch: int = 64) -> Tensor:
     if not len(patches):
         return torch.zeros(0, len(OUTPUTS), device=patches.device)
     parts = [network(part).sigmoid() for part in torch.split(patches.flatten(0, 1), batch)]
-    return torch.cat(parts).unflatten(0, patches.shape[:2]).mean(dim=1)
+    return torch.cat(parts).reshape(*patches.shape[:2], len(OUTPUTS)).mean(dim=1)
 
 
 def _trunk(backbone: Backbone, norm: Norm) -> tuple[nn.Module, int]:

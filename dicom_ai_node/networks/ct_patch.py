@@ -104,7 +104,7 @@ def _sampled(image: Tensor, places: Tensor, steps: Tensor) -> Tensor:
         part = functional.avg_pool2d(part, tuple(steps.tolist()), ceil_mode=True)
     extent = torch.tensor(part.shape[2:], device=image.device) * steps
     grid = (places - low) * 2 / extent - 1
-    sampled = functional.grid_sample(
+    sampled: Tensor = functional.grid_sample(
         part, grid.flip(-1).flatten(0, 1)[None], mode="bilinear", padding_mode="zeros", align_corners=False
     )
     return sampled.reshape(places.shape[:-1]) + AIR_HU
@@ -113,7 +113,8 @@ def _sampled(image: Tensor, places: Tensor, steps: Tensor) -> Tensor:
 def windowed(patches: Tensor, windows_hu: Sequence[tuple[float, float]]) -> Tensor:
     """HU (n, size, size) as grey values from 0 to 1 in every window: (n, windows, size, size)."""
     low, high = torch.tensor(windows_hu, dtype=torch.float32, device=patches.device).T[..., None, None]
-    return ((patches[:, None] - low) / (high - low)).clamp(0, 1)
+    grey: Tensor = (patches[:, None] - low) / (high - low)
+    return grey.clamp(0, 1)
 
 
 def vertebra_patches(
@@ -140,4 +141,4 @@ def vertebra_patches(
     if not len(boxes):
         return torch.zeros(0, len(views), len(windows_hu), size, size, device=image.device)
     patches = cut_patches(image, spacing_mm, centers.flatten(0, 1), edges.flatten(), size)
-    return windowed(patches, windows_hu).unflatten(0, (len(boxes), len(views)))
+    return windowed(patches, windows_hu).reshape(len(boxes), len(views), len(windows_hu), size, size)

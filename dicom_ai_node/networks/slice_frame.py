@@ -2,7 +2,7 @@
 
 P2 crops slices about their middle, or pads them, to 1024 x 1024 pixels as they are. Here a slice that does
 not fit is looked at in several frames instead, so that no vertebra of a long image goes unseen. A detector
-that takes any size (`size` None) sees slices at a spacing of its own, padded to a multiple of `MULTIPLE`.
+with a spacing of its own sees each slice in one frame that grows with it.
 
 Boxes are left, top, right, bottom; integers lie at pixel edges.
 """
@@ -64,7 +64,7 @@ def slice_frames(
     shape: tuple[int, int],
     spacing_mm: tuple[float, float],
     *,
-    size: tuple[int, int] | None,
+    size: tuple[int, int],
     at_mm: float | None,
 ) -> list[SliceFrame]:
     """The frames that together show all of a slice; one where it fits.
@@ -72,15 +72,15 @@ def slice_frames(
     Args:
         shape: rows and columns of the slice.
         spacing_mm: of its rows and columns.
-        size: of a frame; None for one that fits the slice.
+        size: of a frame; with `at_mm` the least size, and frames are multiples of `MULTIPLE`.
         at_mm: edge of a frame's pixel; None for the slice's own pixels. Where these are not square, the finer
             edge is that of the frame's.
     """
     edge = min(spacing_mm) if at_mm is None else at_mm
     extent = tuple(max(1, round(n * mm / edge)) for n, mm in zip(shape, spacing_mm, strict=True))
     zoom = (extent[0] / shape[0], extent[1] / shape[1])
-    if size is None:
-        size = (_rounded(extent[0]), _rounded(extent[1]))
+    if at_mm is not None:
+        size = (max(size[0], _rounded(extent[0])), max(size[1], _rounded(extent[1])))
     shared = math.ceil(OVERLAP_MM / edge)
     starts = [_starts(n, room, shared) for n, room in zip(extent, size, strict=True)]
     return [SliceFrame(size, zoom, (row, column)) for row in starts[0] for column in starts[1]]
@@ -115,36 +115,35 @@ def framed(images: Tensor, frame: SliceFrame, clip_hu: tuple[float, float]) -> T
     return functional.pad(shown, padding, value=air)
 
 
-def merged(found: list[tuple[SliceFrame, Tensor, Tensor]], overlap: float) -> tuple[Tensor, Tensor]:
+def merged(
+    found: list[tuple[SliceFrame, Tensor, Tensor]], shape: tuple[int, int], overlap: float
+) -> tuple[Tensor, Tensor]:
     """Boxes of a slice, and their scores, from those of its frames.
 
     Args:
         found: per frame: itself, boxes in it (n, 4), scores (n,).
-        overlap: of two boxes, intersection over union, from which on the surer one stays.
+        shape: rows and columns of the slice; boxes end at its border, and those beside it are dropped.
+        overlap: of boxes of different frames, intersection over union, from which on the surer one stays.
 
     Returns:
         Boxes in pixels of the slice and scores, the surest first; boxes that a frame cuts off where another
         frame goes on count as that frame's.
     """
-    if len(found) == 1:
-        frame, boxes, scores = found[0]
-        return frame.out_of(boxes), scores
-    kept_boxes, kept_scores = [], []
+    parts = []
     for frame, boxes, scores in found:
-        inner = _inner_edges([other for other, _, _ in found], frame)
-        near = torch.stack(
-            [
-                (boxes[:, k] <= _EDGE) if k < 2 else (boxes[:, k] >= frame.size[1 - k % 2] - _EDGE)
-                for k in range(4)
-            ],
-            dim=1,
-        )
+        inner = _inner_edges([other for other, _, _ in found], frame).to(boxes.device)
+        limit = boxes.new_tensor([frame.size[1], frame.size[0]]) - _EDGE
+        near = torch.cat([boxes[:, :2] <= _EDGE, boxes[:, 2:] >= limit], dim=1)
         whole = ~(near & inner).any(dim=1)
-        kept_boxes.append(frame.out_of(boxes[whole]))
-        kept_scores.append(scores[whole])
-    boxes, scores = torch.cat(kept_boxes), torch.cat(kept_scores)
-    chosen = nms(boxes, scores, overlap)
-    return boxes[chosen], scores[chosen]
+        parts.append((frame.out_of(boxes[whole]), scores[whole]))
+    boxes, scores = (torch.cat(column) for column in zip(*parts, strict=True))
+    boxes = torch.minimum(boxes.clamp(min=0), boxes.new_tensor([shape[1], shape[0]] * 2))
+    seen = ((boxes[:, 2:] - boxes[:, :2]) >= 1).all(dim=1)
+    boxes, scores = boxes[seen], scores[seen]
+    if len(found) > 1:
+        chosen = nms(boxes, scores, overlap)
+        boxes, scores = boxes[chosen], scores[chosen]
+    return boxes, scores
 
 
 def _inner_edges(frames: list[SliceFrame], frame: SliceFrame) -> Tensor:

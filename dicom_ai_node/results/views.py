@@ -101,7 +101,7 @@ def views_on_slices(analysis: Analysis, source: SourceImages) -> tuple[VertebraV
         return pixels
 
     per_mm = float(1 / np.linalg.norm(source.affine[:3, 1]))
-    views = []
+    views: list[VertebraView] = []
     for vertebra in analysis.report:
         if analysis.label_map is None and vertebra.six_points is None and vertebra.box_px is not None:
             views += _told_views(vertebra, vertebra.box_px, source)

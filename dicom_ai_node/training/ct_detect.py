@@ -29,7 +29,7 @@ class CtDetectOptions:
 
     Attributes:
         network: arguments of `SliceDetector`.
-        size: rows and columns of a frame in training, and of every frame where `at_mm` is None (P2: 1024).
+        size: rows and columns of a frame (P2: 1024); where `at_mm` is given, of the least one.
         at_mm: edge of a frame's pixel; None for the slice's own pixels, as published.
         clip_hu: become black and white; P2 does not say.
         degrees, scale, shift, mirrored: how slices are turned, resized, moved (share of the frame) and turned
@@ -101,13 +101,12 @@ class CtDetectTask:
         device = next(network.parameters()).device
         image = torch.from_numpy(one.image).to(device)[None]
         shape = (one.image.shape[0], one.image.shape[1])
-        size = None if options.at_mm is not None else options.size
         found = []
         with torch.inference_mode():
-            for frame in slice_frames(shape, one.spacing_mm, size=size, at_mm=options.at_mm):
+            for frame in slice_frames(shape, one.spacing_mm, size=options.size, at_mm=options.at_mm):
                 (answer,) = network(framed(image, frame, options.clip_hu))
                 found.append((frame, answer["boxes"], answer["scores"]))
-            boxes, scores = merged(found, options.overlap)
+            boxes, scores = merged(found, shape, options.overlap)
         return SliceBoxes(one.patient, boxes.cpu().double().numpy(), scores.cpu().double().numpy())
 
     def _drawn(self, generator: Generator, one: CtSlice) -> tuple[Tensor, Tensor]:

@@ -84,7 +84,7 @@ def slice_detect_recipe(name: str = "resnet18") -> CtDetectRecipe:
         preprocessing={
             "plane": "sagittal",
             "spacing_mm": options.at_mm,
-            "size": options.size if options.at_mm is None else None,
+            "size": options.size,
             "clip_hu": options.clip_hu,
         },
         pool_size=POOL,

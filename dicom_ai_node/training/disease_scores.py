@@ -6,7 +6,7 @@ class is not known, its answer is not judged. Intervals are bootstrap intervals 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dicom_ai_node.networks.ct_diseases import AVERAGED, DISEASES, NORMAL, OUTPUTS
+from dicom_ai_node.networks.slice_opinions import over_slices
 from dicom_ai_node.training.classification_metrics import area_under_roc
-from dicom_ai_node.training.metrics import clustered_interval
+from dicom_ai_node.training.metrics import clustered_intervals
 
 Floats = npt.NDArray[np.float64]
 Truth = npt.NDArray[np.int8]
@@ -63,8 +64,8 @@ class DiseaseAnswers:
     def per_vertebra(self) -> DiseaseAnswers:
         """One answer for all slices of a vertebra; vertebrae without a level are left out.
 
-        A disease that one or more slices show the vertebra has (P2, discussion): the highest probability of
-        all slices, and of `NORMAL`, which all slices must show, the lowest.
+        By the rule of the node's reports, `networks.slice_opinions`; rows of one vertebra stand in the order
+        of its slices.
         """
         rows: dict[tuple[str, str], list[int]] = {}
         for row, (patient, level) in enumerate(zip(self.patients, self.levels, strict=True)):
@@ -72,7 +73,7 @@ class DiseaseAnswers:
                 rows.setdefault((patient, level), []).append(row)
         groups = list(rows.values())
         return DiseaseAnswers(
-            np.array([together(self.said[group]) for group in groups]).reshape(-1, len(OUTPUTS)),
+            np.array([over_slices(self.said[group]) for group in groups]).reshape(-1, len(OUTPUTS)),
             np.array([_true_together(self.truth[group]) for group in groups]).reshape(-1, len(OUTPUTS)),
             tuple(patient for patient, _ in rows),
             tuple(level for _, level in rows),
@@ -90,13 +91,6 @@ def joined(parts: Sequence[DiseaseAnswers]) -> DiseaseAnswers:
     )
 
 
-def together(said: Floats) -> Floats:
-    """What is said of a vertebra, (6,), from what is said of its slices, (slices, 6)."""
-    answer: Floats = said.max(axis=0)
-    answer[_NORMAL_COLUMN] = said[:, _NORMAL_COLUMN].min()
-    return answer
-
-
 def disease_scores(
     answers: DiseaseAnswers, *, threshold: float = 0.5, resamples: int = 1000
 ) -> tuple[Values, Intervals]:
@@ -112,26 +106,19 @@ def disease_scores(
         where nothing can tell: a class of which there is no case or none is said, and the mean with it.
     """
     owners = np.array(answers.patients)
-    cases = [np.flatnonzero(owners == patient) for patient in dict.fromkeys(answers.patients)]
-    if not cases:
+    patients = [np.flatnonzero(owners == patient) for patient in dict.fromkeys(answers.patients)]
+    if not patients:
         return {}, {}
-    counts = {number: _counts(answers, rows, threshold) for number, rows in enumerate(cases)}
-    measures: dict[str, Callable[[Sequence[int]], float]] = {}
-    for measure in MEASURES:
-        each: dict[str, Callable[[Sequence[int]], float]] = {}
-        for column, name in enumerate(OUTPUTS):
-            if measure == "auc":
-                each[name] = _area(answers, cases, column)
-            else:
-                each[name] = _rate(counts, measure, column)
-        measures |= {f"{measure}_{name}": one for name, one in each.items()}
-        measures[f"{measure}_{MEAN}"] = _mean_of([each[name] for name in AVERAGED])
-    everyone = list(range(len(cases)))
-    values = {name: one(everyone) for name, one in measures.items()}
+    names = [f"{measure}_{name}" for measure in MEASURES for name in (*OUTPUTS, MEAN)]
+
+    def measured(chosen: Sequence[npt.NDArray[np.int64]]) -> Floats:
+        return _measured(answers, np.concatenate(list(chosen)), threshold).ravel()
+
+    values = dict(zip(names, measured(patients).tolist(), strict=True))
     if not resamples:
         return values, {}
-    spans = {name: clustered_interval(everyone, one, resamples=resamples) for name, one in measures.items()}
-    return values, spans
+    spans = clustered_intervals(patients, measured, resamples=resamples)
+    return values, dict(zip(names, spans, strict=True))
 
 
 def confusions(answers: DiseaseAnswers, threshold: float = 0.5) -> dict[str, list[list[int]]]:
@@ -165,37 +152,23 @@ def _counts(answers: DiseaseAnswers, rows: npt.NDArray[np.int64], threshold: flo
     return np.stack([kind.sum(axis=0) for kind in kinds], axis=1)
 
 
-def _rate(
-    counts: Mapping[int, npt.NDArray[np.int64]], measure: str, column: int
-) -> Callable[[Sequence[int]], float]:
-    own = np.stack([counts[number][column] for number in range(len(counts))])
-
-    def rate(chosen: Sequence[int]) -> float:
-        hit, false, missed, rest = own[np.asarray(chosen)].sum(axis=0).tolist()
-        above, below = {
-            "sensitivity": (hit, hit + missed),
-            "specificity": (rest, rest + false),
-            "ppv": (hit, hit + false),
-            "npv": (rest, rest + missed),
-            "f1": (2 * hit, 2 * hit + false + missed),
-            "accuracy": (hit + rest, hit + rest + false + missed),
-        }[measure]
-        return above / below if below else float("nan")
-
-    return rate
-
-
-def _area(
-    answers: DiseaseAnswers, cases: Sequence[npt.NDArray[np.int64]], column: int
-) -> Callable[[Sequence[int]], float]:
-    known = [rows[answers.truth[rows, column] != UNKNOWN] for rows in cases]
-
-    def area(chosen: Sequence[int]) -> float:
-        rows = np.concatenate([known[number] for number in chosen])
-        return area_under_roc(answers.said[rows, column], answers.truth[rows, column] == 1)
-
-    return area
-
-
-def _mean_of(measures: Sequence[Callable[[Sequence[int]], float]]) -> Callable[[Sequence[int]], float]:
-    return lambda chosen: float(np.mean([one(chosen) for one in measures]))
+def _measured(answers: DiseaseAnswers, rows: npt.NDArray[np.int64], threshold: float) -> Floats:
+    """`MEASURES` (rows) of every class and of their mean (columns)."""
+    hit, false, missed, rest = _counts(answers, rows, threshold).T.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # no case: not a number
+        rates = [
+            hit / (hit + missed),
+            rest / (rest + false),
+            hit / (hit + false),
+            rest / (rest + missed),
+            2 * hit / (2 * hit + false + missed),
+            (hit + rest) / (hit + rest + false + missed),
+        ]
+    areas = []
+    for column in range(len(OUTPUTS)):
+        truth = answers.truth[rows, column]
+        known = truth != UNKNOWN
+        areas.append(area_under_roc(answers.said[rows[known], column], truth[known] == 1))
+    table = np.array([*rates, areas])
+    averaged = table[:, [OUTPUTS.index(name) for name in AVERAGED]].mean(axis=1)
+    return np.column_stack([table, averaged])

@@ -108,13 +108,32 @@ def clustered_interval(
         level: coverage.
         seed: of the resampling.
     """
+    (interval,) = clustered_intervals(
+        cases, lambda chosen: [statistic(chosen)], resamples=resamples, level=level, seed=seed
+    )
+    return interval
+
+
+def clustered_intervals(
+    cases: Sequence[Any],
+    statistics: Callable[[Sequence[Any]], npt.ArrayLike],
+    *,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> list[tuple[float, float]]:
+    """`clustered_interval` of all numbers that `statistics` gives for a list of cases."""
     draws = np.random.default_rng(seed).integers(0, len(cases), size=(resamples, len(cases)))
-    values = np.array([statistic([cases[index] for index in draw]) for draw in draws], dtype=np.float64)
-    values = values[~np.isnan(values)]
-    if values.size == 0:
-        return float("nan"), float("nan")
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    values = np.array([statistics([cases[index] for index in draw]) for draw in draws], dtype=np.float64)
+    intervals = []
+    for column in values.T:
+        known = column[~np.isnan(column)]
+        if known.size == 0:
+            intervals.append((float("nan"), float("nan")))
+            continue
+        low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+        intervals.append((float(low), float(high)))
+    return intervals
 
 
 def pooled(rows: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, float]:

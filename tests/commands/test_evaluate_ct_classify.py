@@ -13,7 +13,7 @@ from dicom_ai_node.cli import app
 from dicom_ai_node.networks.ct_diseases import OUTPUTS
 from dicom_ai_node.training import ct_classify_recipes
 from dicom_ai_node.training.ct_slices import save_slices
-from tests.training.ct_drawn import drawn_patients
+from tests.training.ct_drawn import drawn_patients, drawn_slice
 
 runner = CliRunner()
 
@@ -85,6 +85,16 @@ def test_wrong_use_is_named(arguments: list[str], words: str) -> None:
     said = runner.invoke(app, arguments)
     assert said.exit_code == 2
     assert words in said.stderr
+
+
+def test_slices_without_any_disease_teach_nothing(tmp_path: Path) -> None:
+    save_slices([drawn_slice("1", 0, ("", "", "?", "?"))], tmp_path / "healthy")
+    said = runner.invoke(
+        app, ["train", "ct-classify", "--out", str(tmp_path / "x"), "--data", str(tmp_path / "healthy")]
+    )
+    assert said.exit_code == 2
+    assert "no box in" in said.stderr
+    assert "OVCF" in said.stderr
 
 
 def test_data_that_is_not_there_is_named(trained: tuple[Path, Path]) -> None:

@@ -41,20 +41,21 @@ def test_dense_loss_asks_for_what_is_in_a_box() -> None:
     assert network.dense.weight.grad is not None
 
 
-@given(SIZES, SPACINGS, st.sampled_from([(None, 1.25), ((1024, 1024), None), ((256, 192), 1.0)]))
+@given(SIZES, SPACINGS, st.sampled_from([((256, 192), 1.25), ((1024, 1024), None), ((512, 512), None)]))
 @settings(max_examples=150, deadline=None)
 def test_every_place_of_a_slice_is_seen_and_found_again(
     shape: tuple[int, int],
     spacing: tuple[float, float],
-    how: tuple[tuple[int, int] | None, float | None],
+    how: tuple[tuple[int, int], float | None],
 ) -> None:
     frames = slice_frames(shape, spacing, size=how[0], at_mm=how[1])
     box = torch.tensor([[shape[1] * 0.3, shape[0] * 0.2, shape[1] * 0.5, shape[0] * 0.9]])
     seen = torch.zeros(shape[0], shape[1], dtype=torch.bool) if shape[0] * shape[1] < 300_000 else None
     for frame in frames:
         assert frame.out_of(frame.into(box)).numpy() == pytest.approx(box.numpy(), abs=1e-2)
-        if how[0] is None:
+        if how[1] is not None:
             assert all(edge % 32 == 0 for edge in frame.size)
+            assert all(edge >= least for edge, least in zip(frame.size, how[0], strict=True))
         else:
             assert frame.size == how[0]
         if seen is not None:
@@ -79,7 +80,7 @@ def test_small_slice_lies_in_the_middle_of_1024_pixels_of_its_own() -> None:
 def test_pixels_that_are_not_square_become_square() -> None:
     image = torch.full((1, 80, 100), -1000.0)
     image[0, 20:40, 30:60] = 1000.0
-    (frame,) = slice_frames((80, 100), (1.5, 0.5), size=None, at_mm=1.0)
+    (frame,) = slice_frames((80, 100), (1.5, 0.5), size=(96, 64), at_mm=1.0)
     shown = framed(image, frame, (-300.0, 1000.0))[0, 0] > 0.5
     rows, columns = shown.any(1).nonzero().flatten(), shown.any(0).nonzero().flatten()
     expected = frame.into(torch.tensor([[30.0, 20, 60, 40]]))[0].tolist()
@@ -91,7 +92,7 @@ def test_pixels_that_are_not_square_become_square() -> None:
 
 def test_body_on_the_seam_of_two_frames_is_one_box() -> None:
     size = (256, 192)
-    frames = slice_frames((500, 180), (1.0, 1.0), size=size, at_mm=1.0)
+    frames = slice_frames((500, 180), (1.0, 1.0), size=size, at_mm=None)
     assert len(frames) > 1
     bodies = torch.tensor([[60.0, 12 + 30 * k, 95, 36 + 30 * k] for k in range(16)])
     found: list[tuple[SliceFrame, Tensor, Tensor]] = []
@@ -102,5 +103,13 @@ def test_body_on_the_seam_of_two_frames_is_one_box() -> None:
         # What a frame cuts off is the surest of all: it must not win.
         cut = (inside[:, 1] == 0) | (inside[:, 3] == size[0])
         found.append((frame, inside[shown], torch.where(cut, 0.99, 0.9)[shown]))
-    boxes, _ = merged(found, 0.4)
+    boxes, _ = merged(found, (500, 180), 0.4)
     assert boxes[boxes[:, 1].argsort()].numpy() == pytest.approx(bodies.numpy(), abs=1e-3)
+
+
+def test_what_is_found_beside_the_slice_is_dropped() -> None:
+    (frame,) = slice_frames((100, 60), (1.25, 1.25), size=(256, 192), at_mm=1.25)
+    boxes = frame.into(torch.tensor([[10.0, 10, 30, 30], [-20, 10, -2, 30], [40, 80, 70, 120]]))
+    found, scores = merged([(frame, boxes, torch.tensor([0.9, 0.8, 0.7]))], (100, 60), 0.4)
+    assert found.tolist() == [[10, 10, 30, 30], [40, 80, 60, 100]]
+    assert scores.tolist() == pytest.approx([0.9, 0.7])

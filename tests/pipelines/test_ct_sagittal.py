@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from dicom_ai_node.anatomy import Level
+from dicom_ai_node.commands.process import process
+from dicom_ai_node.config import Settings, settings_from
 from dicom_ai_node.errors import NotAnalysable
 from dicom_ai_node.imaging.volume import Volume
+from dicom_ai_node.imaging.write_ct import CtHeader, write_ct_series
 from dicom_ai_node.inference.bundle import Bundle, find_models_dir, load_bundle
 from dicom_ai_node.inference.ct_slices import SliceBox
+from dicom_ai_node.inference.publish import build_network, publish
+from dicom_ai_node.networks.ct_diseases import OUTPUTS
 from dicom_ai_node.phantom.ct import CtPhantom
 from dicom_ai_node.phantom.disease import Disease
 from dicom_ai_node.phantom.spine import SpineOptions, sample_spine
+from dicom_ai_node.pipelines.analyse import analyse
 from dicom_ai_node.pipelines.ct_planes import measured_planes
 from dicom_ai_node.pipelines.ct_sagittal import CtSagittalPipeline
 from dicom_ai_node.report import Algorithm, Analysis, SpineReport, Vertebra
+from dicom_ai_node.training.ct_classify_recipes import ct_classify_recipe
+from dicom_ai_node.training.ct_detect_recipes import slice_detect_recipe
 from tests.pipelines.ct_stacks import KnowingNetworks, sagittal_phantom, volume_of
 
 ALGORITHMS = (
@@ -195,3 +205,50 @@ def test_bodies_that_the_naming_network_does_not_know_are_refused(localise: Bund
     with pytest.raises(NotAnalysable) as refused:
         pipeline.analyse(head)
     assert refused.value.code == "coverage"
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Everything switched on, with the bundles of this repository beside small untrained ones of P2."""
+    folder = tmp_path_factory.mktemp("models")
+    for name in ("ct-localise", "ct-segment", "ct-points"):
+        (folder / name).symlink_to(find_models_dir(None) / name, target_is_directory=True)
+    for recipe, name in (
+        (slice_detect_recipe("resnet18-small"), "ct-detect"),
+        (ct_classify_recipe("small"), "ct-classify"),
+    ):
+        torch.manual_seed(4)
+        network = build_network(recipe)
+        publish(recipe, network, folder / name, metrics={}, trained_on="cpu", training_data="nothing")
+    rules = {"ct": {"sagittal": True, "diseases": True, "min_slices": 4}}
+    return settings_from(
+        {"routes": rules, "models": {"models_dir": str(folder)}, "results": {"disease_threshold": 0.4}}
+    )
+
+
+@pytest.fixture(scope="module")
+def files(lumbar: CtPhantom, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    header = CtHeader(image_type=("DERIVED", "SECONDARY", "MPR"))
+    return write_ct_series(lumbar.hu, lumbar.affine, tmp_path_factory.mktemp("files"), header=header)
+
+
+def test_a_detector_that_finds_nothing_leads_to_a_report_with_the_reason(
+    settings: Settings, files: list[Path], tmp_path: Path
+) -> None:
+    (processed,) = process(files, tmp_path, settings, Console(quiet=True))
+    assert processed.report.status == "not-analysable"
+    assert processed.report.reasons[0].code == "no-spine"
+    assert (processed.folder / "sr.dcm").exists()
+
+
+def test_a_volume_gets_the_opinions_of_the_classifier_that_is_installed(
+    settings: Settings, files: list[Path]
+) -> None:
+    found = analyse("ct-volume", files, settings)
+    judged = [vertebra for vertebra in found.analysis.report if vertebra.diseases is not None]
+    assert judged
+    assert all(set(vertebra.seen_on) == set(OUTPUTS) for vertebra in judged)
+    assert [item.name for item in found.analysis.report.algorithms] == [
+        "ct-localise", "ct-segment", "ct-points", "ct-classify"
+    ]  # fmt: skip
+    assert any("40%" in reason.text for reason in found.analysis.report.limitations)

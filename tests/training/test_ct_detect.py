@@ -88,5 +88,5 @@ def test_published_networks_see_1024_pixels_of_the_slice_itself() -> None:
         assert recipe.preprocessing["spacing_mm"] is None
         assert recipe.options.score == 0.75
     small = slice_detect_recipe("resnet18-small")
-    assert small.preprocessing["size"] is None
+    assert small.preprocessing["size"] == (256, 192)
     assert small.preprocessing["spacing_mm"] == 1.25

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,10 +21,11 @@ from dicom_ai_node.intake.router import route_spooled
 from dicom_ai_node.intake.spool import Spool, SpooledSeries
 from dicom_ai_node.workflow.coordinator import Coordinator, Judgement
 from dicom_ai_node.workflow.handover import JobFolder
-from dicom_ai_node.workflow.job import ID_SEPARATOR, Job, Run, RunName, State
+from dicom_ai_node.workflow.job import Job, RunName, State
 from dicom_ai_node.workflow.ledger import Ledger
 from dicom_ai_node.workflow.plan import Start, summarise
 from tests.imaging.mr_files import AXIAL, SAGITTAL, made_by, write
+from tests.workflow.record import Record
 
 QUIET_S, WAIT_S, DAY_S = 30.0, 600.0, 86400.0
 FINE: dict[str, Any] = {"affine": SAGITTAL @ np.diag([1.0, 0.7, 0.7, 1.0]), "shape": (6, 128, 12)}
@@ -34,45 +35,6 @@ def mr(folder: Path, kind: MrKind, *, seed: int = 5, patient: str = "P1", **opti
     """One sagittal series; those of one seed are one study, of one place."""
     header = made_by("siemens", kind, seed, study_identity="mr", patient_id=patient, omit=())
     return list(write(folder / f"{kind}-{patient}-{seed}-{len(options)}", header, seed=seed, **options))
-
-
-class Record:
-    """What the coordinator asks of the ledger, in memory; analyses end when the test says so."""
-
-    def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
-        self._runs: dict[str, Run] = {}
-        self.fails_after = 10**6
-
-    def start(self, start: Start, job: Job) -> None:
-        self.fails_after -= 1
-        if self.fails_after < 0:
-            raise KeyboardInterrupt
-        status = "done" if start.name.kind == "conclusion" else "waiting"
-        run = Run(start.name, status, job, start.arguments, None, self._now(), self._now())  # type: ignore[arg-type]
-        self._runs.setdefault(str(start.name), run)
-
-    def runs(self, job_id: str) -> tuple[Run, ...]:
-        return tuple(run for name, run in self._runs.items() if name.startswith(job_id + ID_SEPARATOR))
-
-    def generations(self, series_key: str) -> tuple[Job, ...]:
-        jobs = {run.job.id: run.job for run in self._runs.values() if run.job.series_key == series_key}
-        return tuple(sorted(jobs.values(), key=lambda job: job.generation))
-
-    def cancel(self, name: RunName) -> None:
-        self._runs[str(name)] = replace(self._runs[str(name)], status="cancelled")
-
-    def forget(self, job_id: str) -> None:
-        for run in self.runs(job_id):
-            del self._runs[str(run.name)]
-
-    def end(self, run: Run, outcome: str) -> None:
-        output = {"outcome": outcome, "report_status": "analysed", "reason": "", "deliveries": {}}
-        self._runs[str(run.name)] = replace(run, status="done", output=output, updated_at=self._now())
-
-    @property
-    def everything(self) -> list[Run]:
-        return list(self._runs.values())
 
 
 @dataclass
