@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Final, Protocol
 
 from PIL.Image import Image
 from pydicom.dataset import FileDataset
@@ -16,6 +16,7 @@ from dicom_ai_node.imaging.film_pose import FilmPose
 from dicom_ai_node.imaging.header import reading_quietly
 from dicom_ai_node.imaging.picture import sagittal_overview
 from dicom_ai_node.imaging.reformat import FlatReformat
+from dicom_ai_node.presets import ResultKind, SegmentationForm
 from dicom_ai_node.report import Analysis, Reason
 from dicom_ai_node.results.canvas import Canvas, canvas_of, canvases_of_slices
 from dicom_ai_node.results.capture import encode_capture
@@ -25,12 +26,14 @@ from dicom_ai_node.results.identity import ResultIdentity
 from dicom_ai_node.results.modules import Stamp
 from dicom_ai_node.results.presentation import encode_presentation
 from dicom_ai_node.results.reformat import encode_reformat, spine_plane
+from dicom_ai_node.results.rendition import Rendition, distinct
 from dicom_ai_node.results.seg import encode_segmentation
 from dicom_ai_node.results.source import ImageReference, SourceImages, SourceSeries, read_source
 from dicom_ai_node.results.sr import encode_report
 from dicom_ai_node.results.views import VertebraView, is_sagittal, views_on_reformat, views_on_slices
 
-ResultKind = Literal["sr", "seg", "pr", "sc", "reformat"]
+_FIRST_REPORT: Final = Rendition().report_variant
+"""Keeps the UIDs that reports had before there were variants."""
 
 
 class Thresholds(Protocol):
@@ -51,12 +54,13 @@ class Thresholds(Protocol):
 
 @dataclass(frozen=True)
 class ResultObject:
-    """One DICOM object that was written."""
+    """One DICOM object that was written; `variant` tells the forms of one kind apart (`Rendition.takes`)."""
 
     kind: ResultKind
     path: Path
     sop_class_uid: str
     sop_instance_uid: str
+    variant: str = ""
 
 
 def encode(
@@ -66,6 +70,7 @@ def encode(
     settings: Thresholds | None = None,
     *,
     timestamp: datetime | None = None,
+    renditions: Sequence[Rendition] = (Rendition(),),
     secondary_capture: bool = False,
     overlay: bool = True,
     pose: FilmPose | None = None,
@@ -79,6 +84,8 @@ def encode(
         folder: is made where it is missing.
         settings: thresholds to name in the structured report where the analysis does not name them.
         timestamp: the date and time that results carry; None takes the source's.
+        renditions: the forms that results are needed in, at least one. The first form of a kind is written
+            as seg.dcm or sr.dcm, others as seg-<variant>.dcm, sr-<variant>.dcm.
         secondary_capture: whether the overview picture becomes a Secondary Capture as well.
         overlay: whether the overview picture is written as overlay.png.
         pose: how presentation state and overview turn a radiograph. None leaves it in the presentation state
@@ -103,8 +110,10 @@ def encode(
         (folder / "report.json").write_text(analysis.report.to_json() + "\n", encoding="utf-8")
         named = _with_thresholds(analysis, settings)
         written = [
-            _write(kind, folder / f"{name}.dcm", dataset)
-            for kind, name, dataset in _objects(named, source, images, identity, stamp, pose=pose)
+            _write(kind, folder / f"{name}.dcm", dataset, variant)
+            for kind, name, variant, dataset in _objects(
+                named, source, images, identity, stamp, pose=pose, renditions=renditions
+            )
         ]
         picture = _overview(analysis, source, pose) if overlay or secondary_capture else None
         if picture is not None:
@@ -135,17 +144,24 @@ def _objects(
     stamp: Stamp,
     *,
     pose: FilmPose | None,
-) -> Iterator[tuple[ResultKind, str, FileDataset]]:
-    """(kind, name of the file without its suffix, object)."""
-    segmentation = encode_segmentation(analysis, images, identity, stamp)
-    if segmentation is not None:
-        yield "seg", "seg", segmentation
+    renditions: Sequence[Rendition],
+) -> Iterator[tuple[ResultKind, str, str, FileDataset]]:
+    """(kind, name of the file without its suffix, variant, object)."""
+    segmentations: dict[SegmentationForm, FileDataset] = {}
+    for item in distinct(renditions, "seg", lambda item: item.segmentation_variant):
+        form, variant = item.segmentation, item.segmentation_variant
+        segmentation = encode_segmentation(
+            analysis, images, identity, stamp, form=form, compression=item.compression
+        )
+        if segmentation is not None:
+            yield "seg", _named("seg", variant, first=not segmentations), variant, segmentation
+            segmentations.setdefault(form, segmentation)
     plane = _plane(analysis, source)
     reformat = None
     canvases: list[tuple[Canvas, tuple[VertebraView, ...]]]
     if plane is not None:
         reformat = encode_reformat(plane, analysis, images, identity, stamp)
-        yield "reformat", "reformat", reformat
+        yield "reformat", "reformat", "", reformat
         image = ImageReference(str(reformat.SOPClassUID), str(reformat.SOPInstanceUID))
         views = views_on_reformat(analysis, plane, image)
         canvases = [(canvas_of(reformat), views)] if views else []
@@ -159,16 +175,28 @@ def _objects(
         state = encode_presentation(
             analysis, images, identity, stamp, views=drawn, canvas=canvas, number=number
         )
-        yield "pr", f"pr-{number}", state
-    report = encode_report(
-        analysis, images, identity, stamp, segmentation=segmentation, reformat=reformat, views=views
-    )
-    yield "sr", "sr", report
+        yield "pr", f"pr-{number}", "", state
+    for number, item in enumerate(distinct(renditions, "sr", lambda item: item.report_variant)):
+        report = encode_report(
+            analysis,
+            images,
+            identity,
+            stamp,
+            segmentation=segmentations.get(item.segmentation) if "seg" in item.kinds else None,
+            reformat=reformat,
+            views=views,
+            kind="sr" if item.report_variant == _FIRST_REPORT else f"sr {item.report_variant}",
+        )
+        yield "sr", _named("sr", item.report_variant, first=number == 0), item.report_variant, report
 
 
-def _write(kind: ResultKind, path: Path, dataset: FileDataset) -> ResultObject:
+def _named(kind: str, variant: str, *, first: bool) -> str:
+    return kind if first else f"{kind}-{variant}"
+
+
+def _write(kind: ResultKind, path: Path, dataset: FileDataset, variant: str = "") -> ResultObject:
     dataset.save_as(path, enforce_file_format=True)
-    return ResultObject(kind, path, str(dataset.SOPClassUID), str(dataset.SOPInstanceUID))
+    return ResultObject(kind, path, str(dataset.SOPClassUID), str(dataset.SOPInstanceUID), variant)
 
 
 def _with_thresholds(analysis: Analysis, settings: Thresholds | None) -> Analysis:

@@ -71,10 +71,12 @@ def encode_report(
     segmentation: Dataset | None = None,
     reformat: Dataset | None = None,
     views: Sequence[VertebraView] = (),
+    kind: str = "sr",
 ) -> FileDataset:
     """The structured report.
 
     Args:
+        kind: what its UIDs are derived for.
         segmentation: the segmentation of the same analysis; its segments are referred to by level.
         reformat: the derived sagittal image, where there is one.
         views: where the vertebrae are drawn; gives the boxes.
@@ -85,7 +87,7 @@ def encode_report(
         identity,
         report.algorithms,
         stamp,
-        kind="sr",
+        kind=kind,
         sop_class_uid=Comprehensive3DSRStorage,
         modality="SR",
         series_number=SERIES_NUMBER,

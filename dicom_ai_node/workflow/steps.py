@@ -100,7 +100,8 @@ def _source(paths: Sequence[Path], modality: str) -> Source:
 def node_steps(settings: Settings, *, secondary_capture: bool = False) -> Steps:
     """The steps as the node takes them: the pipelines of `pipelines`, the encoders of `results`.
 
-    A Secondary Capture is made where a destination wants one, or where `secondary_capture` says so.
+    Results are made in every form that a destination wants; a Secondary Capture also where
+    `secondary_capture` says so.
     """
     # Here and not above: whoever only asks for the types must not wait for torch.
     from dicom_ai_node.imaging.film_pose import FilmPose  # noqa: PLC0415
@@ -112,8 +113,9 @@ def node_steps(settings: Settings, *, secondary_capture: bool = False) -> Steps:
     from dicom_ai_node.results.film_views import found_pose  # noqa: PLC0415
     from dicom_ai_node.results.source import SourceSeries  # noqa: PLC0415
     from dicom_ai_node.results.validate import validate  # noqa: PLC0415
+    from dicom_ai_node.workflow.renditions import renditions  # noqa: PLC0415
 
-    wanted = any("sc" in destination.results for destination in settings.destinations)
+    wanted = renditions(settings)
 
     def analysed(pipeline: str, paths: Sequence[Path], progress: Progress) -> tuple[Analysis, SourceSeries]:
         found = analyse(pipeline, paths, settings, progress)
@@ -128,7 +130,8 @@ def node_steps(settings: Settings, *, secondary_capture: bool = False) -> Steps:
             series,
             folder,
             settings.results,
-            secondary_capture=secondary_capture or wanted,
+            renditions=wanted,
+            secondary_capture=secondary_capture,
             # Head up, but never mirrored: letters on the film stay readable.
             pose=None if lies is None else FilmPose(lies.quarters),
         )

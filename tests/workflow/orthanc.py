@@ -30,12 +30,13 @@ class Orthanc:
 
     Args:
         folder: for its configuration and storage.
+        further: settings of its configuration.
     """
 
     ae_title = "ORTHANC"
     host = "127.0.0.1"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **further: object) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.port, self._http = _free_port(), _free_port()
         self._folder = folder
@@ -51,6 +52,7 @@ class Orthanc:
             "Plugins": [],
             # Callers need not be known by name to ask what is there.
             "DicomAlwaysAllowFind": True,
+            **further,
         }
         self._config = folder / "orthanc.json"
         self._config.write_text(json.dumps(settings), encoding="utf-8")
