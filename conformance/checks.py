@@ -109,8 +109,16 @@ def same_masks(study: Study, segmentation: Path) -> list[str]:
         )
         if status != 0:
             return [output[-300:]]
-        for item in pydicom.dcmread(segmentation, stop_before_pixels=True).SegmentSequence:
-            image = SimpleITK.ReadImage(str(Path(folder) / f"{item.SegmentNumber}.nii.gz"))
+        dataset = pydicom.dcmread(segmentation, stop_before_pixels=True)
+        for item in dataset.SegmentSequence:
+            if item.SegmentNumber == dataset.get("PixelPaddingValue"):
+                # The background of a label map.
+                continue
+            # Of a label map dcmqi makes one image with the numbers of the segments as values.
+            together = dataset.SegmentationType == "LABELMAP"
+            name = 1 if together else item.SegmentNumber
+            image = SimpleITK.ReadImage(str(Path(folder) / f"{name}.nii.gz"))
+            image = image == item.SegmentNumber if together else image
             expected = label_map.labels == verse_label(Level(item.SegmentLabel))
             if not np.array_equal(_on_source_grid(image, volume.affine, expected.shape), expected):
                 complaints.append(f"{item.SegmentLabel}: other voxels than in the label map")

@@ -8,22 +8,26 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol
 
-from PIL.Image import Image
 from pydicom.dataset import FileDataset
 
-from dicom_ai_node.imaging.film_picture import film_overview
+from dicom_ai_node.imaging.film_picture import film_sheet
 from dicom_ai_node.imaging.film_pose import FilmPose
 from dicom_ai_node.imaging.header import reading_quietly
-from dicom_ai_node.imaging.picture import sagittal_overview
+from dicom_ai_node.imaging.overview_sheet import Body, Sheet, draw_key_picture, draw_overview
+from dicom_ai_node.imaging.picture import sagittal_sheet
 from dicom_ai_node.imaging.reformat import FlatReformat
 from dicom_ai_node.presets import ResultKind, SegmentationForm
 from dicom_ai_node.report import Analysis, Reason
 from dicom_ai_node.results.canvas import Canvas, canvas_of, canvases_of_slices
 from dicom_ai_node.results.capture import encode_capture
+from dicom_ai_node.results.encapsulated import encode_pdf
 from dicom_ai_node.results.film_display import canvas_of_film
 from dicom_ai_node.results.film_views import found_pose, views_on_film
 from dicom_ai_node.results.identity import ResultIdentity
 from dicom_ai_node.results.modules import Stamp
+from dicom_ai_node.results.page import page_of
+from dicom_ai_node.results.page_html import html_page
+from dicom_ai_node.results.page_pdf import pdf_page
 from dicom_ai_node.results.presentation import encode_presentation
 from dicom_ai_node.results.reformat import encode_reformat, spine_plane
 from dicom_ai_node.results.rendition import Rendition, distinct
@@ -73,10 +77,11 @@ def encode(
     renditions: Sequence[Rendition] = (Rendition(),),
     secondary_capture: bool = False,
     overlay: bool = True,
+    page: bool = False,
     pose: FilmPose | None = None,
 ) -> list[ResultObject]:
     """Writes report.json, sr.dcm and, where there is something to show, seg.dcm, reformat.dcm, pr-<n>.dcm,
-    sc-1.dcm and overlay.png into `folder`.
+    sc-1.dcm and overlay.png into `folder`; pdf.dcm, and the page as report.html and report.pdf, where wanted.
 
     Args:
         analysis: with its label map on the grid of `source.volume` or on the pixels of `source.radiograph`.
@@ -86,8 +91,9 @@ def encode(
         timestamp: the date and time that results carry; None takes the source's.
         renditions: the forms that results are needed in, at least one. The first form of a kind is written
             as seg.dcm or sr.dcm, others as seg-<variant>.dcm, sr-<variant>.dcm.
-        secondary_capture: whether the overview picture becomes a Secondary Capture as well.
+        secondary_capture: whether the overview picture becomes a Secondary Capture, whatever the renditions.
         overlay: whether the overview picture is written as overlay.png.
+        page: whether the report of one page is written as report.html and report.pdf.
         pose: how presentation state and overview turn a radiograph. None leaves it in the presentation state
             as it is stored, and turns the overview head up where the findings tell how.
 
@@ -115,25 +121,41 @@ def encode(
                 named, source, images, identity, stamp, pose=pose, renditions=renditions
             )
         ]
-        picture = _overview(analysis, source, pose) if overlay or secondary_capture else None
-        if picture is not None:
+        capture = secondary_capture or any("sc" in item.kinds for item in renditions)
+        document = any("pdf" in item.kinds for item in renditions)
+        drawn = _sheet(analysis, source, pose) if overlay or capture or page or document else None
+        if drawn is not None and (overlay or capture):
+            picture = draw_overview(*drawn, analysis.report)
             if overlay:
                 picture.save(folder / "overlay.png")
-            if secondary_capture:
-                capture = encode_capture(picture, analysis, images, identity, stamp)
-                written.append(_write("sc", folder / "sc-1.dcm", capture))
+            if capture:
+                key_image = encode_capture(picture, analysis, images, identity, stamp)
+                written.append(_write("sc", folder / "sc-1.dcm", key_image))
+        if page or document:
+            words = page_of(analysis.report, images)
+            small = None if drawn is None else draw_key_picture(*drawn)
+            data = pdf_page(words, small)
+            if page:
+                (folder / "report.html").write_text(html_page(words, small), encoding="utf-8")
+                (folder / "report.pdf").write_bytes(data)
+            if document:
+                encapsulated = encode_pdf(data, analysis, images, identity, stamp)
+                written.append(_write("pdf", folder / "pdf.dcm", encapsulated))
     return written
 
 
-def _overview(analysis: Analysis, source: SourceSeries, pose: FilmPose | None) -> Image | None:
+def _sheet(
+    analysis: Analysis, source: SourceSeries, pose: FilmPose | None
+) -> tuple[Sheet, list[Body]] | None:
+    """What the pictures are drawn on; None where the source is neither volume nor film."""
     if source.volume is not None:
-        return sagittal_overview(source.volume, analysis)
+        return sagittal_sheet(source.volume, analysis)
     if source.radiograph is None:
         return None
     found = found_pose(analysis.report)
     told = found or source.radiograph.pose or FilmPose()
     # Turned, but no mirror image unless asked for: in that the film's markers could not be read.
-    return film_overview(source.radiograph, analysis, pose or FilmPose(told.quarters), found)
+    return film_sheet(source.radiograph, analysis, pose or FilmPose(told.quarters), found)
 
 
 def _objects(

@@ -28,11 +28,10 @@ def label_map_pixels(dataset: FileDataset, colours: Sequence[Rgb]) -> None:
     dataset.BitsAllocated = dataset.BitsStored = 8
     dataset.HighBit = 7
     dataset.PixelPaddingValue = 0
-    table = np.zeros((_ENTRIES, 3), "<u2")
-    # 257 * 255 = 65535; entries of 16 bits, which every reader of palettes knows.
-    table[1 : 1 + len(colours)] = np.array(colours, "<u2").reshape(-1, 3) * 257
+    table = np.zeros((_ENTRIES, 3), np.uint8)
+    table[1 : 1 + len(colours)] = np.array(colours, np.uint8).reshape(-1, 3)
     for channel, name in enumerate(("Red", "Green", "Blue")):
-        setattr(dataset, f"{name}PaletteColorLookupTableDescriptor", [_ENTRIES, 0, 16])
+        setattr(dataset, f"{name}PaletteColorLookupTableDescriptor", [_ENTRIES, 0, 8])
         setattr(dataset, f"{name}PaletteColorLookupTableData", table[:, channel].tobytes())
     dataset.ICCProfile = _srgb_profile()
     dataset.ColorSpace = "SRGB"
@@ -42,7 +41,7 @@ def compress(dataset: FileDataset, compression: Compression) -> None:
     """Puts a segmentation with plain pixels into the transfer syntax of `compression`; nothing is lost."""
     syntax = TRANSFER_SYNTAXES[compression]
     if compression == "rle":
-        dataset.compress(syntax, generate_instance_uid=False)
+        dataset.compress(syntax, encoding_plugin="pydicom", generate_instance_uid=False)
         return
     # Deflated as it is written.
     dataset.file_meta.TransferSyntaxUID = syntax
