@@ -27,7 +27,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from dicom_ai_node.errors import ConfigurationError
-from dicom_ai_node.presets import PRESETS, BoxForm, Compression, PresetName, ResultKind, SegmentationForm
+from dicom_ai_node.presets import PRESETS, BoxShape, Compression, PresetName, ResultKind, SegmentationForm
 
 MODELS_VARIABLE: Final = "DICOM_AI_NODE_MODELS"
 
@@ -279,7 +279,7 @@ class Destination(Section):
     ].results
     segmentation: SegmentationForm | None = None
     compression: Compression | None = None
-    box: BoxForm | None = None
+    box: BoxShape | None = None
     timeout_seconds: Seconds = 30.0
     retry_first_seconds: Seconds = 5.0
     retry_growth: Annotated[float, Field(ge=1)] = 2.0
@@ -353,18 +353,19 @@ class ModelSettings(Section):
 
 
 class ResultSettings(Section):
-    """`[results]`: the height losses at which a Genant grade begins (Genant 1993), the probability from which
-    on a vertebra on MR is called malignant (P4), and in which form results are made where a destination has
-    no wish of its own.
+    """`[results]`: the language of what a human reads in a report, the height losses at which a Genant grade
+    begins (Genant 1993), the probability from which on a vertebra on MR is called malignant (P4), and the
+    form that results have where a destination has no wish of its own.
     """
 
+    language: Literal["en", "de", "fr", "es"] = "en"
     genant_mild: Loss = 0.20
     genant_moderate: Loss = 0.25
     genant_severe: Loss = 0.40
     malignant_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     segmentation: SegmentationForm = "binary"
     compression: Compression = "none"
-    box: BoxForm = "closed"
+    box: BoxShape = "closed"
 
     @model_validator(mode="after")
     def _rising(self) -> Self:

@@ -16,8 +16,9 @@ SegmentationForm = Literal["binary", "labelmap"]
 Segmentation Storage, PS3.3 A.51)."""
 Compression = Literal["none", "rle", "deflated"]
 """Of the segmentation; both compressions lose nothing."""
-BoxForm = Literal["closed", "open"]
-"""Whether the polyline of a box in the structured report ends where it began (five points) or not (four)."""
+BoxShape = Literal["closed", "open"]
+"""Whether a box in the structured report says its first corner again at the end (five points) or not (four):
+viewers differ in what they draw as a box."""
 PresetName = Literal["standard", "ohif", "slicer", "weasis-horos", "plain-pacs"]
 
 
@@ -28,7 +29,7 @@ class Preset:
     results: tuple[ResultKind, ...]
     segmentation: SegmentationForm | None = None
     compression: Compression | None = None
-    box: BoxForm | None = None
+    box: BoxShape | None = None
 
 
 PRESETS: Final[Mapping[PresetName, Preset]] = {

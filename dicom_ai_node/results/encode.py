@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Protocol
 
 from pydicom.dataset import FileDataset
 
@@ -21,9 +20,11 @@ from dicom_ai_node.report import Analysis, Reason
 from dicom_ai_node.results.canvas import Canvas, canvas_of, canvases_of_slices
 from dicom_ai_node.results.capture import encode_capture
 from dicom_ai_node.results.encapsulated import encode_pdf
+from dicom_ai_node.results.explanations import Thresholds
 from dicom_ai_node.results.film_display import canvas_of_film
 from dicom_ai_node.results.film_views import found_pose, views_on_film
 from dicom_ai_node.results.identity import ResultIdentity
+from dicom_ai_node.results.language import LANGUAGES, Language, LanguageTag
 from dicom_ai_node.results.modules import Stamp
 from dicom_ai_node.results.page import page_of
 from dicom_ai_node.results.page_html import html_page
@@ -36,25 +37,6 @@ from dicom_ai_node.results.source import ImageReference, SourceImages, SourceSer
 from dicom_ai_node.results.sr import encode_report
 from dicom_ai_node.results.views import VertebraView, is_sagittal, views_on_reformat, views_on_slices
 
-_FIRST_REPORT: Final = Rendition().report_variant
-"""Keeps the UIDs that reports had before there were variants."""
-
-
-class Thresholds(Protocol):
-    """The height losses at which the Genant grades begin, as in `[results]` of node.toml."""
-
-    @property
-    def genant_mild(self) -> float:
-        """Grade 1."""
-
-    @property
-    def genant_moderate(self) -> float:
-        """Grade 2."""
-
-    @property
-    def genant_severe(self) -> float:
-        """Grade 3."""
-
 
 @dataclass(frozen=True)
 class ResultObject:
@@ -65,6 +47,14 @@ class ResultObject:
     sop_class_uid: str
     sop_instance_uid: str
     variant: str = ""
+
+
+@dataclass(frozen=True)
+class _Manner:
+    """How what a human reads is written."""
+
+    language: Language
+    thresholds: Thresholds | None
 
 
 def encode(
@@ -79,6 +69,7 @@ def encode(
     overlay: bool = True,
     page: bool = False,
     pose: FilmPose | None = None,
+    language: LanguageTag = "en",
 ) -> list[ResultObject]:
     """Writes report.json, sr.dcm and, where there is something to show, seg.dcm, reformat.dcm, pr-<n>.dcm,
     sc-1.dcm and overlay.png into `folder`; pdf.dcm, and the page as report.html and report.pdf, where wanted.
@@ -96,6 +87,7 @@ def encode(
         page: whether the report of one page is written as report.html and report.pdf.
         pose: how presentation state and overview turn a radiograph. None leaves it in the presentation state
             as it is stored, and turns the overview head up where the findings tell how.
+        language: of what a human reads in the structured report and on the page.
 
     Returns:
         The DICOM objects, those that others refer to first.
@@ -110,15 +102,17 @@ def encode(
             images.study_instance_uid,
             (reference.sop_instance_uid for reference in images.everything),
             analysis.report.algorithms,
+            analysis.prior,
         )
         stamp = Stamp.of(images.header, timestamp)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.json").write_text(analysis.report.to_json() + "\n", encoding="utf-8")
         named = _with_thresholds(analysis, settings)
+        manner = _Manner(LANGUAGES[language], settings)
         written = [
             _write(kind, folder / f"{name}.dcm", dataset, variant)
             for kind, name, variant, dataset in _objects(
-                named, source, images, identity, stamp, pose=pose, renditions=renditions
+                named, source, images, identity, stamp, manner=manner, pose=pose, renditions=renditions
             )
         ]
         capture = secondary_capture or any("sc" in item.kinds for item in renditions)
@@ -132,7 +126,7 @@ def encode(
                 key_image = encode_capture(picture, analysis, images, identity, stamp)
                 written.append(_write("sc", folder / "sc-1.dcm", key_image))
         if page or document:
-            words = page_of(analysis.report, images)
+            words = page_of(analysis, images, manner.language)
             small = None if drawn is None else draw_key_picture(*drawn)
             data = pdf_page(words, small)
             if page:
@@ -165,6 +159,7 @@ def _objects(
     identity: ResultIdentity,
     stamp: Stamp,
     *,
+    manner: _Manner,
     pose: FilmPose | None,
     renditions: Sequence[Rendition],
 ) -> Iterator[tuple[ResultKind, str, str, FileDataset]]:
@@ -207,7 +202,10 @@ def _objects(
             segmentation=segmentations.get(item.segmentation) if "seg" in item.kinds else None,
             reformat=reformat,
             views=views,
-            kind="sr" if item.report_variant == _FIRST_REPORT else f"sr {item.report_variant}",
+            language=manner.language,
+            box=item.box,
+            thresholds=manner.thresholds,
+            beside=item.beside_report,
         )
         yield "sr", _named("sr", item.report_variant, first=number == 0), item.report_variant, report
 

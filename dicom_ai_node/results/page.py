@@ -6,7 +6,7 @@ one page.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final
@@ -14,14 +14,14 @@ from typing import Final
 from pydicom.dataset import Dataset
 
 from dicom_ai_node import __version__
-from dicom_ai_node.anatomy import Level
 from dicom_ai_node.colours import Rgb, grade_colour
-from dicom_ai_node.report import SpineReport, Vertebra
+from dicom_ai_node.report import Analysis, SpineReport, Vertebra
+from dicom_ai_node.results.comparison import changes
 from dicom_ai_node.results.identity import MODEL_NAME
 from dicom_ai_node.results.language import ENGLISH, Language
 from dicom_ai_node.results.page_words import WORDS, PageWords
 from dicom_ai_node.results.source import SourceImages
-from dicom_ai_node.results.wording import diagnosis, explained, impression
+from dicom_ai_node.results.wording import diagnosis, explained, impression, strikes
 
 _SAID_ANYWAY: Final = ("research-use", "thresholds", "level-uncertain")
 _MOST_SENTENCES: Final = 8
@@ -69,18 +69,19 @@ class Page:
         return tuple(zip(grades, self.words.grades, strict=True))
 
 
-def page_of(report: SpineReport, source: SourceImages, language: Language = ENGLISH) -> Page:
+def page_of(analysis: Analysis, source: SourceImages, language: Language = ENGLISH) -> Page:
     """The page of one analysis.
 
     Args:
         source: its header says who the patient is.
     """
-    words = WORDS[language.tag]
+    report, words = analysis.report, WORDS[language.tag]
+    since = changes(report, analysis.prior)
     judged = [item for item in report if item.status == "analysed"]
-    striking = [item for item in judged if item.fractured or item.genant_grade or item.abnormal]
+    striking = [item for item in judged if strikes(item, since.get(item.level))]
     rest = [item.level for item in judged if item not in striking]
     # The last sentence says who made it: on a page that is the footer's affair.
-    sentences = impression(report, language)[:-1]
+    sentences = impression(report, language, analysis.prior)[:-1]
     if len(striking) > _MOST_SENTENCES:
         sentences = sentences[len(striking) :]
     models = ", ".join(f"{item.name} {item.version}" for item in report.algorithms)
@@ -149,12 +150,8 @@ def _headline(report: SpineReport, words: PageWords, language: Language) -> str:
     said = words.unbroken
     if broken:
         template = words.one_fractured if len(broken) == 1 else words.fractured
-        said = template.format(levels=_listed(broken, language))
-    return f"{words.malignant.format(levels=_listed(ill, language))} {said}" if ill else said
-
-
-def _listed(levels: Sequence[Level], language: Language) -> str:
-    return ", ".join(map(language.level, levels))
+        said = template.format(levels=language.level_list(broken))
+    return f"{words.malignant.format(levels=language.level_list(ill))} {said}" if ill else said
 
 
 def _row(vertebra: Vertebra, language: Language) -> Row:

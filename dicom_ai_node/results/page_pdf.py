@@ -176,7 +176,7 @@ def _findings(canvas: Canvas, page: Page, picture: Image | None, place: tuple[fl
 
 
 def _bullets(sentences: Sequence[str], size: float = 9) -> list[Flowable]:
-    return [item for text in sentences for item in (_words(text, size, indent=9), Spacer(0, 1 * mm))]
+    return [item for text in sentences for item in (_words(text, size, indent=12), Spacer(0, 1 * mm))]
 
 
 def _table(page: Page, width: float) -> list[Flowable]:
@@ -185,7 +185,7 @@ def _table(page: Page, width: float) -> list[Flowable]:
     if page.rows:
         heads = ("", words.level, words.finding, words.grade, words.loss, words.heights)
         lines = [[_words(head, 7.5, colour=_FAINT) for head in heads], *map(_line, page.rows)]
-        shares = (0.025, 0.115, 0.39, 0.07, 0.15, 0.25)
+        shares = (0.025, 0.1, 0.455, 0.07, 0.13, 0.22)
         style = [
             *_TIGHT,
             ("LINEBELOW", (0, 0), (-1, -1), 0.4, _RULE),
@@ -212,7 +212,7 @@ def _line(row: Row) -> list[Flowable | str]:
     return [
         "",
         _words(row.level, 9, bold=True),
-        *(_words(text, 8.5) for text in (row.finding, row.grade, row.loss, row.heights)),
+        *(_words(text, 8) for text in (row.finding, row.grade, row.loss, row.heights)),
     ]
 
 

@@ -10,10 +10,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    RLELossless,
+    SegmentationStorage,
+)
 
-from dicom_ai_node.presets import PRESETS, BoxForm, Compression, ResultKind, SegmentationForm
+from dicom_ai_node.presets import PRESETS, BoxShape, Compression, ResultKind, SegmentationForm
 
+SEGMENTATION_SOP_CLASSES: Final[dict[SegmentationForm, UID]] = {
+    "binary": SegmentationStorage,
+    # Label Map Segmentation Storage (PS3.6), newer than the dictionaries of our libraries.
+    "labelmap": UID("1.2.840.10008.5.1.4.1.1.66.7"),
+}
 TRANSFER_SYNTAXES: Final[dict[Compression, UID]] = {
     "none": ExplicitVRLittleEndian,
     # One bit per pixel has no place in PS3.5 table 8.2.2-1: label maps alone are compressed this way.
@@ -38,7 +49,7 @@ class Rendition:
     kinds: tuple[ResultKind, ...] = PRESETS["standard"].results
     segmentation: SegmentationForm = "binary"
     compression: Compression = "none"
-    box: BoxForm = "closed"
+    box: BoxShape = "closed"
 
     @property
     def segmentation_variant(self) -> str:
@@ -49,6 +60,11 @@ class Rendition:
     def report_variant(self) -> str:
         """Names the report's file among others: it refers to the segmentation beside it, or to none."""
         return f"{self.segmentation if 'seg' in self.kinds else 'alone'}-{self.box}"
+
+    @property
+    def beside_report(self) -> str:
+        """What its report is derived for beyond language and boxes; empty for the usual one."""
+        return {"binary": "", "labelmap": "labelmap"}[self.segmentation] if "seg" in self.kinds else "alone"
 
     def takes(self, kind: str, variant: str) -> bool:
         """Whether an object of this kind and variant is what the destination wants."""

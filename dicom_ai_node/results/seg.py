@@ -11,7 +11,6 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.uid import UID, SegmentationStorage
 
 from dicom_ai_node.anatomy import Level, code, level_of_verse_label
 from dicom_ai_node.colours import Rgb, grade_colour, pcs_cielab
@@ -20,7 +19,6 @@ from dicom_ai_node.presets import Compression, SegmentationForm
 from dicom_ai_node.report import Analysis, LabelMap, Vertebra
 from dicom_ai_node.results import codes
 from dicom_ai_node.results.identity import ResultIdentity
-from dicom_ai_node.results.iod import LABEL_MAP_SEGMENTATION_STORAGE
 from dicom_ai_node.results.modules import (
     RESEARCH_USE_ONLY,
     Stamp,
@@ -28,15 +26,12 @@ from dicom_ai_node.results.modules import (
     new_object,
     plain,
 )
+from dicom_ai_node.results.rendition import SEGMENTATION_SOP_CLASSES
 from dicom_ai_node.results.seg_frames import Segment, write_bit_planes, write_label_planes
 from dicom_ai_node.results.seg_pixels import compress, label_map_pixels
 from dicom_ai_node.results.source import SourceImages
 
 SERIES_NUMBER: Final = 9101
-SOP_CLASSES: Final[dict[SegmentationForm, UID]] = {
-    "binary": SegmentationStorage,
-    "labelmap": LABEL_MAP_SEGMENTATION_STORAGE,
-}
 BACKGROUND: Final = "Background"
 
 
@@ -89,7 +84,7 @@ def encode_segmentation(
         analysis.report.algorithms,
         stamp,
         kind="seg" if form == "binary" else "seg labelmap",
-        sop_class_uid=SOP_CLASSES[form],
+        sop_class_uid=SEGMENTATION_SOP_CLASSES[form],
         modality="SEG",
         series_number=SERIES_NUMBER,
         series_description="AI vertebral bodies",

@@ -19,6 +19,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 from dicom_ai_node.errors import EncodingError
 from dicom_ai_node.imaging.header import reading_quietly
 from dicom_ai_node.results.iod import problems, unresolved
+from dicom_ai_node.results.rendition import SEGMENTATION_SOP_CLASSES
 
 TOOL_TIMEOUT_SECONDS: Final = 60.0
 
@@ -36,10 +37,15 @@ _COPIED_TAGS: Final = frozenset(
 )
 """Names, numbers and UIDs of the source. An archive files by them, so they stay even where the sender broke
 their VR; a validator's word on them is no word on our object."""
-_IN_NO_TABLE: Final = "Error - Information Object Not found"
-"""A SOP class that dciodvfy does not know; `iod.problems` has refused those that we do not make."""
-_NUMBERED_FROM_0: Final = "Error - SegmentNumber not monotonically increasing from one by one"
-"""True of bit planes; a label map numbers its background 0 (PS3.3 C.8.20.2)."""
+_UNKNOWN_CLASS: Final = (
+    # Of a label map: the class is in no table; and its background has the number 0 (PS3.3 C.8.20.2).
+    "Error - Information Object Not found",
+    "Error - SegmentNumber not monotonically increasing from one by one",
+    # Of a report that points at its segments.
+    "Error - Shall not be present for Referenced SOP Class that is not segmentation - "
+    "attribute <ReferencedSegmentNumber>",
+)
+"""What is said of a label map for want of its SOP class; dcmqi's label maps are told the same."""
 _INVALID_VALUE: Final = "Error - Value invalid for this VR - "
 _INVALID_VALUES: Final = "Error - Dicom dataset contains invalid data values"
 
@@ -106,7 +112,7 @@ def tool_complaints(path: Path, kind: str) -> Iterator[str]:
     if dciodvfy is not None:
         with _inflated(path) as plain:
             output = _run(dciodvfy, plain)
-        yield from (f"dciodvfy: {line}" for line in dciodvfy_errors(output))
+        yield from (f"dciodvfy: {line}" for line in dciodvfy_errors(output, label_map=_about_label_map(path)))
     dcmpschk = shutil.which("dcmpschk")
     if dcmpschk is not None and kind == "pr":
         yield from (f"dcmpschk: {line}" for line in dcmpschk_errors(_run(dcmpschk, path)))
@@ -125,13 +131,21 @@ def _inflated(path: Path) -> Iterator[Path]:
         yield Path(folder) / path.name
 
 
-def dciodvfy_errors(output: str) -> list[str]:
-    """The errors in what dciodvfy printed, but for those about values that the source brought along, and
-    those with which releases before 2024 meet the SOP class of label maps.
+def _about_label_map(path: Path) -> bool:
+    """Whether an object is a label map, or refers to one."""
+    return SEGMENTATION_SOP_CLASSES["labelmap"].encode() in path.read_bytes()
+
+
+def dciodvfy_errors(output: str, *, label_map: bool = False) -> list[str]:
+    """The errors in what dciodvfy printed, but for those about values that the source brought along.
+
+    Args:
+        label_map: the object is a label map or refers to one; then those are left out too with which
+            releases before 2024 meet that SOP class.
     """
     errors = [line.strip() for line in output.splitlines() if line.startswith("Error")]
-    if _IN_NO_TABLE in errors:
-        errors = [line for line in errors if line != _IN_NO_TABLE and not line.startswith(_NUMBERED_FROM_0)]
+    if label_map:
+        errors = [line for line in errors if not line.startswith(_UNKNOWN_CLASS)]
     ours = [line for line in errors if not (line.startswith(_INVALID_VALUE) and _about_the_source(line))]
     if not any(line.startswith(_INVALID_VALUE) for line in ours):
         ours = [line for line in ours if not line.startswith(_INVALID_VALUES)]

@@ -97,11 +97,11 @@ def _source(paths: Sequence[Path], modality: str) -> Source:
     raise InputError(f"none of {len(paths)} files has a readable header; send the series again")
 
 
-def node_steps(settings: Settings, *, secondary_capture: bool = False) -> Steps:
+def node_steps(settings: Settings, *, secondary_capture: bool = False, page: bool = False) -> Steps:
     """The steps as the node takes them: the pipelines of `pipelines`, the encoders of `results`.
 
     Results are made in every form that a destination wants; a Secondary Capture also where
-    `secondary_capture` says so.
+    `secondary_capture` says so, and the report of one page as files where `page` does.
     """
     # Here and not above: whoever only asks for the types must not wait for torch.
     from dicom_ai_node.imaging.film_pose import FilmPose  # noqa: PLC0415
@@ -132,8 +132,10 @@ def node_steps(settings: Settings, *, secondary_capture: bool = False) -> Steps:
             settings.results,
             renditions=wanted,
             secondary_capture=secondary_capture,
+            page=page,
             # Head up, but never mirrored: letters on the film stay readable.
             pose=None if lies is None else FilmPose(lies.quarters),
+            language=settings.results.language,
         )
 
     def source(paths: Sequence[Path]) -> SourceSeries:

@@ -27,8 +27,7 @@ from conformance.studies import GRIDS, make_study
 from dicom_ai_node.node.scu import send
 from dicom_ai_node.presets import Compression
 from dicom_ai_node.results.encode import encode
-from dicom_ai_node.results.iod import LABEL_MAP_SEGMENTATION_STORAGE
-from dicom_ai_node.results.rendition import Rendition
+from dicom_ai_node.results.rendition import SEGMENTATION_SOP_CLASSES, Rendition
 from tests.workflow.orthanc import Orthanc, installed
 
 PLAIN = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
@@ -65,7 +64,7 @@ class Picky:
 
     def __enter__(self) -> Picky:
         self._entity = AE(self.ae_title)
-        self._entity.add_supported_context(LABEL_MAP_SEGMENTATION_STORAGE, list(self.syntaxes))
+        self._entity.add_supported_context(SEGMENTATION_SOP_CLASSES["labelmap"], list(self.syntaxes))
         server = self._entity.start_server(
             (self.host, 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)]
         )
