@@ -23,6 +23,8 @@ import SimpleITK
 from conformance.studies import Study
 from dicom_ai_node.anatomy import Level, code, verse_label
 from dicom_ai_node.report import Vertebra
+from dicom_ai_node.results.rendition import SEGMENTATION_SOP_CLASSES
+from dicom_ai_node.results.validate import dciodvfy_errors
 
 
 class ToolMissing(Exception):
@@ -46,9 +48,14 @@ def run_tool(name: str, *arguments: object) -> tuple[int, str]:
 
 
 def dciodvfy(path: Path) -> list[str]:
-    """Errors of dicom3tools' IOD validator."""
+    """Errors of dicom3tools' IOD validator, but for its not knowing the SOP class of label maps."""
     _, output = run_tool("dciodvfy", path)
-    return [line for line in output.splitlines() if line.startswith("Error")]
+    label_map = SEGMENTATION_SOP_CLASSES["labelmap"].encode() in path.read_bytes()
+    return (
+        dciodvfy_errors(output, label_map=True)
+        if label_map
+        else [line for line in output.splitlines() if line.startswith("Error")]
+    )
 
 
 def dcmpschk(path: Path) -> list[str]:
