@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from dicom_ai_node.config import Destination, ResultSettings, Settings
 from dicom_ai_node.results.rendition import Rendition
 
@@ -23,3 +26,18 @@ def renditions(settings: Settings) -> tuple[Rendition, ...]:
     return tuple(dict.fromkeys(wanted)) or (
         Rendition(segmentation=own.segmentation, compression=own.compression, box=own.box),
     )
+
+
+def deliveries(objects: Sequence[Mapping[str, Any]], settings: Settings) -> dict[str, list[str]]:
+    """Destination -> the files that it gets.
+
+    Args:
+        objects: as `handover.JobFolder` keeps them; those of an earlier version have no variant.
+    """
+    found = {}
+    for destination in settings.destinations:
+        wanted = rendition_of(destination, settings.results)
+        found[destination.name] = [
+            item["file"] for item in objects if wanted.takes(item["kind"], item.get("variant", ""))
+        ]
+    return found

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tomllib
+from pathlib import Path
 
 from dicom_ai_node.config import Settings, settings_from
 from dicom_ai_node.results.rendition import Rendition, distinct
-from dicom_ai_node.workflow.renditions import rendition_of, renditions
+from dicom_ai_node.workflow.renditions import deliveries, rendition_of, renditions
 
 
 def settings(text: str) -> Settings:
@@ -50,3 +51,36 @@ def test_each_destination_takes_its_own_variant_and_what_has_none() -> None:
     assert films.takes("sr", "alone-closed")
     assert not films.takes("sr", "binary-closed")
     assert not films.takes("seg", "binary-none")
+
+
+def test_every_destination_is_sent_the_files_of_its_form(tmp_path: Path) -> None:
+    found = settings(
+        f'[storage]\nfolder = "{tmp_path}"\n'
+        + destination("maps", 'segmentation = "labelmap"')
+        + destination("viewer", 'preset = "ohif"')
+        + destination("pictures", 'preset = "plain-pacs"')
+    )
+    objects = [
+        {"kind": kind, "file": file, "variant": variant}
+        for kind, file, variant in (
+            ("seg", "seg.dcm", "labelmap-none"),
+            ("seg", "seg-binary-none.dcm", "binary-none"),
+            ("reformat", "reformat.dcm", ""),
+            ("pr", "pr-1.dcm", ""),
+            ("sr", "sr.dcm", "labelmap-closed"),
+            ("sr", "sr-binary-closed.dcm", "binary-closed"),
+            ("sc", "sc-1.dcm", ""),
+            ("pdf", "pdf.dcm", ""),
+        )
+    ]
+    assert deliveries(objects, found) == {
+        "maps": ["seg.dcm", "reformat.dcm", "pr-1.dcm", "sr.dcm"],
+        "viewer": ["seg-binary-none.dcm", "reformat.dcm", "sr-binary-closed.dcm", "pdf.dcm"],
+        "pictures": ["sc-1.dcm"],
+    }
+
+
+def test_a_record_of_an_earlier_version_knows_no_variants_and_is_delivered_all_the_same() -> None:
+    found = settings(destination("archive"))
+    objects = [{"kind": kind, "file": f"{kind}.dcm"} for kind in ("seg", "sr", "sc")]
+    assert deliveries(objects, found) == {"archive": ["seg.dcm", "sr.dcm"]}
