@@ -23,6 +23,8 @@ import SimpleITK
 from conformance.studies import Study
 from dicom_ai_node.anatomy import Level, code, verse_label
 from dicom_ai_node.report import Vertebra
+from dicom_ai_node.results.rendition import SEGMENTATION_SOP_CLASSES
+from dicom_ai_node.results.validate import dciodvfy_errors
 
 
 class ToolMissing(Exception):
@@ -46,9 +48,14 @@ def run_tool(name: str, *arguments: object) -> tuple[int, str]:
 
 
 def dciodvfy(path: Path) -> list[str]:
-    """Errors of dicom3tools' IOD validator."""
+    """Errors of dicom3tools' IOD validator, but for its not knowing the SOP class of label maps."""
     _, output = run_tool("dciodvfy", path)
-    return [line for line in output.splitlines() if line.startswith("Error")]
+    label_map = SEGMENTATION_SOP_CLASSES["labelmap"].encode() in path.read_bytes()
+    return (
+        dciodvfy_errors(output, label_map=True)
+        if label_map
+        else [line for line in output.splitlines() if line.startswith("Error")]
+    )
 
 
 def dcmpschk(path: Path) -> list[str]:
@@ -109,8 +116,16 @@ def same_masks(study: Study, segmentation: Path) -> list[str]:
         )
         if status != 0:
             return [output[-300:]]
-        for item in pydicom.dcmread(segmentation, stop_before_pixels=True).SegmentSequence:
-            image = SimpleITK.ReadImage(str(Path(folder) / f"{item.SegmentNumber}.nii.gz"))
+        dataset = pydicom.dcmread(segmentation, stop_before_pixels=True)
+        for item in dataset.SegmentSequence:
+            if item.SegmentNumber == dataset.get("PixelPaddingValue"):
+                # The background of a label map.
+                continue
+            # Of a label map dcmqi makes one image with the numbers of the segments as values.
+            together = dataset.SegmentationType == "LABELMAP"
+            name = 1 if together else item.SegmentNumber
+            image = SimpleITK.ReadImage(str(Path(folder) / f"{name}.nii.gz"))
+            image = image == item.SegmentNumber if together else image
             expected = label_map.labels == verse_label(Level(item.SegmentLabel))
             if not np.array_equal(_on_source_grid(image, volume.affine, expected.shape), expected):
                 complaints.append(f"{item.SegmentLabel}: other voxels than in the label map")

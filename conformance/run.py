@@ -27,6 +27,7 @@ from dicom_ai_node.prior import PriorReport, PriorVertebra
 from dicom_ai_node.report import Analysis, Reason, SpineReport
 from dicom_ai_node.results.encode import ResultObject, encode
 from dicom_ai_node.results.language import LANGUAGES, LanguageTag
+from dicom_ai_node.results.rendition import Rendition
 from dicom_ai_node.results.source import SourceSeries
 from dicom_ai_node.results.validate import validate
 
@@ -40,6 +41,12 @@ COLUMNS: Final = (
     "highdicom",
     "round trip",
 )
+
+RENDITIONS: Final = (
+    Rendition(("seg", "sr", "pr", "reformat", "sc", "pdf")),
+    Rendition(("seg", "sr"), segmentation="labelmap", compression="rle"),
+)
+"""Every kind, and both forms of the segmentation with a report beside each."""
 
 Checks = dict[str, Callable[[], list[str]]]
 
@@ -97,7 +104,7 @@ def _studies(folder: Path) -> Iterator[tuple[str, str, Checks]]:
     for number, grid in enumerate(GRIDS, start=1):
         place = folder / f"ct-{number}"
         study = make_study(grid, place / "source")
-        objects = encode(study.analysis, study.source, place / "results", secondary_capture=True)
+        objects = encode(study.analysis, study.source, place / "results", renditions=RENDITIONS)
         yield grid.name, _kinds(objects), _checks(study, objects, place / "results")
     study = make_study(GRIDS[0], folder / "partial" / "source")
     for name, analysis, source in (
@@ -105,7 +112,7 @@ def _studies(folder: Path) -> Iterator[tuple[str, str, Checks]]:
         ("not analysable", _refusal(study), SourceSeries(study.source.paths)),
     ):
         results = folder / name.replace(" ", "-")
-        objects = encode(analysis, source, results, secondary_capture=True)
+        objects = encode(analysis, source, results, renditions=RENDITIONS)
         partial = replace(study, analysis=analysis, source=source)
         yield name, _kinds(objects), _checks(partial, objects, results)
     yield from _other_reports(study, folder)
@@ -113,22 +120,22 @@ def _studies(folder: Path) -> Iterator[tuple[str, str, Checks]]:
         place = folder / f"film-{number}"
         place.mkdir(parents=True, exist_ok=True)
         film = make_film_study(dress, place)
-        objects = encode(film.analysis, film.source, place / "results", secondary_capture=True)
+        objects = encode(film.analysis, film.source, place / "results", renditions=RENDITIONS)
         # dcmqi places segments in a frame of reference, which a film has not.
         yield f"film: {dress.name}", _kinds(objects), _checks_of_any(objects, place / "results")
     for number, mr in enumerate(mr_studies.DRESSES, start=1):
         place = folder / f"mr-{number}"
         made = mr_studies.make_mr_study(mr, place)
-        objects = encode(made.analysis, made.source, place / "results", secondary_capture=True)
+        objects = encode(made.analysis, made.source, place / "results", renditions=RENDITIONS)
         yield f"mr: {mr.name}", _kinds(objects), _checks_of_any(objects, place / "results")
     for number, slices in enumerate(ct_slices.DRESSES, start=1):
         place = folder / f"ct-slices-{number}"
         shown = ct_slices.make_slice_study(slices, place)
-        objects = encode(shown.analysis, shown.source, place / "results", secondary_capture=True)
+        objects = encode(shown.analysis, shown.source, place / "results", renditions=RENDITIONS)
         yield f"ct slices: {slices.name}", _kinds(objects), _checks_of_any(objects, place / "results")
     study = make_study(GRIDS[0], folder / "opinions" / "source")
     judged = ct_slices.with_opinions(study.analysis)
-    objects = encode(judged, study.source, folder / "opinions" / "results", secondary_capture=True)
+    objects = encode(judged, study.source, folder / "opinions" / "results", renditions=RENDITIONS)
     yield (
         "ct with opinions on slices",
         _kinds(objects),
@@ -168,7 +175,10 @@ def _refusal(study: Study) -> Analysis:
 def _checks(study: Study, objects: list[ResultObject], folder: Path) -> Checks:
     applicable = _checks_of_any(objects, folder)
     if any(item.kind == "seg" for item in objects):
-        applicable["dcmqi masks"] = lambda: checks.same_masks(study, folder / "seg.dcm")
+        drawn = [item.path for item in objects if item.kind == "seg"]
+        applicable["dcmqi masks"] = lambda: [
+            words for path in drawn for words in checks.same_masks(study, path)
+        ]
         applicable["dcmqi numbers"] = lambda: checks.same_numbers(study, folder / "sr.dcm")
     return applicable
 

@@ -31,6 +31,7 @@ BENCHES: Final[Mapping[str, str]] = {
     "mri": "dicom_ai_node.commands.bench_mri",
     "phantom": "dicom_ai_node.commands.bench_phantom",
     "orthanc": "dicom_ai_node.commands.bench_orthanc",
+    "encode": "dicom_ai_node.commands.bench_encode",
 }
 """Each is a module with a function `measure(console) -> Measured`."""
 

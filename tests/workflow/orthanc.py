@@ -66,8 +66,8 @@ class Orthanc:
             "Plugins": [DICOMWEB_PLUGIN] if password else [],
             # Callers need not be known by name to ask what is there.
             "DicomAlwaysAllowFind": True,
-            **(further or {}),
             "DicomAlwaysAllowGet": True,
+            **(further or {}),
         }
         self.storage = folder / "storage"
         self.log = folder / "orthanc.log"
