@@ -148,7 +148,9 @@ def _other_reports(study: Study, folder: Path) -> Iterator[tuple[str, str, Check
     tags: tuple[LanguageTag, ...] = ("de", "fr", "es")
     for tag in tags:
         place = folder / f"language-{tag}"
-        objects = encode(study.analysis, study.source, place, language=tag, box="open")
+        objects = encode(
+            study.analysis, study.source, place, language=tag, renditions=(Rendition(box="open"),)
+        )
         yield (
             f"report in {LANGUAGES[tag].meaning}, open boxes",
             _kinds(objects),

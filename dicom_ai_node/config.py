@@ -297,7 +297,7 @@ class Routes(Section):
 
 
 class Delivery(Section):
-    """What every kind of `[[destinations]]` says: which results it gets, in which form, how often it is tried.
+    """What every kind of `[[destinations]]` says: which results it gets, in which form, and retries.
 
     `preset` fills in what is not set; what it leaves open is None here and stands in `[results]`.
     """

@@ -81,7 +81,10 @@ def test_commented_examples_are_valid_and_show_the_defaults() -> None:
         "password_file": Path("archive-password"),
         "ca_file": Path("archive-ca.pem"),
     }
-    assert settings.destinations[1] == DicomwebDestination(name="web-archive", kind="dicomweb", **server)
+    form = {"segmentation": "binary", "compression": "none", "box": "closed"}
+    assert settings.destinations[1] == DicomwebDestination(
+        name="web-archive", kind="dicomweb", **server, **form
+    )
     assert settings.http.dicomweb == (DicomwebServer(**server),)
 
 

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from pydicom.dataset import Dataset
 
+from dicom_ai_node.presets import BoxShape
 from dicom_ai_node.report import SeenOn, Vertebra
 from dicom_ai_node.results import codes
 from dicom_ai_node.results.content import (
     CONTAINS,
     HAS_CONCEPT_MOD,
     INFERRED_FROM,
-    BoxShape,
     box,
     coded,
     number,

@@ -30,6 +30,7 @@ from dicom_ai_node.results.encode import encode
 from dicom_ai_node.results.identity import ResultIdentity
 from dicom_ai_node.results.modules import Stamp
 from dicom_ai_node.results.prior import read_prior
+from dicom_ai_node.results.rendition import Rendition
 from dicom_ai_node.results.source import SourceImages, read_source
 from dicom_ai_node.results.sr import encode_report
 from dicom_ai_node.results.validate import validate
@@ -154,7 +155,14 @@ def test_what_a_report_says_is_read_back(study: Study, reports: Reports) -> None
 
 
 def test_what_encode_writes_is_read_back_in_every_shape(study: Study, tmp_path: Path) -> None:
-    encode(study.analysis, study.source, tmp_path, overlay=False, language="es", box="open")
+    encode(
+        study.analysis,
+        study.source,
+        tmp_path,
+        overlay=False,
+        language="es",
+        renditions=(Rendition(box="open"),),
+    )
     prior = read_prior(pydicom.dcmread(tmp_path / "sr.dcm"))
     segments = pydicom.dcmread(tmp_path / "seg.dcm").SegmentSequence
     assert prior is not None
