@@ -13,7 +13,7 @@ from typing import Final
 from dicom_ai_node.anatomy import Level, order
 from dicom_ai_node.prior import PriorReport
 from dicom_ai_node.report import Reason, SpineReport, Vertebra
-from dicom_ai_node.results.comparison import SAME_LOSS, Change, changes
+from dicom_ai_node.results.comparison import SAME_LOSS, WORTH_TELLING, Change, changes
 from dicom_ai_node.results.language import ENGLISH, Language
 
 LIKELY: Final = 0.8
@@ -129,7 +129,8 @@ def _findings(report: SpineReport, language: Language, since: Mapping[Level, Cha
 
 def _strikes(vertebra: Vertebra, change: Change | None) -> bool:
     before = change is not None and bool(change.fractured_before)
-    return bool(vertebra.fractured or vertebra.genant_grade or vertebra.abnormal or before)
+    grown = change is not None and (change.since or 0.0) >= WORTH_TELLING
+    return bool(vertebra.fractured or vertebra.genant_grade or vertebra.abnormal or before or grown)
 
 
 def _severity(vertebra: Vertebra) -> tuple[float, ...]:
@@ -168,14 +169,19 @@ def _since(vertebra: Vertebra, change: Change | None, language: Language) -> Ite
         return
     day = language.day(change.day)
     if vertebra.fractured and change.fractured_before is False:
-        yield language.new_since.format(day=day)
-    elif vertebra.fractured is False and change.fractured_before:
+        if change.before is None:
+            yield language.new_since.format(day=day)
+        else:
+            then = language.height_loss.format(language.rounded_share(change.before))
+            yield language.new_since_loss.format(day=day, loss=then)
+        return
+    if vertebra.fractured is False and change.fractured_before:
         yield language.fracture_before.format(day=day)
     if change.since is None:
         return
     points = language.number(100 * abs(change.since))
     if abs(change.since) < SAME_LOSS:
-        # Beside a fracture that is new this would read as a contradiction.
+        # Beside a fracture that is no longer seen this would read as a contradiction.
         if change.fractured_before == vertebra.fractured:
             yield language.unchanged.format(day=day)
     elif change.since > 0:

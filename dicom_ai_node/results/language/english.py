@@ -109,6 +109,7 @@ ENGLISH: Final = Language(
     compared="Compared with this node's report on the {images} of {day}.",
     images={"CT": "CT", "MR": "MR", "film": "radiograph"},
     new_since="new since {day}",
+    new_since_loss="new since {day} ({loss} then)",
     fracture_before="called a fracture in the report of {day}",
     unchanged="loss of height unchanged since {day}",
     more_loss="{points} percentage points more loss of height than on {day}",

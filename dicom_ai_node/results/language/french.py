@@ -132,6 +132,7 @@ FRENCH: Final = Language(
     compared="Comparé au compte rendu IA, {images} du {day}.",
     images={"CT": "scanner", "MR": "IRM", "film": "radiographie"},
     new_since="apparu depuis le {day}",
+    new_since_loss="apparu depuis le {day} ({loss} à cette date)",
     fracture_before="décrit comme fracture dans le compte rendu du {day}",
     unchanged="perte de hauteur inchangée depuis le {day}",
     more_loss="perte de hauteur majorée de {points} points par rapport au {day}",

@@ -133,6 +133,7 @@ GERMAN: Final = Language(
     compared="Verglichen mit dem KI-Befund zu {images} vom {day}.",
     images={"CT": "CT", "MR": "MRT", "film": "Röntgenaufnahme"},
     new_since="neu seit {day}",
+    new_since_loss="neu seit {day} (damals {loss})",
     fracture_before="im Befund vom {day} als Fraktur bezeichnet",
     unchanged="Höhenminderung seit {day} unverändert",
     more_loss="Höhenminderung seit {day} um {points} Prozentpunkte zugenommen",

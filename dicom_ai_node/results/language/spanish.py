@@ -123,6 +123,7 @@ SPANISH: Final = Language(
     compared="Comparado con el informe de IA de la {images} del {day}.",
     images={"CT": "TC", "MR": "RM", "film": "radiografía"},
     new_since="nueva desde el {day}",
+    new_since_loss="nueva desde el {day} ({loss} entonces)",
     fracture_before="descrita como fractura en el informe del {day}",
     unchanged="pérdida de altura sin cambios desde el {day}",
     more_loss="pérdida de altura {points} puntos porcentuales mayor que el {day}",

@@ -84,6 +84,7 @@ class Language:
     compared: str
     images: Mapping[str, str]
     new_since: str
+    new_since_loss: str
     fracture_before: str
     unchanged: str
     more_loss: str
