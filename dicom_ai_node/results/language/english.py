@@ -75,6 +75,7 @@ ENGLISH: Final = Language(
     possibly="possibly {kind} ({share})",
     acuities={"acute": "acute", "chronic": "chronic", "pathologic": "pathologic"},
     malignancies={"benign": "benign", "malignant": "malignant"},
+    on_slices="on {slices} of {of} sagittal slices",
     dark="dark on {weighting} ({ratio} of its neighbours)",
     bright="bright on {weighting} ({ratio} of its neighbours)",
     none_broken="No vertebral fracture found in {}.",

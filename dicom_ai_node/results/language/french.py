@@ -78,6 +78,7 @@ FRENCH: Final = Language(
         "pathologic": "d'allure pathologique",
     },
     malignancies={"benign": "d'allure bénigne", "malignant": "d'allure maligne"},
+    on_slices="sur {slices} des {of} coupes sagittales",
     dark="hyposignal {weighting} ({ratio} des vertèbres voisines)",
     bright="hypersignal {weighting} ({ratio} des vertèbres voisines)",
     none_broken="Pas de fracture vertébrale décelée : {}.",

@@ -79,6 +79,7 @@ GERMAN: Final = Language(
     possibly="möglicherweise {kind} ({share})",
     acuities={"acute": "akut", "chronic": "alt", "pathologic": "pathologisch"},
     malignancies={"benign": "benigne", "malignant": "maligne"},
+    on_slices="auf {slices} von {of} sagittalen Schichten",
     dark="hypointens in {weighting} ({ratio} der Nachbarwirbel)",
     bright="hyperintens in {weighting} ({ratio} der Nachbarwirbel)",
     none_broken="Keine Wirbelkörperfraktur in {} nachweisbar.",

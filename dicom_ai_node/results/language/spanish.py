@@ -69,6 +69,7 @@ SPANISH: Final = Language(
     possibly="posiblemente {kind} ({share})",
     acuities={"acute": "aguda", "chronic": "crónica", "pathologic": "patológica"},
     malignancies={"benign": "de aspecto benigno", "malignant": "de aspecto maligno"},
+    on_slices="en {slices} de {of} cortes sagitales",
     dark="hipointensa en {weighting} ({ratio} de las vértebras vecinas)",
     bright="hiperintensa en {weighting} ({ratio} de las vértebras vecinas)",
     none_broken="No se observan fracturas vertebrales en {}.",
