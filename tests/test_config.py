@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -64,6 +65,11 @@ def test_commented_examples_are_valid_and_show_the_defaults() -> None:
     assert shown == Destination(
         name="archive", ae_title="ARCHIVE", host="192.0.2.20", port=104, calling_ae_title="DICOM_AI"
     )
+
+
+def test_settings_reach_the_analysis_process_unchanged() -> None:
+    settings = settings_from(uncommented_example())
+    assert settings_from(json.loads(settings.model_dump_json())) == settings
 
 
 def test_without_a_file_the_defaults_hold() -> None:

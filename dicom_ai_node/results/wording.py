@@ -44,11 +44,12 @@ def finding(vertebra: Vertebra, language: Language = ENGLISH, change: Change | N
     """One vertebra in words: ``L1: moderate wedge fracture, 31 % loss of height, Genant grade 2, ...``."""
     words = [_diagnosis(vertebra, language)]
     low = bool(vertebra.fractured or vertebra.genant_grade)
-    if vertebra.height_loss is not None and (low or change is not None):
+    since = list(_since(vertebra, change, language))
+    if vertebra.height_loss is not None and (low or since):
         words.append(language.height_loss.format(language.rounded_share(vertebra.height_loss)))
     if vertebra.genant_grade:
         words.append(language.genant.format(vertebra.genant_grade))
-    words += _since(vertebra, change, language)
+    words += since
     if vertebra.acuity is not None:
         words.append(_hedged(vertebra.acuity, language.acuities, language))
     words += [standing_out(item, language) or item for item in _beside_height(vertebra, language)]
@@ -181,12 +182,13 @@ def _since(vertebra: Vertebra, change: Change | None, language: Language) -> Ite
         return
     points = language.number(100 * abs(change.since))
     if abs(change.since) < SAME_LOSS:
-        # Beside a fracture that is no longer seen this would read as a contradiction.
-        if change.fractured_before == vertebra.fractured:
+        # Beside a fracture that is no longer seen this would read as a contradiction; of a sound body it goes
+        # without saying.
+        if vertebra.genant_grade and change.fractured_before == vertebra.fractured:
             yield language.unchanged.format(day=day)
-    elif change.since > 0:
+    elif change.since >= WORTH_TELLING or (change.since > 0 and vertebra.genant_grade):
         yield language.more_loss.format(points=points, day=day)
-    else:
+    elif change.since < 0 and change.fractured_before:
         yield language.less_loss.format(points=points, day=day)
 
 

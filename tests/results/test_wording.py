@@ -136,8 +136,11 @@ def test_a_loss_that_grew_is_told_of_a_vertebra_that_is_not_called_fractured() -
     assert grown == (
         "L2: no fracture, 14 % loss of height, 12 percentage points more loss of height than on 2023-05-01."
     )
+    # What measuring alone may do is not told of a sound body, nor that it became higher.
     little = impression(report(replace(SOUND, height_loss=0.09)), prior=prior)
     assert little[0] == "No vertebral fracture found in L2."
+    higher = prior_of(PriorVertebra(Level.L2, "1.9", 0.16, False))
+    assert impression(report(SOUND), prior=higher)[0] == "No vertebral fracture found in L2."
 
 
 def test_a_vertebra_without_a_change_to_tell_reads_as_before() -> None:

@@ -36,7 +36,7 @@ class Language:
         classes: what an algorithm may say -> its name in a list with probabilities.
         on_slices: behind what was seen on some of the slices of a vertebra.
         reasons: a sentence for every key of `report.REASON_CODES`.
-        modalities: the images of a modality, behind "compared with".
+        images: those of a modality, as they stand in `compared`.
     """
 
     tag: str
