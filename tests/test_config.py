@@ -88,6 +88,11 @@ def test_commented_examples_are_valid_and_show_the_defaults() -> None:
     assert settings.http.dicomweb == (DicomwebServer(**server),)
 
 
+def test_settings_reach_the_analysis_process_unchanged() -> None:
+    settings = settings_from(uncommented_example())
+    assert settings_from(json.loads(settings.model_dump_json())) == settings
+
+
 def test_without_a_file_the_defaults_hold() -> None:
     assert load_settings(None, environment={}) == Settings()
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from pydicom.dataset import Dataset
-from pydicom.uid import Comprehensive3DSRStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, Comprehensive3DSRStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import build_context, build_role
@@ -130,7 +130,7 @@ class EarlierReports:
         entity = entity_named(self.calling_ae_title)
         entity.connection_timeout = entity.acse_timeout = self.timeout_s
         entity.dimse_timeout = entity.network_timeout = self.timeout_s
-        syntaxes = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
+        syntaxes: list[str | UID] = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
         association = entity.associate(
             self.archive.host,
             self.archive.port,

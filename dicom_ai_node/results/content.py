@@ -118,8 +118,8 @@ def box(
     rows: Point,
     columns: Point,
     reference: ImageReference,
-    shape: BoxShape = "closed",
     *,
+    shape: BoxShape = "closed",
     relationship: str = CONTAINS,
 ) -> Dataset:
     """An SCOORD item: a polyline around a box on an image.
@@ -137,11 +137,7 @@ def box(
 
 
 def polygon_in_space(
-    name: Code,
-    corners_mm: npt.NDArray[np.float64],
-    frame_of_reference_uid: str,
-    *,
-    relationship: str = CONTAINS,
+    relationship: str, name: Code, corners_mm: npt.ArrayLike, frame_of_reference_uid: str
 ) -> Dataset:
     """An SCOORD3D item: a polygon in patient space (PS3.3 C.18.9).
 
@@ -151,7 +147,8 @@ def polygon_in_space(
     """
     item = _item(relationship, "SCOORD3D", name)
     item.GraphicType = "POLYGON"
-    closed = np.concatenate([corners_mm, corners_mm[:1]])
+    corners = np.asarray(corners_mm, dtype=np.float64)
+    closed = np.concatenate([corners, corners[:1]])
     item.GraphicData = [round(float(value), 3) for value in closed.ravel()]
     item.ReferencedFrameOfReferenceUID = frame_of_reference_uid
     return item

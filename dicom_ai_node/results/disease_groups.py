@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-import numpy as np
 from pydicom.dataset import Dataset
 
 from dicom_ai_node.presets import BoxShape
@@ -63,11 +62,8 @@ def _region(seen: SeenOn, source: SourceImages, shape: BoxShape) -> Iterable[Dat
     if image is not None and seen.box_px is not None:
         # Pixel centres become the edges of pixels.
         rows, columns = ((first, last + 1.0) for first, last in (seen.box_px.rows, seen.box_px.columns))
-        yield box(codes.SOURCE_OF_MEASUREMENT, rows, columns, image, shape, relationship=INFERRED_FROM)
+        yield box(codes.SOURCE_OF_MEASUREMENT, rows, columns, image, shape=shape, relationship=INFERRED_FROM)
     elif seen.corners_mm is not None and source.frame_of_reference_uid is not None:
         yield polygon_in_space(
-            codes.SOURCE_OF_MEASUREMENT,
-            np.array(seen.corners_mm),
-            source.frame_of_reference_uid,
-            relationship=INFERRED_FROM,
+            INFERRED_FROM, codes.SOURCE_OF_MEASUREMENT, seen.corners_mm, source.frame_of_reference_uid
         )

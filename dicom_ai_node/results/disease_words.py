@@ -25,7 +25,7 @@ def disease_words(vertebra: Vertebra, language: Language = ENGLISH) -> list[str]
 def seen_on(vertebra: Vertebra, name: str, language: Language = ENGLISH) -> str:
     """``on 3 of 7 sagittal slices``; "" where that is not known."""
     seen = vertebra.seen_on.get(name)
-    return "" if seen is None else language.seen_on.format(slices=seen.slices, of=seen.of)
+    return "" if seen is None else language.on_slices.format(slices=seen.slices, of=seen.of)
 
 
 def disease_names(vertebra: Vertebra) -> str:

@@ -75,6 +75,7 @@ ENGLISH: Final = Language(
     possibly="possibly {kind} ({share})",
     acuities={"acute": "acute", "chronic": "chronic", "pathologic": "pathologic"},
     malignancies={"benign": "benign", "malignant": "malignant"},
+    on_slices="on {slices} of {of} sagittal slices",
     dark="dark on {weighting} ({ratio} of its neighbours)",
     bright="bright on {weighting} ({ratio} of its neighbours)",
     none_broken="No vertebral fracture found in {}.",
@@ -88,7 +89,6 @@ ENGLISH: Final = Language(
     unnamed_models="no model was asked",
     alternatives="The level {level} could also be {others}.",
     stands_out="Stands out: {}",
-    seen_on="on {slices} of {of} sagittal slices",
     classes={
         "acute": "acute fracture",
         "chronic": "chronic fracture",
@@ -110,6 +110,7 @@ ENGLISH: Final = Language(
     compared="Compared with this node's report on the {images} of {day}.",
     images={"CT": "CT", "MR": "MR", "film": "radiograph"},
     new_since="new since {day}",
+    new_since_loss="new since {day} ({loss} then)",
     fracture_before="called a fracture in the report of {day}",
     unchanged="loss of height unchanged since {day}",
     more_loss="{points} percentage points more loss of height than on {day}",
