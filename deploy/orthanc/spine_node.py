@@ -968,15 +968,14 @@ class Routes:
     def __init__(self, courier: Courier) -> None:
         self._courier = courier
         self._archive = courier.archive
-        for route, answer in {
-            "/spine/status": self._status,
-            "/spine/(series|studies)/([0-9a-f-]+)": self._state,
-            "/spine/(series|studies)/([0-9a-f-]+)/analyse": self._analyse,
-            "/spine/series/([0-9a-f-]+)/(report|overlay)": self._attachment,
-        }.items():
-            orthanc.RegisterRestCallback(route, _answering("POST" if "analyse" in route else "GET", answer))
+        one = "/spine/(series|studies)/([0-9a-f-]+)"
+        orthanc.RegisterRestCallback("/spine/status", _answering("GET", self._status))
+        orthanc.RegisterRestCallback(one, _answering("GET", self._state))
+        orthanc.RegisterRestCallback(f"{one}/analyse", _answering("POST", self._analyse))
+        files = "/spine/series/([0-9a-f-]+)/(report|overlay)"
+        orthanc.RegisterRestCallback(files, _answering("GET", self._attachment))
 
-    def _status(self, *_groups: str) -> tuple[int, Any]:
+    def _status(self) -> tuple[int, Any]:
         return 200, self._courier.status()
 
     def _state(self, kind: str, name: str) -> tuple[int, Any]:

@@ -99,13 +99,15 @@ class SpineOrthanc(Orthanc):
 def node_with_http(folder: Path, *, minimum_free_mb: int = 1, paths: Sequence[Path] = ()) -> NodeProcess:
     """A node with fast steps that has an HTTP interface and no other destination; not started.
 
-    It would wait for an hour for more images of a series, if nobody said that there are none.
+    It waits for an hour for more images of a series, if nobody says that there are none; for other series
+    of an MR study it does not wait.
     """
     config = write_config(folder, [], quiet_seconds=3600.0)
     text = config.read_text("utf-8").replace("minimum_free_mb = 1", f"minimum_free_mb = {minimum_free_mb}")
     text = text.replace("[routes.ct]", f"[routes.ct]\nmin_slices = {SLICES}\nmin_coverage_mm = 10.0")
     port = free_port()
     named = json.dumps([str(path) for path in paths])
+    text += "\n[routes.mri]\nquiet_seconds = 3600.0\npartner_wait_seconds = 0.0"
     config.write_text(
         f'{text}\n[http]\nenabled = true\nport = {port}\ntoken = "{TOKEN}"\npaths = {named}\n', "utf-8"
     )

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 from peers import NodeProcess
 
+from dicom_ai_node.imaging.mr_habits import MrKind
+from tests.imaging.mr_files import SAGITTAL, made_by, write
 from tests.orthanc.spine_orthanc import SpineOrthanc, small_ct, uids
 
 RESULTS = ["OT", "SEG", "SR"]
@@ -171,3 +174,30 @@ def test_a_study_has_the_state_of_its_series(archive: SpineOrthanc, tmp_path: Pa
     assert sorted(item["state"] for item in whole["series"]) == ["delivered", "result", "result", "result"]
     assert archive.ask("GET", "spine/studies/0-0-0-0-0")[0] == 404
     assert archive.ask("GET", f"spine/series/{said['series']}/analyse")[0] == 405
+
+
+def test_an_mr_series_whose_partner_comes_late_shows_what_was_found_on_both(
+    archive: SpineOrthanc, tmp_path: Path
+) -> None:
+    _, t2 = uids(paths := sagittal_mr(tmp_path, "t2"))
+    archive.store(paths)
+    alone = archive.wait_for_state(t2, "delivered")
+    _, t1 = uids(paths := sagittal_mr(tmp_path, "t1"))
+    archive.store(paths)
+    partner = archive.wait_for_state(t1, "delivered")
+    assert partner["carried_by"] == t2
+    together = archive.wait(
+        lambda: archive.state(t2),
+        lambda said: said["state"] == "delivered" and said["job"] != alone["job"],
+    )
+    assert partner["carrier"] == together["series"]
+    seen = [archive.ask("GET", f"spine/series/{said['series']}/report") for said in (partner, together)]
+    assert seen[0] == seen[1]
+    assert seen[0][0] == 200
+
+
+def sagittal_mr(folder: Path, kind: MrKind) -> list[Path]:
+    """A small series; those of both kinds are of one study and one place."""
+    header = made_by("siemens", kind, 5, study_identity="plugin", patient_id="P1", omit=())
+    affine = SAGITTAL @ np.diag([1.0, 0.7, 0.7, 1.0])
+    return list(write(folder / kind, header, seed=5, affine=affine, shape=(6, 128, 12)))
