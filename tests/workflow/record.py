@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from dicom_ai_node.workflow.job import ID_SEPARATOR, Job, Run, RunName
-from dicom_ai_node.workflow.plan import Start
+from dicom_ai_node.workflow.plan import Start, Summary, summarise
 
 
 class Record:
@@ -27,6 +27,10 @@ class Record:
 
     def runs(self, job_id: str) -> tuple[Run, ...]:
         return tuple(run for name, run in self._runs.items() if name.startswith(job_id + ID_SEPARATOR))
+
+    def summary(self, job_id: str) -> Summary | None:
+        runs = self.runs(job_id)
+        return summarise(runs) if runs else None
 
     def generations(self, series_key: str) -> tuple[Job, ...]:
         jobs = {run.job.id: run.job for run in self._runs.values() if run.job.series_key == series_key}
