@@ -36,7 +36,7 @@ def command(  # noqa: PLR0917 - typer makes options of them
     ],
     bundle: Annotated[Path, typer.Option("--bundle", help="The bundle; for a pipeline the models folder.")],
     data: Annotated[
-        str, typer.Option("--data", help="'phantom', or a folder of case-*.npz files.")
+        str, typer.Option("--data", help="'phantom', or a folder of cases, labelled films or slices.")
     ] = "phantom",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers here.")] = None,
     plots: Annotated[Path | None, typer.Option("--plots", help="Draw plots into this folder.")] = None,

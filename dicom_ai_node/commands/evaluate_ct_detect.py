@@ -186,7 +186,7 @@ def draw_slices(
     for number, (axis, (one, found)) in enumerate(zip(axes.flat, pairs, strict=False)):
         _draw_slice(axis, one, found)
         if errors is not None:
-            axis.set_title(f"{errors[number]} errors of {len(one.boxes)}", fontsize=8)
+            axis.set_title(f"{len(one.boxes)} annotated, wrong: {errors[number]}", fontsize=8)
     figure.tight_layout()
     figure.savefig(file, dpi=90)
     plt.close(figure)

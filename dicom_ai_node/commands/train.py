@@ -34,7 +34,7 @@ def command(  # noqa: PLR0917 - typer makes options of them
     data: Annotated[
         str,
         typer.Option(
-            "--data", help="'phantom', or a folder of cases or labelled films; mri: 'phantom+FOLDER'."
+            "--data", help="'phantom', or a folder of cases, labelled films or slices; mri: 'phantom+FOLDER'."
         ),
     ] = "phantom",
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",

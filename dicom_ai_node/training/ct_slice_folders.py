@@ -28,7 +28,8 @@ from torchvision.io import ImageReadMode, decode_image
 from dicom_ai_node.errors import ConfigurationError, UnreadableInstance
 from dicom_ai_node.networks.ct_diseases import DISEASES
 from dicom_ai_node.training.ct_slices import CtSlice, load_slice_folder
-from dicom_ai_node.training.slice_scores import HIT, intersections
+from dicom_ai_node.training.detection_metrics import shares_of_smaller
+from dicom_ai_node.training.slice_scores import HIT
 
 ImageOfFile = tuple[npt.NDArray[Any], tuple[float, float] | None]
 """Pixels, (rows, columns), and the spacing of rows and columns in mm where the file tells it."""
@@ -144,9 +145,9 @@ def _bodies(
 def _same_body(box: npt.NDArray[np.float64], boxes: Sequence[npt.NDArray[np.float64]]) -> int | None:
     if not boxes:
         return None
-    common, _ = intersections(box[None], np.array(boxes))
-    best = int(common[0].argmax())
-    return best if common[0, best] > HIT else None
+    shares = shares_of_smaller(box[None], np.array(boxes))[0]
+    best = int(shares.argmax())
+    return best if shares[best] > HIT else None
 
 
 def _box(entry: Mapping[str, Any], file: Path) -> npt.NDArray[np.float64]:

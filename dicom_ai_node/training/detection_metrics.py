@@ -40,13 +40,14 @@ class Instances:
 
 def box_overlaps(first: Floats, second: Floats) -> Floats:
     """Intersection over union of every box of one set with every box of another, shape (n, m)."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    common = np.clip(high - low, 0, None).prod(axis=2)
-    sizes = [np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1) for boxes in (first, second)]
-    union = sizes[0][:, None] + sizes[1][None] - common
-    overlaps: Floats = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
-    return overlaps
+    common, sizes = _common(first, second)
+    return _share_of(common, sizes[0][:, None] + sizes[1][None] - common)
+
+
+def shares_of_smaller(first: Floats, second: Floats) -> Floats:
+    """Intersection over the smaller box (P2's IoM) of every box of one set with all of another, (n, m)."""
+    common, sizes = _common(first, second)
+    return _share_of(common, np.minimum(sizes[0][:, None], sizes[1][None]))
 
 
 def mask_overlaps(first: Sequence[Mask], second: Sequence[Mask]) -> Floats:
@@ -112,6 +113,19 @@ def image_measures(said: Sequence[bool], true: Sequence[bool]) -> dict[str, floa
         "specificity": _share(~first[~second]),
         "accuracy": _share(first == second),
     }
+
+
+def _common(first: Floats, second: Floats) -> tuple[Floats, tuple[Floats, Floats]]:
+    """(intersection of every pair of boxes, areas of both sets)."""
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    areas = [np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1) for boxes in (first, second)]
+    return np.clip(high - low, 0, None).prod(axis=2), (areas[0], areas[1])
+
+
+def _share_of(common: Floats, whole: Floats) -> Floats:
+    shares: Floats = np.divide(common, whole, out=np.zeros_like(common), where=whole > 0)
+    return shares
 
 
 def _of_class(found: Instances, truth: Instances, number: int, masks: bool) -> tuple[Floats, Floats]:

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from dicom_ai_node.training.detection_metrics import box_overlaps, shares_of_smaller
 from dicom_ai_node.training.metrics import clustered_interval
 
 Floats = npt.NDArray[np.float64]
@@ -61,24 +62,12 @@ class Matched:
     overlaps: Floats
 
 
-def intersections(first: Floats, second: Floats) -> tuple[Floats, Floats]:
-    """(intersection over minimum, over union) of all boxes of one set with all of another, shape (n, m)."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    common = np.clip(high - low, 0, None).prod(axis=2)
-    sizes = [np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1) for boxes in (first, second)]
-    least = np.minimum(sizes[0][:, None], sizes[1][None])
-    union = sizes[0][:, None] + sizes[1][None] - common
-    over_minimum: Floats = np.divide(common, least, out=np.zeros_like(common), where=least > 0)
-    over_union: Floats = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
-    return over_minimum, over_union
-
-
 def matched(found: SliceBoxes, truth: SliceBoxes) -> Matched:
     """Each detection, the surest first, takes the free annotation with which it has the most in common."""
     ranks = np.argsort(-found.scores, kind="stable")
     scores, boxes = found.scores[ranks], found.boxes[ranks].reshape(-1, 4)
-    minimum, union = intersections(boxes, truth.boxes.reshape(-1, 4))
+    true = truth.boxes.reshape(-1, 4)
+    minimum, union = shares_of_smaller(boxes, true), box_overlaps(boxes, true)
     annotated = minimum.shape[1]
     right, hit_by = np.zeros(len(scores), dtype=bool), np.full(annotated, -1.0)
     overlaps = np.full(len(scores), np.nan)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dicom_ai_node.training.detection_metrics import shares_of_smaller
 from dicom_ai_node.training.slice_scores import (
     Matched,
     SliceBoxes,
@@ -13,7 +14,6 @@ from dicom_ai_node.training.slice_scores import (
     detection_scores,
     fn_rate,
     fp_rate,
-    intersections,
     matched,
     precision_recall,
     scores_with_intervals,
@@ -32,9 +32,8 @@ def _compared(boxes: np.ndarray, *scores: float, patient: str = "a") -> Matched:
 
 def test_intersection_is_taken_over_the_smaller_box() -> None:
     inner = np.array([[12.0, 2, 16, 6]])
-    minimum, union = intersections(inner, COLUMN)
-    assert minimum.tolist() == [[1.0, 0.0, 0.0]]
-    assert union[0, 0] == pytest.approx(16 / 400)
+    assert shares_of_smaller(inner, COLUMN).tolist() == [[1.0, 0.0, 0.0]]
+    assert shares_of_smaller(COLUMN, inner).tolist() == [[1.0], [0.0], [0.0]]
     assert matched(_found(inner, 0.9), SliceBoxes("a", COLUMN)).right.tolist() == [True]
 
 
