@@ -24,9 +24,10 @@ from scipy import ndimage
 from conformance.phantom.ct import acrin, totalsegmentator
 from dicom_ai_node.commands.evaluate_ct_detect import draw_slices, found_on, tables
 from dicom_ai_node.inference.bundle import bundle_of, find_models_dir
+from dicom_ai_node.networks.ct_diseases import DISEASES
 from dicom_ai_node.training.ct_detect import truth_of
 from dicom_ai_node.training.ct_slice_pool import CUT_SHARE
-from dicom_ai_node.training.ct_slices import DISEASES, CtSlice
+from dicom_ai_node.training.ct_slices import CtSlice
 from dicom_ai_node.training.slice_scores import SliceBoxes, matched
 
 _S1: Final = 26
