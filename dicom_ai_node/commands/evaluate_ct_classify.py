@@ -170,7 +170,7 @@ def _table(title: str, found: Mapping[str, Any]) -> Table:
 
 
 def _short(share: float | None) -> str:
-    return "?" if share is None else f"{share:.2f}".removeprefix("0")
+    return "?" if share is None else f"{share:.2f}".removeprefix("0").replace("1.00", "1")
 
 
 def _patients(data: str, count: int) -> Iterator[tuple[str, float, Sequence[CtSlice]]]:

@@ -13,13 +13,10 @@ from torch import Tensor
 
 from dicom_ai_node.errors import InconsistentGeometry
 from dicom_ai_node.inference.bundle import Bundle
-from dicom_ai_node.networks.slice_frame import framed, merged, slice_frames
+from dicom_ai_node.networks.slice_detector import find_vertebrae
 
 BATCH = 4
 """Slices that run at once: enough to keep a device busy, few enough for a small memory."""
-
-OVERLAP = 0.4
-"""Intersection over union from which boxes of different frames of one slice are one vertebra."""
 
 
 @dataclass(frozen=True)
@@ -69,17 +66,17 @@ def detect_all(bundle: Bundle, images: Tensor, spacing_mm: tuple[float, float]) 
         raise InconsistentGeometry(f"slices have the shape (n, rows, columns), not {tuple(images.shape)}")
     if min(spacing_mm) <= 0:
         raise InconsistentGeometry(f"slices need a spacing of rows and columns above 0 mm, not {spacing_mm}")
-    shape = (images.shape[1], images.shape[2])
-    frames = slice_frames(shape, spacing_mm, size=seen.size, at_mm=seen.spacing_mm)
     answers: list[list[SliceBox]] = []
     for part in torch.split(images.to(bundle.device), BATCH) if len(images) else ():
-        looks = [bundle.network(framed(part, frame, seen.clip_hu)) for frame in frames]
-        for number in range(len(part)):
-            found = [
-                (frame, look[number]["boxes"], look[number]["scores"])
-                for frame, look in zip(frames, looks, strict=True)
-            ]
-            answers.append(_boxes(*merged(found, shape, OVERLAP)))
+        found = find_vertebrae(
+            bundle.network,
+            part,
+            spacing_mm,
+            size=seen.size,
+            at_mm=seen.spacing_mm,
+            clip_hu=seen.clip_hu,
+        )
+        answers += [_boxes(boxes, scores) for boxes, scores in found]
     return answers
 
 

@@ -7,6 +7,7 @@ ImageNet's. `networks.film_detector` says why GroupNorm stands in for BatchNorm 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,10 @@ from dicom_ai_node.networks.detector_parts import (
     norm_layer,
     watched,
 )
+from dicom_ai_node.networks.slice_frame import framed, merged, slice_frames
+
+OVERLAP: Final = 0.4
+"""Intersection over union from which on two boxes are one vertebra: neighbours in a column share a fifth."""
 
 
 class SliceDetector(nn.Module):
@@ -35,7 +40,7 @@ class SliceDetector(nn.Module):
         features: channels of the feature pyramid (torchvision: 256); the head shrinks with it.
         anchor_px: edge of the anchors on the finest of five pyramid levels; each level doubles it.
         score: detections below are dropped.
-        overlap: non-maximum suppression; neighbours in a column overlap by a fifth at most.
+        overlap: non-maximum suppression.
         most: detections per slice.
         sampled: anchors and regions per slice that the losses are taken over.
         dense: a further loss asks every place of the finest level whether it is in a box, as
@@ -54,7 +59,7 @@ class SliceDetector(nn.Module):
         features: int = 256,
         anchor_px: int = 32,
         score: float = 0.05,
-        overlap: float = 0.4,
+        overlap: float = OVERLAP,
         most: int = 60,
         sampled: int = 256,
         dense: bool = False,
@@ -101,6 +106,40 @@ class SliceDetector(nn.Module):
         stride = images.shape[2] / logits.shape[2]
         inside = [_inside(own / stride, (logits.shape[2], logits.shape[3])) for own in boxes]
         return losses | {"loss_dense": dense_loss(logits, torch.stack(inside))}
+
+
+def find_vertebrae(
+    network: nn.Module,
+    images: Tensor,
+    spacing_mm: tuple[float, float],
+    *,
+    size: tuple[int, int],
+    at_mm: float | None,
+    clip_hu: tuple[float, float],
+) -> list[tuple[Tensor, Tensor]]:
+    """What a detector in evaluation mode finds on slices of one shape.
+
+    Args:
+        network: a `SliceDetector`.
+        images: HU, shape (n, rows, columns), on the network's device.
+        spacing_mm: of rows and columns.
+        size, at_mm: of frames, see `slice_frames`.
+        clip_hu: become black and white.
+
+    Returns:
+        Per slice its boxes (left, top, right, bottom in the slice's own pixels) and scores, the surest first.
+    """
+    shape = (images.shape[1], images.shape[2])
+    frames = slice_frames(shape, spacing_mm, size=size, at_mm=at_mm)
+    looks = [network(framed(images, frame, clip_hu)) for frame in frames]
+    return [
+        merged(
+            [(frame, look[k]["boxes"], look[k]["scores"]) for frame, look in zip(frames, looks, strict=True)],
+            shape,
+            OVERLAP,
+        )
+        for k in range(len(images))
+    ]
 
 
 def _inside(boxes: Tensor, size: tuple[int, int]) -> Tensor:

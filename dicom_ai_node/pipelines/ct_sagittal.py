@@ -204,7 +204,7 @@ class CtSagittalPipeline:
             center_mm=tuple(float(value) for value in body.center_mm),
             box_px=on_image(plane, box.rows, box.columns),
         )
-        if cut_off(body, planes):
+        if cut_off(body.boxes, planes):
             reason = Reason("coverage", f"{link.level} is cut off by the edge of the image.")
             return replace(vertebra, status="not-analysable", reasons=(reason,))
         threshold = self.settings.disease_threshold

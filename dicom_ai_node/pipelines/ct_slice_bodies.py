@@ -104,11 +104,16 @@ def bodies_of_boxes(boxes: Sequence[Sequence[Box]], planes: SagittalPlanes) -> F
     return FoundBodies(tuple(kept), total - sum(len(body.boxes) for body in kept))
 
 
-def cut_off(body: SliceBody, planes: SagittalPlanes) -> bool:
-    """Whether the edge of the slices ends the body, on most of the planes that show it."""
+def cut_off(boxes: Mapping[int, Box], planes: SagittalPlanes) -> bool:
+    """Whether the upper or lower edge of the slices ends a body, on most of the planes that show it.
+
+    Args:
+        boxes: of the body, by plane.
+        planes: on which they lie.
+    """
     margin = CUT_OFF_MM / planes.spacing_mm[0]
     last = planes.images.shape[1] - 1
-    cut = [box.rows[0] <= margin or box.rows[1] >= last - margin for box in body.boxes.values()]
+    cut = [box.rows[0] <= margin or box.rows[1] >= last - margin for box in boxes.values()]
     return sum(cut) > len(cut) / 2
 
 

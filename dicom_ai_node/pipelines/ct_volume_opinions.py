@@ -25,6 +25,7 @@ from dicom_ai_node.inference.bundle import load_bundle
 from dicom_ai_node.inference.ct_classifier import classify
 from dicom_ai_node.inference.ct_slices import SliceBox
 from dicom_ai_node.pipelines.ct_planes import SagittalPlanes, box_on_image, cut_planes, measured_planes
+from dicom_ai_node.pipelines.ct_slice_bodies import Box, cut_off
 from dicom_ai_node.pipelines.ct_slice_opinions import Judge, fracture_share, opinions, with_opinion
 from dicom_ai_node.pipelines.limitations import disease_limitation
 from dicom_ai_node.report import Algorithm, Analysis, BoxPx, LabelMap, Reason, Vertebra
@@ -91,7 +92,7 @@ class CtVolumeOpinions:
         vertebrae = []
         for vertebra in analysis.report:
             opinion = told.get(vertebra.level)
-            if opinion is None or vertebra.status != "analysed":
+            if opinion is None or _incomplete(vertebra, boxes[vertebra.level], planes):
                 vertebrae.append(vertebra)
                 continue
             judged = with_opinion(
@@ -102,7 +103,7 @@ class CtVolumeOpinions:
                 algorithm=self.algorithm.name,
                 threshold=self.threshold,
             )
-            vertebrae.append(self._compared(judged, fracture_share(opinion.shares)))
+            vertebrae.append(self._joined(judged, fracture_share(opinion.shares)))
         report = replace(
             analysis.report,
             vertebrae=tuple(vertebrae),
@@ -111,10 +112,15 @@ class CtVolumeOpinions:
         )
         return replace(analysis, report=report)
 
-    def _compared(self, vertebra: Vertebra, share: float) -> Vertebra:
-        """With a reason where heights and slices do not agree on whether the body is broken."""
+    def _joined(self, vertebra: Vertebra, share: float) -> Vertebra:
+        """With a reason where heights and slices do not agree on whether the body is broken.
+
+        A body without usable heights is judged by its slices alone; why it has none stays among its reasons.
+        """
         says = share >= self.threshold
-        if vertebra.fractured is None or vertebra.fractured == says:
+        if vertebra.fractured is None:
+            return replace(vertebra, fractured=says, fracture_probability=share, status="analysed")
+        if vertebra.fractured == says:
             return vertebra
         seen = "show a fracture" if says else "show no fracture"
         heights = "is broken" if vertebra.fractured else "is not broken"
@@ -123,6 +129,12 @@ class CtVolumeOpinions:
             f"By its heights {vertebra.level} {heights}; its sagittal slices {seen} ({share:.0%}).",
         )
         return replace(vertebra, reasons=(*vertebra.reasons, reason))
+
+
+def _incomplete(vertebra: Vertebra, boxes: Mapping[int, Box], planes: SagittalPlanes) -> bool:
+    """Whether too little of a body is in view: slices that were sent may cut it at its sides alone."""
+    cut = any(reason.code == "coverage" for reason in vertebra.reasons)
+    return cut and not (planes.measured and not cut_off(boxes, planes))
 
 
 @dataclass(frozen=True, eq=False)

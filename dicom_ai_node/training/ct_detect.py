@@ -12,8 +12,8 @@ from torch import Generator, Tensor, nn
 
 from dicom_ai_node.networks.detector_parts import total_loss
 from dicom_ai_node.networks.film_geometry import crop, into_crop
-from dicom_ai_node.networks.slice_detector import SliceDetector
-from dicom_ai_node.networks.slice_frame import AIR_HU, framed, merged, slice_frames
+from dicom_ai_node.networks.slice_detector import SliceDetector, find_vertebrae
+from dicom_ai_node.networks.slice_frame import AIR_HU
 from dicom_ai_node.training.augment import chance, normal, uniform
 from dicom_ai_node.training.ct_slices import CtSlice
 from dicom_ai_node.training.film_augment import FilmLook, pose, vary_film
@@ -38,7 +38,6 @@ class CtDetectOptions:
         batch: slices per step.
         visible: a box of which less is in the frame is no target.
         score: from which on a box counts in counts and rates (P2: 0.75).
-        overlap: of boxes of different frames of one slice, from which on they are one.
         look: see `FilmLook`.
     """
 
@@ -54,7 +53,6 @@ class CtDetectOptions:
     batch: int = 2
     visible: float = 0.5
     score: float = 0.75
-    overlap: float = 0.4
     look: FilmLook = field(default_factory=lambda: FilmLook(inverted=0.0, noise=0.4))
 
 
@@ -99,14 +97,15 @@ class CtDetectTask:
         """What the network finds on a slice, in its pixels."""
         options = self.options
         device = next(network.parameters()).device
-        image = torch.from_numpy(one.image).to(device)[None]
-        shape = (one.image.shape[0], one.image.shape[1])
-        found = []
         with torch.inference_mode():
-            for frame in slice_frames(shape, one.spacing_mm, size=options.size, at_mm=options.at_mm):
-                (answer,) = network(framed(image, frame, options.clip_hu))
-                found.append((frame, answer["boxes"], answer["scores"]))
-            boxes, scores = merged(found, shape, options.overlap)
+            ((boxes, scores),) = find_vertebrae(
+                network,
+                torch.from_numpy(one.image).to(device)[None],
+                one.spacing_mm,
+                size=options.size,
+                at_mm=options.at_mm,
+                clip_hu=options.clip_hu,
+            )
         return SliceBoxes(one.patient, boxes.cpu().double().numpy(), scores.cpu().double().numpy())
 
     def _drawn(self, generator: Generator, one: CtSlice) -> tuple[Tensor, Tensor]:

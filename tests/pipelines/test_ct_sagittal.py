@@ -10,7 +10,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from dicom_ai_node.anatomy import Level
+from dicom_ai_node.anatomy import Level, verse_label
 from dicom_ai_node.commands.process import process
 from dicom_ai_node.config import Settings, settings_from
 from dicom_ai_node.errors import NotAnalysable
@@ -242,8 +242,13 @@ def test_a_detector_that_finds_nothing_leads_to_a_report_with_the_reason(
 
 
 def test_a_volume_gets_the_opinions_of_the_classifier_that_is_installed(
-    settings: Settings, files: list[Path]
+    settings: Settings, lumbar: CtPhantom, tmp_path: Path
 ) -> None:
+    rows = np.flatnonzero((lumbar.labels == verse_label(Level.L3)).any(axis=(0, 2)))
+    first, last = rows[0] - 25, rows[-1] + 25
+    affine = lumbar.affine.copy()
+    affine[:3, 3] += affine[:3, 1] * first
+    files = write_ct_series(lumbar.hu[:, first:last], affine, tmp_path)
     found = analyse("ct-volume", files, settings)
     judged = [vertebra for vertebra in found.analysis.report if vertebra.diseases is not None]
     assert judged

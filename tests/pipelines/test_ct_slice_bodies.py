@@ -88,8 +88,8 @@ def test_a_vertebra_at_the_edge_of_the_slices_is_cut_off() -> None:
     boxes = [[SliceBox((0.0, 15.0), (40, 72), 0.9), box(42), box(75)] for _ in range(6)]
     planes = planes_of(6)
     first, second, _ = bodies_of_boxes(boxes, planes).bodies
-    assert cut_off(first, planes)
-    assert not cut_off(second, planes)
+    assert cut_off(first.boxes, planes)
+    assert not cut_off(second.boxes, planes)
 
 
 def test_no_boxes_are_no_bodies() -> None:

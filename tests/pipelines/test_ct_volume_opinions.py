@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from conformance.studies import GRIDS, SPINE, Study, make_study
+from conformance.studies import GRIDS, SPINE, UNJUDGED, Study, make_study
 from dicom_ai_node.anatomy import Level
 from dicom_ai_node.imaging.resample import sample_points
 from dicom_ai_node.imaging.volume import Volume
 from dicom_ai_node.networks.ct_diseases import OUTPUTS
 from dicom_ai_node.pipelines.ct_planes import cut_planes, measured_planes
 from dicom_ai_node.pipelines.ct_volume_opinions import CtVolumeOpinions
-from dicom_ai_node.report import Algorithm, Analysis
+from dicom_ai_node.report import Algorithm, Analysis, Reason
 
 ALGORITHM = Algorithm("ct-classify", "1", "0" * 64, "2.25.2")
 
@@ -62,8 +62,9 @@ def test_every_judged_body_gets_an_opinion_from_planes_that_pass_through_it(
     analysis = judged(studies[name], judge)
     assert analysis.label_map is studies[name].analysis.label_map
     for vertebra in analysis.report:
-        if vertebra.status != "analysed":
-            assert vertebra.diseases is None
+        if vertebra.level is UNJUDGED:
+            # It is cut off at its lower end.
+            assert name == "sagittal" or vertebra.diseases is None
             continue
         assert vertebra.diseases == ("SN",)
         seen = vertebra.seen_on["SN"]
@@ -95,7 +96,8 @@ def test_words_that_differ_from_the_heights_are_told(studies: dict[str, Study]) 
     fractures = judged(studies["axial"], Judge(OF=0.9))
     for vertebra in fractures.report:
         differs = "disagreement" in [reason.code for reason in vertebra.reasons]
-        if vertebra.status == "analysed" and vertebra.fractured is not None:
+        before = next(one for one in studies["axial"].analysis.report if one.level is vertebra.level)
+        if before.fractured is not None:
             assert differs == (not vertebra.fractured)
     assert ALGORITHM in fractures.report.algorithms
 
@@ -139,7 +141,37 @@ def test_slices_that_were_sent_are_shown_as_they_are(studies: dict[str, Study]) 
 def test_levels_and_heights_of_the_volume_stay_as_they_were(studies: dict[str, Study]) -> None:
     before, after = studies["axial"].analysis.report, judged(studies["axial"], Judge(KD=0.9)).report
     for one, other in zip(before, after, strict=True):
-        assert (one.level, one.heights_mm, one.genant_grade, one.fractured) == (
-            other.level, other.heights_mm, other.genant_grade, other.fractured
+        assert (one.level, one.heights_mm, one.genant_grade) == (
+            other.level, other.heights_mm, other.genant_grade
         )  # fmt: skip
+        assert one.fractured in {None, other.fractured}
     assert Level.L1 in [vertebra.level for vertebra in after]
+
+
+def test_a_body_without_usable_heights_is_judged_by_its_slices_and_its_reason_stays(
+    studies: dict[str, Study],
+) -> None:
+    study = studies["axial"]
+    reason = Reason("model-refused", "The measurement was not used.")
+    unmeasured = replace(study.analysis.report.vertebrae[2], status="not-analysable", reasons=(reason,))
+    unmeasured = replace(unmeasured, heights_mm=None, fractured=None, fracture_probability=None)
+    vertebrae = [unmeasured if one.level is unmeasured.level else one for one in study.analysis.report]
+    report = replace(study.analysis.report, vertebrae=tuple(vertebrae))
+    told = judged(replace(study, analysis=replace(study.analysis, report=report)), Judge(PS=0.97, OVCF=0.7))
+    (found,) = [one for one in told.report if one.level is unmeasured.level]
+    assert (found.status, found.fractured, found.fracture_probability) == (
+        "analysed",
+        True,
+        pytest.approx(0.7),
+    )
+    assert found.diseases == ("OVCF", "PS")
+    assert found.reasons == (reason,)
+
+
+def test_a_body_that_the_volume_cuts_is_not_judged(studies: dict[str, Study]) -> None:
+    study = studies["axial"]
+    reason = Reason("coverage", "cut off by the edge of the image.")
+    cut = replace(study.analysis.report.vertebrae[0], status="not-analysable", reasons=(reason,))
+    report = replace(study.analysis.report, vertebrae=(cut, *study.analysis.report.vertebrae[1:]))
+    told = judged(replace(study, analysis=replace(study.analysis, report=report)), Judge(PS=0.97))
+    assert told.report.vertebrae[0] == cut
