@@ -11,9 +11,11 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Final
 
+from pydicom.uid import Comprehensive3DSRStorage
 from rich.console import Console
 from rich.table import Table
 
@@ -21,8 +23,10 @@ from conformance import checks, mr_studies
 from conformance.films import DRESSES, make_film_study
 from conformance.studies import GRIDS, Study, make_study
 from dicom_ai_node.errors import EncodingError
+from dicom_ai_node.prior import PriorReport, PriorVertebra
 from dicom_ai_node.report import Analysis, Reason, SpineReport
 from dicom_ai_node.results.encode import ResultObject, encode
+from dicom_ai_node.results.language import LANGUAGES, LanguageTag
 from dicom_ai_node.results.rendition import Rendition
 from dicom_ai_node.results.source import SourceSeries
 from dicom_ai_node.results.validate import validate
@@ -111,6 +115,7 @@ def _studies(folder: Path) -> Iterator[tuple[str, str, Checks]]:
         objects = encode(analysis, source, results, renditions=RENDITIONS)
         partial = replace(study, analysis=analysis, source=source)
         yield name, _kinds(objects), _checks(partial, objects, results)
+    yield from _other_reports(study, folder)
     for number, dress in enumerate(DRESSES, start=1):
         place = folder / f"film-{number}"
         place.mkdir(parents=True, exist_ok=True)
@@ -123,6 +128,32 @@ def _studies(folder: Path) -> Iterator[tuple[str, str, Checks]]:
         made = mr_studies.make_mr_study(mr, place)
         objects = encode(made.analysis, made.source, place / "results", renditions=RENDITIONS)
         yield f"mr: {mr.name}", _kinds(objects), _checks_of_any(objects, place / "results")
+
+
+def _other_reports(study: Study, folder: Path) -> Iterator[tuple[str, str, Checks]]:
+    """The same study in the other languages with open boxes, and compared with an earlier report."""
+    tags: tuple[LanguageTag, ...] = ("de", "fr", "es")
+    for tag in tags:
+        place = folder / f"language-{tag}"
+        objects = encode(
+            study.analysis, study.source, place, language=tag, renditions=[Rendition(box="open")]
+        )
+        yield (
+            f"report in {LANGUAGES[tag].meaning}, open boxes",
+            _kinds(objects),
+            _checks(study, objects, place),
+        )
+    vertebrae = tuple(
+        PriorVertebra(item.level, f"2.25.{number}", item.height_loss and 0.5 * item.height_loss, False)
+        for number, item in enumerate(study.analysis.report, start=7001)
+    )
+    prior = PriorReport(
+        "2.25.7", "2.25.70", Comprehensive3DSRStorage, "2.25.700", date(2022, 3, 4), "CT", False, vertebrae
+    )
+    place = folder / "compared"
+    objects = encode(replace(study.analysis, prior=prior), study.source, place)
+    # What changed is a number more than the analysis has: dcmqi's are compared elsewhere.
+    yield "compared with an earlier report", _kinds(objects), _checks_of_any(objects, place)
 
 
 def _refusal(study: Study) -> Analysis:

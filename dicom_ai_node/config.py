@@ -305,6 +305,17 @@ class QuerySettings(Section):
     timeout_seconds: Seconds = 5.0
 
 
+class PriorSettings(Section):
+    """`[priors]`: an archive that is asked for this node's earlier reports of the patient (C-FIND, C-GET)."""
+
+    ae_title: AETitle
+    host: Annotated[str, Field(min_length=1)]
+    port: Annotated[int, Field(ge=1, le=65535)]
+    calling_ae_title: AETitle | None = None
+    timeout_seconds: Seconds = 10.0
+    studies: Annotated[int, Field(ge=1, le=100)] = 5
+
+
 class StorageSettings(Section):
     """`[storage]`: where the node keeps what it received and made, and for how long."""
 
@@ -387,6 +398,7 @@ class Settings(Section):
     routes: Routes = Routes()
     destinations: Annotated[tuple[Destination, ...], BeforeValidator(_tuple)] = ()
     query: QuerySettings | None = None
+    priors: PriorSettings | None = None
     storage: StorageSettings = StorageSettings()
     workflow: WorkflowSettings = WorkflowSettings()
     security: SecuritySettings = SecuritySettings()
@@ -514,6 +526,8 @@ _TABLES: Final[Mapping[tuple[str, ...], type[Section]]] = {
     ("routes", "mri"): MriRoute,
     ("routes", "other"): OtherRoute,
     ("destinations",): Destination,
+    ("query",): QuerySettings,
+    ("priors",): PriorSettings,
     ("storage",): StorageSettings,
     ("workflow",): WorkflowSettings,
     ("security",): SecuritySettings,

@@ -118,6 +118,10 @@ COMMENT: Final = _dcm("121106", "Comment")
 IMAGE_LIBRARY: Final = _dcm("111028", "Image Library")
 IMAGE_LIBRARY_GROUP: Final = _dcm("126200", "Image Library Group")
 MODALITY: Final = _dcm("121139", "Modality")
+TARGET_REGION: Final = _dcm("123014", "Target Region")
+"""TID 1602."""
+SPINE: Final = _sct("421060004", "Spine")
+"""CID 4031 Common Anatomic Region."""
 FRAME_OF_REFERENCE_UID: Final = _dcm("112227", "Frame of Reference UID")
 PIXEL_DATA_ROWS: Final = _dcm("110910", "Pixel Data Rows")
 PIXEL_DATA_COLUMNS: Final = _dcm("110911", "Pixel Data Columns")

@@ -12,7 +12,9 @@ from dicom_ai_node.prior import PriorReport
 from dicom_ai_node.report import SpineReport
 
 SAME_LOSS: Final = 0.05
-"""Losses of height that differ by less count as the same: measuring the same body twice differs as much."""
+"""Losses of height that differ by less are called unchanged. A choice, not measured on repeated scans."""
+WORTH_TELLING: Final = 0.10
+"""A loss that grew by this is told also of a vertebra that is not called fractured."""
 
 _MAY_BE_ABSENT: Final = SUPERNUMERARY | {Level.T12}
 

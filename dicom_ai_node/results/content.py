@@ -51,10 +51,10 @@ def text(relationship: str, name: Code, value: str, children: Sequence[Dataset] 
     return item
 
 
-def day(relationship: str, name: Code, value: date) -> Dataset:
-    """A DATE item."""
+def day(relationship: str, name: Code, value: date | str) -> Dataset:
+    """A DATE item; a string is a DA value as another object has it."""
     item = _item(relationship, "DATE", name)
-    item.Date = value.strftime("%Y%m%d")
+    item.Date = value if isinstance(value, str) else value.strftime("%Y%m%d")
     return item
 
 
@@ -114,7 +114,13 @@ def image(
 
 
 def box(
-    name: Code, rows: Point, columns: Point, reference: ImageReference, shape: BoxShape = "closed"
+    name: Code,
+    rows: Point,
+    columns: Point,
+    reference: ImageReference,
+    *,
+    shape: BoxShape = "closed",
+    relationship: str = CONTAINS,
 ) -> Dataset:
     """An SCOORD item: a polyline around a box on an image.
 
@@ -127,19 +133,22 @@ def box(
     corners = [(top, left), (top, right), (bottom, right), (bottom, left), (top, left)]
     if shape == "open":
         corners.pop()
-    return coordinates(CONTAINS, name, "POLYLINE", np.array(corners), reference)
+    return coordinates(relationship, name, "POLYLINE", np.array(corners), reference)
 
 
-def polygon_in_space(name: Code, corners_mm: npt.NDArray[np.float64], frame_of_reference_uid: str) -> Dataset:
+def polygon_in_space(
+    relationship: str, name: Code, corners_mm: npt.ArrayLike, frame_of_reference_uid: str
+) -> Dataset:
     """An SCOORD3D item: a polygon in patient space (PS3.3 C.18.9).
 
     Args:
         corners_mm: shape (n, 3), LPS millimetres, in order around it and in one plane; the first is written
             again at the end.
     """
-    item = _item(CONTAINS, "SCOORD3D", name)
+    item = _item(relationship, "SCOORD3D", name)
     item.GraphicType = "POLYGON"
-    closed = np.concatenate([corners_mm, corners_mm[:1]])
+    corners = np.asarray(corners_mm, dtype=np.float64)
+    closed = np.concatenate([corners, corners[:1]])
     item.GraphicData = [round(float(value), 3) for value in closed.ravel()]
     item.ReferencedFrameOfReferenceUID = frame_of_reference_uid
     return item

@@ -111,7 +111,7 @@ def measurement_groups(
             groups.append(container(codes.MEASUREMENT_GROUP, [*head, *statements], template="1501"))
         if region is not None and region.corners_mm is not None and frame_of_reference_uid is not None:
             # TID 1410 allows one region to a group: the same box in space is a group of its own.
-            place = polygon_in_space(codes.IMAGE_REGION, region.corners_mm, frame_of_reference_uid)
+            place = polygon_in_space(CONTAINS, codes.IMAGE_REGION, region.corners_mm, frame_of_reference_uid)
             own = [*_identification(vertebra, identity), place]
             groups.append(container(codes.MEASUREMENT_GROUP, own, template="1410"))
     return groups
@@ -173,7 +173,7 @@ def _planar(
 ) -> Dataset:
     assert region.rows is not None
     assert region.columns is not None
-    place = box(codes.IMAGE_REGION, region.rows, region.columns, region.image, shape)
+    place = box(codes.IMAGE_REGION, region.rows, region.columns, region.image, shape=shape)
     return container(codes.MEASUREMENT_GROUP, [*head, place, *statements], template="1410")
 
 

@@ -91,11 +91,12 @@ def is_own_result(dataset: Dataset) -> bool:
     """Whether this node (any version) made the object, so that it must not be analysed again.
 
     Looks at the equipment that the object names, also as a contributor: an archive may have put its own
-    name in front, but may not remove contributors.
+    name in front, but may not remove contributors. Those are the algorithms, whatever they are called.
     """
-    makers = [dataset, *dataset.get("ContributingEquipmentSequence", ())]
-    return any(
-        str(maker.get("ManufacturerModelName", "")).strip() == MODEL_NAME
-        and str(maker.get("Manufacturer", "")).strip() == MANUFACTURER
-        for maker in makers
-    )
+    if _made_by_us(dataset) and str(dataset.get("ManufacturerModelName", "")).strip() == MODEL_NAME:
+        return True
+    return any(_made_by_us(item) for item in dataset.get("ContributingEquipmentSequence", ()))
+
+
+def _made_by_us(equipment: Dataset) -> bool:
+    return str(equipment.get("Manufacturer", "")).strip() == MANUFACTURER

@@ -162,13 +162,13 @@ def _contributor(algorithm: Algorithm, stamp: Stamp) -> Dataset:
     item = Dataset()
     item.PurposeOfReferenceCodeSequence = [codes.item(codes.PROCESSING_EQUIPMENT)]
     item.Manufacturer = MANUFACTURER
-    item.ManufacturerModelName = MODEL_NAME
+    item.ManufacturerModelName = plain(algorithm.name, 64)
     item.DeviceSerialNumber = SERIAL_NUMBER
-    item.SoftwareVersions = plain(f"{algorithm.name} {algorithm.version}", 64)
+    item.SoftwareVersions = plain(algorithm.version, 64)
     item.DeviceUID = algorithm.device_uid
     item.ContributionDateTime = stamp.date + stamp.time
     item.ContributionDescription = plain(
-        f"{algorithm.name} {algorithm.version}"
+        f"{algorithm.name} {algorithm.version} in {MODEL_NAME} {__version__}"
         + (f", weights sha256 {algorithm.bundle_sha256}" if algorithm.bundle_sha256 else ""),
         1024,
     )

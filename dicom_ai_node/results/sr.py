@@ -32,6 +32,7 @@ from dicom_ai_node.results.content import (
     HAS_OBS_CONTEXT,
     coded,
     container,
+    day,
     image,
     number,
     text,
@@ -227,6 +228,10 @@ def _library_group(header: Dataset, references: Sequence[ImageReference]) -> Dat
     shared = []
     if modality is not None:
         shared.append(coded(HAS_ACQ_CONTEXT, codes.MODALITY, modality))
+    # What was looked for, whatever the header calls the body part.
+    shared.append(coded(HAS_ACQ_CONTEXT, codes.TARGET_REGION, codes.SPINE))
+    if header.get("StudyDate"):
+        shared.append(day(HAS_ACQ_CONTEXT, codes.STUDY_DATE, str(header.StudyDate)))
     if header.get("FrameOfReferenceUID"):
         shared.append(uidref(HAS_ACQ_CONTEXT, codes.FRAME_OF_REFERENCE_UID, str(header.FrameOfReferenceUID)))
     for name, keyword in ((codes.PIXEL_DATA_ROWS, "Rows"), (codes.PIXEL_DATA_COLUMNS, "Columns")):

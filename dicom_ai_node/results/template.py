@@ -102,6 +102,8 @@ CHILDREN: Final[Mapping[str, tuple[Row, ...]]] = {
     "111028": (Row("126200", "Image Library Group", ("CONTAINER",), "CONTAINS", 1, None),),
     "126200": (
         Row("121139", "Modality", ("CODE",), "HAS ACQ CONTEXT"),
+        Row("123014", "Target Region", ("CODE",), "HAS ACQ CONTEXT", 1),
+        Row("111060", "Study Date", ("DATE",), "HAS ACQ CONTEXT"),
         Row("112227", "Frame of Reference UID", ("UIDREF",), "HAS ACQ CONTEXT"),
     ),
     "126010": (Row("125007", "Measurement Group", ("CONTAINER",), "CONTAINS", 1, None),),

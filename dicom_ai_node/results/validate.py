@@ -80,7 +80,8 @@ def validate(objects: Sequence[EncodedObject]) -> None:
     Raises:
         EncodingError: something is not valid; the message has the validators' words, without patient data.
     """
-    found = []
+    found: list[str] = []
+    broken: list[str] = []
     datasets = []
     for item in objects:
         try:
@@ -89,15 +90,16 @@ def validate(objects: Sequence[EncodedObject]) -> None:
                 for _ in dataset.iterall():
                     pass
         except (OSError, InvalidDicomError, ValueError, NotImplementedError) as error:
-            found.append(f"{item.path.name} cannot be read back ({error})")
+            broken.append(f"{item.path.name} cannot be read back ({error})")
             continue
-        if (dataset.SOPClassUID, dataset.SOPInstanceUID) != (item.sop_class_uid, item.sop_instance_uid):
+        told = dataset.get("SOPClassUID"), dataset.get("SOPInstanceUID")
+        if told != (item.sop_class_uid, item.sop_instance_uid):
             found.append(f"{item.path.name} holds another object than the one that was encoded")
         datasets.append(dataset)
-        found.extend(problems(dataset))
+        broken.extend(problems(dataset))
         found.extend(f"{item.path.name}: {line}" for line in tool_complaints(item.path, item.kind))
-    found.extend(unresolved(datasets))
-    found = list(dict.fromkeys(found))
+    # References are looked at by attributes that are there for certain once nothing is broken.
+    found = list(dict.fromkeys([*broken, *found, *(() if broken else unresolved(datasets))]))
     if found:
         raise EncodingError(
             f"{len(found)} faults in the results, which are therefore not sent: {'; '.join(found[:10])}"

@@ -13,7 +13,7 @@ from typing import Final
 from dicom_ai_node.anatomy import Level, order
 from dicom_ai_node.prior import PriorReport
 from dicom_ai_node.report import Reason, SpineReport, Vertebra
-from dicom_ai_node.results.comparison import SAME_LOSS, Change, changes
+from dicom_ai_node.results.comparison import SAME_LOSS, WORTH_TELLING, Change, changes
 from dicom_ai_node.results.language import ENGLISH, Language
 
 LIKELY: Final = 0.8
@@ -44,11 +44,12 @@ def finding(vertebra: Vertebra, language: Language = ENGLISH, change: Change | N
     """One vertebra in words: ``L1: moderate wedge fracture, 31 % loss of height, Genant grade 2, ...``."""
     words = [diagnosis(vertebra, language)]
     low = bool(vertebra.fractured or vertebra.genant_grade)
-    if vertebra.height_loss is not None and (low or change is not None):
+    since = list(_since(vertebra, change, language))
+    if vertebra.height_loss is not None and (low or since):
         words.append(language.height_loss.format(language.rounded_share(vertebra.height_loss)))
     if vertebra.genant_grade:
         words.append(language.genant.format(vertebra.genant_grade))
-    words += _since(vertebra, change, language)
+    words += since
     if vertebra.acuity is not None:
         words.append(_hedged(vertebra.acuity, language.acuities, language))
     words += [standing_out(item, language) or item for item in _beside_height(vertebra, language)]
@@ -130,7 +131,8 @@ def _findings(report: SpineReport, language: Language, since: Mapping[Level, Cha
 def strikes(vertebra: Vertebra, change: Change | None) -> bool:
     """Whether the impression has a sentence of its own for a vertebra that was judged."""
     before = change is not None and bool(change.fractured_before)
-    return bool(vertebra.fractured or vertebra.genant_grade or vertebra.abnormal or before)
+    grown = change is not None and (change.since or 0.0) >= WORTH_TELLING
+    return bool(vertebra.fractured or vertebra.genant_grade or vertebra.abnormal or before or grown)
 
 
 def _severity(vertebra: Vertebra) -> tuple[float, ...]:
@@ -170,19 +172,25 @@ def _since(vertebra: Vertebra, change: Change | None, language: Language) -> Ite
         return
     day = language.day(change.day)
     if vertebra.fractured and change.fractured_before is False:
-        yield language.new_since.format(day=day)
-    elif vertebra.fractured is False and change.fractured_before:
+        if change.before is None:
+            yield language.new_since.format(day=day)
+        else:
+            then = language.height_loss.format(language.rounded_share(change.before))
+            yield language.new_since_loss.format(day=day, loss=then)
+        return
+    if vertebra.fractured is False and change.fractured_before:
         yield language.fracture_before.format(day=day)
     if change.since is None:
         return
     points = language.number(100 * abs(change.since))
     if abs(change.since) < SAME_LOSS:
-        # Beside a fracture that is new this would read as a contradiction.
-        if change.fractured_before == vertebra.fractured:
+        # Beside a fracture that is no longer seen this would read as a contradiction; of a sound body it goes
+        # without saying.
+        if vertebra.genant_grade and change.fractured_before == vertebra.fractured:
             yield language.unchanged.format(day=day)
-    elif change.since > 0:
+    elif change.since >= WORTH_TELLING or (change.since > 0 and vertebra.genant_grade):
         yield language.more_loss.format(points=points, day=day)
-    else:
+    elif change.since < 0 and change.fractured_before:
         yield language.less_loss.format(points=points, day=day)
 
 

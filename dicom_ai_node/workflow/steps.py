@@ -41,12 +41,15 @@ class Steps:
         encode: analysis, source series, an empty folder -> the objects written into it.
         validate: objects -> nothing, or EncodingError.
         source: files of one series -> the source series, for encoding after a restart.
+        compare: analysis, files of one series -> the analysis, compared with what an archive has of the
+            patient. Raises nothing: what went wrong is among the limitations.
     """
 
     analyse: Callable[[str, Sequence[Path], Progress], tuple[Analysis, Any]]
     encode: Callable[[Analysis, Any, Path], Sequence[EncodedObject]]
     validate: Callable[[Sequence[EncodedObject]], None]
     source: Callable[[Sequence[Path]], Any]
+    compare: Callable[[Analysis, Sequence[Path]], Analysis] = lambda analysis, _paths: analysis
 
 
 StepsFactory = Callable[[Settings], Steps]
@@ -113,6 +116,7 @@ def node_steps(settings: Settings, *, secondary_capture: bool = False, page: boo
     from dicom_ai_node.results.film_views import found_pose  # noqa: PLC0415
     from dicom_ai_node.results.source import SourceSeries  # noqa: PLC0415
     from dicom_ai_node.results.validate import validate  # noqa: PLC0415
+    from dicom_ai_node.workflow.priors import compare_with_prior  # noqa: PLC0415
     from dicom_ai_node.workflow.renditions import renditions  # noqa: PLC0415
 
     wanted = renditions(settings)
@@ -154,6 +158,7 @@ def node_steps(settings: Settings, *, secondary_capture: bool = False, page: boo
         encode=encoded,
         validate=validate,
         source=source,
+        compare=lambda analysis, paths: compare_with_prior(analysis, paths, settings),
     )
 
 

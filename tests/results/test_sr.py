@@ -153,7 +153,8 @@ def test_every_algorithm_contributes_with_its_hash_and_device(encoded):
     assert [item.DeviceUID for item in contributors] == [item.device_uid for item in algorithms]
     for item, algorithm in zip(contributors, algorithms, strict=True):
         assert item.PurposeOfReferenceCodeSequence[0].CodeValue == "109102"
-        assert item.SoftwareVersions == f"{algorithm.name} {algorithm.version}"
+        assert item.Manufacturer == "dicom-ai-node project"
+        assert (item.ManufacturerModelName, item.SoftwareVersions) == (algorithm.name, algorithm.version)
         assert algorithm.bundle_sha256 in item.ContributionDescription
         assert any(algorithm.bundle_sha256 in words for words in texts(dataset, "Comment"))
 

@@ -20,6 +20,7 @@ from dicom_ai_node.anatomy import Level
 from dicom_ai_node.prior import PriorReport, PriorVertebra
 from dicom_ai_node.report import Analysis
 from dicom_ai_node.results.encode import encode
+from dicom_ai_node.results.rendition import Rendition
 from dicom_ai_node.results.template import concept, content_items, structure_faults, template
 
 SMALL = "sagittal"
@@ -90,6 +91,7 @@ BROKEN: list[tuple[str, Callable[[Dataset], None]]] = [
     ("Summary .111017. is missing", lambda r: without(inside(r, "C0034375"), "111017")),
     ("no TID 1500", lambda r: delattr(r, "ContentTemplateSequence")),
     ("has no content", lambda r: delattr(r, "ContentSequence")),
+    ("Target Region .123014. is missing", lambda r: without(library(r), "123014")),
     ("Modality .121139. is related by", lambda r: relate(inside(library(r), "121139"), "CONTAINS")),
     ("Tracking Identifier .112039. is missing", lambda r: without(group(r, "1411"), "112039")),
     ("Tracking Unique Identifier .112040. is missing", lambda r: without(group(r, "1410"), "112040")),
@@ -162,7 +164,7 @@ def test_each_broken_rule_is_named(report: Dataset, words: str, spoil: Callable[
 
 def test_a_box_may_be_open_for_viewers_that_want_it_so(encoded, with_tools, tmp_path) -> None:
     study = encoded(SMALL).study
-    encode(study.analysis, study.source, tmp_path, overlay=False, box="open")
+    encode(study.analysis, study.source, tmp_path, overlay=False, renditions=[Rendition(box="open")])
     opened, closed = pydicom.dcmread(tmp_path / "sr.dcm"), encoded(SMALL).read("sr")
     assert structure_faults(opened) == []
     assert with_tools(checks.dciodvfy, tmp_path / "sr.dcm") == []

@@ -111,7 +111,7 @@ def prior_of(*vertebrae: PriorVertebra) -> PriorReport:
             True,
             "14 percentage points less loss of height than on 2023-05-01, which a fracture does not do",
         ),
-        (0.03, False, "new since 2023-05-01, 28 percentage points more"),
+        (0.03, False, "new since 2023-05-01 (3 % loss of height then), likely acute"),
         (None, False, "new since 2023-05-01, likely acute"),
     ],
 )
@@ -128,6 +128,19 @@ def test_a_fracture_that_is_no_longer_seen_is_not_passed_over() -> None:
     assert first.startswith(
         "L2: no fracture, 4 % loss of height, called a fracture in the report of 2023-05-01"
     )
+
+
+def test_a_loss_that_grew_is_told_of_a_vertebra_that_is_not_called_fractured() -> None:
+    prior = prior_of(PriorVertebra(Level.L2, "1.9", 0.02, False))
+    grown = impression(report(replace(SOUND, height_loss=0.14)), prior=prior)[0]
+    assert grown == (
+        "L2: no fracture, 14 % loss of height, 12 percentage points more loss of height than on 2023-05-01."
+    )
+    # What measuring alone may do is not told of a sound body, nor that it became higher.
+    little = impression(report(replace(SOUND, height_loss=0.09)), prior=prior)
+    assert little[0] == "No vertebral fracture found in L2."
+    higher = prior_of(PriorVertebra(Level.L2, "1.9", 0.16, False))
+    assert impression(report(SOUND), prior=higher)[0] == "No vertebral fracture found in L2."
 
 
 def test_a_vertebra_without_a_change_to_tell_reads_as_before() -> None:

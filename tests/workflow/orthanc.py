@@ -52,6 +52,7 @@ class Orthanc:
             "Plugins": [],
             # Callers need not be known by name to ask what is there.
             "DicomAlwaysAllowFind": True,
+            "DicomAlwaysAllowGet": True,
             **further,
         }
         self._config = folder / "orthanc.json"

@@ -34,8 +34,9 @@ class Language:
         suspected: before a fracture that is not sure.
         acuities, malignancies: how a fracture or a vertebra is called in a sentence about it.
         classes: what an algorithm may say -> its name in a list with probabilities.
+        on_slices: behind what was seen on some of the slices of a vertebra.
         reasons: a sentence for every key of `report.REASON_CODES`.
-        modalities: the images of a modality, behind "compared with".
+        images: those of a modality, as they stand in `compared`.
     """
 
     tag: str
@@ -61,6 +62,7 @@ class Language:
     possibly: str
     acuities: Mapping[str, str]
     malignancies: Mapping[str, str]
+    on_slices: str
     dark: str
     bright: str
 
@@ -84,6 +86,7 @@ class Language:
     compared: str
     images: Mapping[str, str]
     new_since: str
+    new_since_loss: str
     fracture_before: str
     unchanged: str
     more_loss: str
