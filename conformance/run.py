@@ -149,7 +149,7 @@ def _other_reports(study: Study, folder: Path) -> Iterator[tuple[str, str, Check
     for tag in tags:
         place = folder / f"language-{tag}"
         objects = encode(
-            study.analysis, study.source, place, language=tag, renditions=(Rendition(box="open"),)
+            study.analysis, study.source, place, language=tag, renditions=[Rendition(box="open")]
         )
         yield (
             f"report in {LANGUAGES[tag].meaning}, open boxes",

@@ -119,7 +119,7 @@ def _heading(canvas: Canvas, page: Page, width: float, top: float) -> float:
     line = min(ends, top - 7 * mm) - 2 * mm
     canvas.setStrokeColor(_INK)
     canvas.line(_MARGIN, line, _MARGIN + width, line)
-    return line - 2.5 * mm
+    return float(line - 2.5 * mm)
 
 
 def _facts(page: Page, width: float) -> Table:
@@ -231,4 +231,4 @@ def _footer(canvas: Canvas, page: Page, width: float) -> float:
     top = _MARGIN + height - 2 * mm
     for line in lines:
         top = _put(canvas, line, width, top)
-    return height
+    return float(height)

@@ -161,7 +161,7 @@ def test_what_encode_writes_is_read_back_in_every_shape(study: Study, tmp_path: 
         tmp_path,
         overlay=False,
         language="es",
-        renditions=(Rendition(box="open"),),
+        renditions=[Rendition(box="open")],
     )
     prior = read_prior(pydicom.dcmread(tmp_path / "sr.dcm"))
     segments = pydicom.dcmread(tmp_path / "seg.dcm").SegmentSequence
