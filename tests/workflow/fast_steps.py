@@ -45,7 +45,12 @@ class Written:
     variant: str = ""
 
 
-def fast_steps(settings: Settings, *, secondary_capture: bool = False) -> Steps:
+def fast_steps(
+    settings: Settings,
+    *,
+    secondary_capture: bool = False,
+    page: bool = False,
+) -> Steps:
     return Steps(
         lambda _pipeline, paths, progress: analyse(settings, paths, progress),
         encode,
