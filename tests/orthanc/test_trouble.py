@@ -7,6 +7,7 @@ import os
 import random
 import re
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -159,22 +160,54 @@ def test_a_wrong_token_is_named_as_the_reason(
 def test_a_node_without_space_is_asked_again(
     archive: SpineOrthanc, node: NodeProcess, tmp_path: Path
 ) -> None:
-    text = node.config.read_text("utf-8")
-    node.kill()
-    node.config.write_text(text.replace("minimum_free_mb = 1", "minimum_free_mb = 1000000000"), "utf-8")
-    try:
-        restarted(node)
+    with changed(node, "minimum_free_mb = 1", "minimum_free_mb = 1000000000"):
         study, series = uids(paths := small_ct(tmp_path, 2410))
         archive.store(paths)
         said = archive.wait(
             lambda: archive.state(series), lambda said: any("507" in reason for reason in said["reasons"])
         )
         assert said["state"] == "queued"
+    assert_analysed_once(archive, node, study, series)
+
+
+@contextmanager
+def changed(node: NodeProcess, setting: str, other: str) -> Iterator[None]:
+    """The node restarted with another setting, and with its own at the end."""
+    text = node.config.read_text("utf-8")
+    assert text.count(setting) == 1
+    node.kill()
+    node.config.write_text(text.replace(setting, other), "utf-8")
+    try:
+        restarted(node)
+        yield
         node.kill()
     finally:
         node.config.write_text(text, "utf-8")
     restarted(node)
-    assert_analysed_once(archive, node, study, series)
+
+
+def test_over_tls_the_node_must_be_the_one_that_its_certificate_says(
+    make_orthanc: MakeOrthanc, node: NodeProcess, tmp_path: Path
+) -> None:
+    certificate, key = tmp_path / "node.crt", tmp_path / "node.key"
+    command = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=node"
+    )
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-out", str(certificate), "-keyout", str(key)]
+    subprocess.run([*command.split(), *names], check=True, capture_output=True)
+    spine = {**address(node), "Url": address(node)["Url"].replace("http:", "https:")}
+    archive = make_orthanc(spine)
+    files = f'certificate = "{certificate}"\nprivate_key = "{key}"'
+    with changed(node, "[http]", f"[http]\n{files}"):
+        archive.start()
+        study, series = uids(paths := small_ct(tmp_path / "ct", 2420))
+        archive.store(paths)
+        said = archive.wait(lambda: archive.state(series), lambda said: bool(said["reasons"]))
+        assert "CERTIFICATE_VERIFY_FAILED" in said["reasons"][0]
+        assert archive.terminate() == 0
+        archive.set_spine({**spine, "CertificateAuthority": str(certificate)})
+        archive.start()
+        assert_analysed_once(archive, node, study, series)
 
 
 def test_who_may_not_write_in_orthanc_cannot_start_an_analysis(
