@@ -22,7 +22,8 @@ MULTIPLE: Final = 32
 """Edges of a frame are multiples of the coarsest stride of a detector."""
 
 OVERLAP_MM: Final = 70.0
-"""How much neighbouring frames share: more than the tallest body, so that each is whole in one of them."""
+"""How much neighbouring frames share: more than the tallest body, so that each is whole in one of them; half
+a frame where that is less."""
 
 AIR_HU: Final = -1024.0
 
@@ -162,5 +163,6 @@ def _starts(length: int, room: int, shared: int) -> list[int]:
     """Where a line of this length begins in frames with so much room, first to last."""
     if length <= room:
         return [(room - length) // 2]
-    count = math.ceil((length - shared) / max(1, room - shared))
+    shared = min(shared, room // 2)
+    count = math.ceil((length - shared) / (room - shared))
     return [-round(k * (length - room) / (count - 1)) for k in range(count)]

@@ -113,3 +113,7 @@ def test_what_is_found_beside_the_slice_is_dropped() -> None:
     found, scores = merged([(frame, boxes, torch.tensor([0.9, 0.8, 0.7]))], (100, 60), 0.4)
     assert found.tolist() == [[10, 10, 30, 30], [40, 80, 60, 100]]
     assert scores.tolist() == pytest.approx([0.9, 0.7])
+
+
+def test_pixels_finer_than_any_scanner_s_do_not_multiply_frames() -> None:
+    assert len(slice_frames((4000, 900), (0.01, 0.01), size=(1024, 1024), at_mm=None)) == 7
