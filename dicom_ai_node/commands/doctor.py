@@ -109,6 +109,12 @@ def _models(settings: Settings) -> Iterator[Finding]:
     bundles = sorted(path.parent for path in folder.glob("*/metadata.json"))
     if not bundles:
         yield Finding("models", "missing", f"no model bundle in {folder}; set [models] models_dir")
+    rules = settings.routes.ct
+    wanted = {"ct-detect": rules.sagittal, "ct-classify": rules.sagittal or rules.diseases}
+    for name, needed in wanted.items():
+        if needed and not (folder / name / "metadata.json").is_file():
+            text = f"[routes.ct] sagittal and diseases need it in {folder}; switch them off or add it"
+            yield Finding(f"model {name}", "missing", text)
     for bundle in bundles:
         try:
             metadata = verify(bundle)
