@@ -26,6 +26,7 @@ from dicom_ai_node.results.content import (
     uidref,
 )
 from dicom_ai_node.results.identity import ResultIdentity
+from dicom_ai_node.results.labels import label_text
 from dicom_ai_node.results.source import ImageReference, SourceImages
 from dicom_ai_node.results.views import VertebraView
 from dicom_ai_node.results.wording import alternatives
@@ -72,18 +73,23 @@ def measurement_groups(
         lines = None if region is None or not film else _Lines.of(region)
         statements = [*_measurements(vertebra, report, lines), *_evaluations(vertebra)]
         head = [*_identification(vertebra, identity), *_algorithms(report)]
-        if film and region is not None:
-            # Readers that merge by tracking UID show the first region: the box.
-            groups.append(_planar(head, region, statements))
-            groups += _same_place(vertebra, identity, region, segment)
-        elif segment is not None:
-            groups.append(_volumetric(head, segment, statements))
+        if segment is not None:
+            if film and region is not None:
+                groups.append(_flat(head, segment, region, statements))
+            else:
+                groups.append(_volumetric(head, segment, statements))
             if region is not None:
-                groups.append(_planar(_identification(vertebra, identity), region, []))
+                # OHIF makes a measurement of its own of a box that stands without numbers, and names it after
+                # the comment.
+                named = text(CONTAINS, codes.COMMENT, label_text(vertebra))
+                groups.append(_planar([*_identification(vertebra, identity), named], region, []))
         elif region is not None:
             groups.append(_planar(head, region, statements))
         else:
             groups.append(container(codes.MEASUREMENT_GROUP, [*head, *statements], template="1501"))
+        if film and region is not None:
+            # After the box: readers that merge by tracking UID show the first region.
+            groups += _outlines(vertebra, identity, region)
     return groups
 
 
@@ -95,24 +101,25 @@ def _volumetric(head: Sequence[Dataset], segment: SegmentReference, statements: 
     return container(codes.MEASUREMENT_GROUP, [*head, *place, *statements], template="1411")
 
 
-def _same_place(
-    vertebra: Vertebra, identity: ResultIdentity, region: VertebraView, segment: SegmentReference | None
-) -> Iterable[Dataset]:
-    """The body's outline, and its segment: TID 1410 allows one region to a group."""
+def _flat(
+    head: Sequence[Dataset], segment: SegmentReference, region: VertebraView, statements: Sequence[Dataset]
+) -> Dataset:
+    """A segment on a film, whose one frame is a region of the plane."""
+    # Every segment is one frame, in the same order; its number excludes the segment's (PS3.3 table C.17.3-4).
+    frame = replace(segment.segmentation, frame=segment.number)
+    place = [
+        image(CONTAINS, codes.REFERENCED_SEGMENTATION_FRAME, frame),
+        image(CONTAINS, codes.SOURCE_IMAGE_FOR_SEGMENTATION, region.image),
+    ]
+    return container(codes.MEASUREMENT_GROUP, [*head, *place, *statements], template="1410")
+
+
+def _outlines(vertebra: Vertebra, identity: ResultIdentity, region: VertebraView) -> Iterable[Dataset]:
+    """The body's outline: TID 1410 allows one region to a group."""
     for outline in region.outlines:
         place = coordinates(CONTAINS, codes.IMAGE_REGION, "POLYLINE", outline, region.image)
         head = _identification(vertebra, identity)
         yield container(codes.MEASUREMENT_GROUP, [*head, place], template="1410")
-    if segment is not None:
-        # On a film every segment is one frame, in the same order; its number excludes the segment's (PS3.3
-        # table C.17.3-4).
-        frame = replace(segment.segmentation, frame=segment.number)
-        places = [
-            image(CONTAINS, codes.REFERENCED_SEGMENTATION_FRAME, frame),
-            image(CONTAINS, codes.SOURCE_IMAGE_FOR_SEGMENTATION, region.image),
-        ]
-        head = _identification(vertebra, identity)
-        yield container(codes.MEASUREMENT_GROUP, [*head, *places], template="1410")
 
 
 @dataclass(frozen=True)
@@ -175,13 +182,14 @@ _PERCENT_OF: Final = (
 
 
 def _measurements(vertebra: Vertebra, report: SpineReport, lines: _Lines | None) -> Iterable[Dataset]:
-    if vertebra.heights_mm is not None:
-        yield from _heights(vertebra.heights_mm, code(vertebra.level), lines)
+    # What decides comes first: viewers write the first few numbers on the image.
     for name, attribute in _PERCENT_OF:
         value = getattr(vertebra, attribute)
         if value is not None:
             source = [lines.six_points] if lines is not None and attribute == "height_loss" else []
             yield number(name, 100 * value, codes.PERCENT, source)
+    if vertebra.heights_mm is not None:
+        yield from _heights(vertebra.heights_mm, code(vertebra.level), lines)
     for algorithm, classes in _acuities(vertebra):
         said_by = list(_algorithm(report, algorithm))
         for kind, share in classes.items():

@@ -33,6 +33,7 @@ from dicom_ai_node.results.modules import (
 from dicom_ai_node.results.source import ImageReference, SourceImages
 
 SERIES_NUMBER: Final = 9101
+_FILM_SPACINGS: Final = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 
 
 @dataclass(frozen=True)
@@ -221,8 +222,8 @@ def _functional_groups(
     dataset: Dataset, segments: Sequence[Segment], label_map: LabelMap, source: SourceImages
 ) -> None:
     affine = label_map.affine
-    # Each pixel is one of the film's, spacing and all (PS3.3 A.51.5.1): nothing to add.
-    dataset.SharedFunctionalGroupsSequence = [Dataset() if affine is None else _shared_groups(affine)]
+    shared = _film_plane(source.header) if affine is None else _shared_groups(affine)
+    dataset.SharedFunctionalGroupsSequence = [shared]
     positions = {index: number for number, index in enumerate(_all_slices(segments), start=1)}
     frames = []
     for segment in segments:
@@ -258,6 +259,21 @@ def _shared_groups(affine: npt.NDArray[np.float64]) -> Dataset:
     shared = Dataset()
     shared.PixelMeasuresSequence = [measures]
     shared.PlaneOrientationSequence = [orientation]
+    return shared
+
+
+def _film_plane(header: Dataset) -> Dataset:
+    """Pixel measures and orientation of a film's own plane: rows to the right, columns down.
+
+    Each pixel is one of the film's, which Derivation Image says (PS3.3 A.51.5.1); without a Frame of
+    Reference this plane has no place in the patient. It is there for readers that need one to lay a segment
+    on an image, and that assume the same of images without: OHIF shows an empty page where it is missing.
+    """
+    spacing = next(
+        (header[keyword].value for keyword in _FILM_SPACINGS if len(header.get(keyword) or ()) == 2), (1, 1)
+    )
+    shared = _shared_groups(np.array([[0.0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]]))
+    shared.PixelMeasuresSequence[0].PixelSpacing = decimals([float(value) for value in spacing])
     return shared
 
 

@@ -5,8 +5,8 @@ segment. TID 1411 allows either a segment or an image region, so the box on an i
 (TID 1410) of its own with the same tracking identifiers: readers that merge by tracking UID show both as
 one. Where there is no segment, the planar group holds everything.
 
-Nothing on a film has a volume: there the planar group with the box holds everything, the outline and the
-segment's frame are planar groups of their own, and numbers name the points that they were measured with.
+Nothing on a film has a volume: there a planar group with the segment's frame holds everything, box and
+outline are planar groups of their own, and numbers name the points that they were measured with.
 """
 
 from __future__ import annotations

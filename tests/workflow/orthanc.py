@@ -7,10 +7,11 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 PROGRAM = shutil.which("Orthanc") or "/usr/sbin/Orthanc"
 
@@ -19,7 +20,7 @@ def installed() -> bool:
     return Path(PROGRAM).exists()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -30,30 +31,32 @@ class Orthanc:
 
     Args:
         folder: for its configuration and storage.
+        settings: of its configuration file, beside or in place of those here.
     """
 
     ae_title = "ORTHANC"
     host = "127.0.0.1"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any] | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.port, self._http = _free_port(), _free_port()
+        self.port, self.http_port = free_port(), free_port()
         self._folder = folder
-        settings = {
+        configuration = {
             "Name": "test",
             "StorageDirectory": str(folder / "storage"),
             "IndexDirectory": str(folder / "index"),
             "DicomAet": self.ae_title,
             "DicomPort": self.port,
-            "HttpPort": self._http,
+            "HttpPort": self.http_port,
             "RemoteAccessAllowed": False,
             "AuthenticationEnabled": False,
             "Plugins": [],
             # Callers need not be known by name to ask what is there.
             "DicomAlwaysAllowFind": True,
+            **(settings or {}),
         }
         self._config = folder / "orthanc.json"
-        self._config.write_text(json.dumps(settings), encoding="utf-8")
+        self._config.write_text(json.dumps(configuration), encoding="utf-8")
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, patience_s: float = 300.0) -> None:
@@ -78,8 +81,14 @@ class Orthanc:
 
     def get(self, path: str) -> Any:
         """What the REST interface says."""
-        with urlopen(f"http://127.0.0.1:{self._http}/{path}", timeout=60) as answer:
+        with urlopen(f"http://127.0.0.1:{self.http_port}/{path}", timeout=60) as answer:
             return json.load(answer)
+
+    def store(self, path: Path) -> None:
+        """Takes in one file over the REST interface."""
+        request = Request(f"http://127.0.0.1:{self.http_port}/instances", data=path.read_bytes())
+        with urlopen(request, timeout=60) as answer:
+            assert json.load(answer)["Status"] in {"Success", "AlreadyStored"}
 
     def instances(self) -> dict[str, dict[str, str]]:
         """All instances: SOP Instance UID -> the main tags (with StudyInstanceUID and Modality)."""
@@ -100,6 +109,6 @@ class Orthanc:
         found = {}
         for name in self.get("instances"):
             uid = self.get(f"instances/{name}/simplified-tags")["SOPInstanceUID"]
-            with urlopen(f"http://127.0.0.1:{self._http}/instances/{name}/file", timeout=60) as answer:
+            with urlopen(f"http://127.0.0.1:{self.http_port}/instances/{name}/file", timeout=60) as answer:
                 found[uid] = answer.read()
         return found
