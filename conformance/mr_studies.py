@@ -32,6 +32,9 @@ AFFINE: Final = np.array(
 )
 """Slices to the left every 4.4 mm, rows to the feet, columns to the back, 1.3 mm pixels."""
 
+BODY_COLUMNS: Final = slice(14, 38)
+"""In front of the middle, so that a mirror image is another picture."""
+
 LEVELS: Final = (Level.L1, Level.L2, Level.L3)
 """L1 is wedged and benign, L2 healthy, L3 dark on T1 and malignant."""
 
@@ -110,7 +113,7 @@ def drawn(dark: tuple[Level, ...] = ()) -> npt.NDArray[np.uint16]:
     signal[:, :, 50:56] = 600.0
     signal[:, :, 58:] = 900.0
     for number, level in enumerate(LEVELS):
-        signal[1:5, body_rows(number), 20:44] = 160.0 if level in dark else 420.0
+        signal[1:5, body_rows(number), BODY_COLUMNS] = 160.0 if level in dark else 420.0
     noise = np.random.default_rng(5).normal(0.0, 12.0, SHAPE)
     return np.clip(signal + noise, 0, 1000).astype(np.uint16)
 
@@ -122,12 +125,17 @@ def _analysis(source: SourceSeries, group: StackGroup) -> Analysis:
     labels = np.zeros(volume.shape, np.uint8)
     vertebrae = []
     for number, level in enumerate(LEVELS):
-        rows = body_rows(number)
-        inside = np.argwhere(np.ones((4, rows.stop - rows.start, 24))) + np.array([1, rows.start, 20])
+        rows, first = body_rows(number), BODY_COLUMNS.start
+        inside = np.argwhere(np.ones((4, rows.stop - rows.start, 24))) + np.array([1, rows.start, first])
         index = np.rint(inside @ to_index[:3, :3].T + to_index[:3, 3]).astype(int)
         labels[tuple(index.T)] = verse_label(level)
         corners = np.array(
-            [[2.5, row, column] for column in (20, 32, 43) for row in (rows.start, rows.stop - 1)], np.float64
+            [
+                [2.5, row, column]
+                for column in (first, first + 12, BODY_COLUMNS.stop - 1)
+                for row in (rows.start, rows.stop - 1)
+            ],
+            np.float64,
         )
         vertebrae.append(_vertebra(level, corners @ AFFINE[:3, :3].T + AFFINE[:3, 3]))
     report = SpineReport(

@@ -177,7 +177,6 @@ def _algorithms(report: SpineReport) -> Iterable[Dataset]:
 _PERCENT_OF: Final = (
     (codes.HEIGHT_LOSS, "height_loss"),
     (codes.FRACTURE_PROBABILITY, "fracture_probability"),
-    (codes.LEVEL_CONFIDENCE, "level_confidence"),
 )
 
 
@@ -190,6 +189,7 @@ def _measurements(vertebra: Vertebra, report: SpineReport, lines: _Lines | None)
             yield number(name, 100 * value, codes.PERCENT, source)
     if vertebra.heights_mm is not None:
         yield from _heights(vertebra.heights_mm, code(vertebra.level), lines)
+    yield number(codes.LEVEL_CONFIDENCE, 100 * vertebra.level_confidence, codes.PERCENT)
     for algorithm, classes in _acuities(vertebra):
         said_by = list(_algorithm(report, algorithm))
         for kind, share in classes.items():
