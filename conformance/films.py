@@ -94,6 +94,18 @@ DRESSES = (
     Dress("DX, MONOCHROME1, mirrored and turned by 270", "DX", "MONOCHROME1", quarters=3, mirrored=True),
 )
 
+FURTHER_DRESSES = (
+    Dress("CR", "CR", "MONOCHROME2", pixel_spacing="calibrated"),
+    Dress("SC, MONOCHROME1", "SC", "MONOCHROME1", pixel_spacing="none"),
+    Dress("DX, turned by 180", "DX", "MONOCHROME2", quarters=2, pixel_spacing="detector"),
+    Dress("CR, MONOCHROME1, turned by 90", "CR", "MONOCHROME1", quarters=1),
+    Dress("DX, MONOCHROME1, turned by 270", "DX", "MONOCHROME1", quarters=3, pixel_spacing="calibrated"),
+    Dress("DX, mirrored", "DX", "MONOCHROME2", mirrored=True, pixel_spacing="calibrated"),
+    Dress("CR, MONOCHROME1, mirrored and turned by 90", "CR", "MONOCHROME1", quarters=1, mirrored=True),
+    Dress("SC, mirrored and turned by 180", "SC", "MONOCHROME2", 2, mirrored=True, pixel_spacing="none"),
+    Dress("SC, mirrored and turned by 270", "SC", "MONOCHROME2", 3, mirrored=True, pixel_spacing="none"),
+)
+
 
 @dataclass(frozen=True)
 class FilmStudy:
@@ -196,7 +208,7 @@ def _written(dress: Dress, values: npt.NDArray[Any], case: RadiographPhantom, pa
         patient_orientation=dress.orientation((case.pixels.shape[0], case.pixels.shape[1])),
     )
     # Each dress is a patient of its own.
-    seed = 1 + DRESSES.index(dress)
+    seed = 1 + (*DRESSES, *FURTHER_DRESSES).index(dress)
     write_radiograph(values.astype(np.uint16), path, header=header, seed=seed)
     write_radiograph(
         values[::2, ::2].astype(np.uint16), path.with_name("other.dcm"), header=header, seed=seed

@@ -294,6 +294,8 @@ def _frame_groups(
         position = Dataset()
         position.ImagePositionPatient = decimals(affine[:3, 3] + index * affine[:3, 0])
         groups.PlanePositionSequence = [position]
+    # Empty where the slice was not sent but interpolated (type 2).
+    groups.DerivationImageSequence = []
     if image is not None:
         origin = image.item()
         origin.PurposeOfReferenceCodeSequence = [codes.item(codes.SOURCE_IMAGE_FOR_PROCESSING)]
