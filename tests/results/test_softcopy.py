@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -112,8 +113,7 @@ def _layer(grade: int | None) -> str:
 
 def only(state, *layers):
     """The state with these layers alone."""
-    alone = pydicom.Dataset()
-    alone.update(state)
+    alone = deepcopy(state)
     alone.GraphicAnnotationSequence = [
         item for item in state.GraphicAnnotationSequence if item.GraphicLayer in layers
     ]
