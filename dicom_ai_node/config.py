@@ -284,6 +284,17 @@ class QuerySettings(Section):
     timeout_seconds: Seconds = 5.0
 
 
+class PriorSettings(Section):
+    """`[priors]`: an archive that is asked for this node's earlier reports of the patient (C-FIND, C-GET)."""
+
+    ae_title: AETitle
+    host: Annotated[str, Field(min_length=1)]
+    port: Annotated[int, Field(ge=1, le=65535)]
+    calling_ae_title: AETitle | None = None
+    timeout_seconds: Seconds = 10.0
+    studies: Annotated[int, Field(ge=1, le=100)] = 5
+
+
 class StorageSettings(Section):
     """`[storage]`: where the node keeps what it received and made, and for how long."""
 
@@ -332,10 +343,11 @@ class ModelSettings(Section):
 
 
 class ResultSettings(Section):
-    """`[results]`: the height losses at which a Genant grade begins (Genant 1993), and the probability from
-    which on a vertebra on MR is called malignant (P4).
+    """`[results]`: the language of what a human reads in a report, the height losses at which a Genant grade
+    begins (Genant 1993), and the probability from which on a vertebra on MR is called malignant (P4).
     """
 
+    language: Literal["en", "de", "fr", "es"] = "en"
     genant_mild: Loss = 0.20
     genant_moderate: Loss = 0.25
     genant_severe: Loss = 0.40
@@ -356,6 +368,7 @@ class Settings(Section):
     routes: Routes = Routes()
     destinations: Annotated[tuple[Destination, ...], BeforeValidator(_tuple)] = ()
     query: QuerySettings | None = None
+    priors: PriorSettings | None = None
     storage: StorageSettings = StorageSettings()
     workflow: WorkflowSettings = WorkflowSettings()
     security: SecuritySettings = SecuritySettings()
@@ -471,6 +484,8 @@ _TABLES: Final[Mapping[tuple[str, ...], type[Section]]] = {
     ("routes", "mri"): MriRoute,
     ("routes", "other"): OtherRoute,
     ("destinations",): Destination,
+    ("query",): QuerySettings,
+    ("priors",): PriorSettings,
     ("storage",): StorageSettings,
     ("workflow",): WorkflowSettings,
     ("security",): SecuritySettings,

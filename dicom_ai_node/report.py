@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dicom_ai_node.anatomy import LEVELS, Level, order
+from dicom_ai_node.prior import PriorReport
 
 SCHEMA: Final = "dicom-ai-node/report/1"
 
@@ -42,6 +43,7 @@ REASON_CODES: Final[dict[str, str]] = {
     "usual-shape": "a height loss is the usual shape of this spine and was not counted as a fracture",
     "patient-mismatch": "images of different patients stand under one study",
     "registration": "two series could not be brought onto each other",
+    "prior": "earlier reports could not be compared with",
 }
 """Every reason and limitation code, with what it means."""
 
@@ -266,10 +268,16 @@ class LabelMap:
 
 @dataclass(frozen=True)
 class Analysis:
-    """A report with its label map; the label map travels beside the JSON, not in it."""
+    """A report with what travels beside its JSON, not in it.
+
+    Attributes:
+        label_map: which voxel is which vertebra.
+        prior: the earlier report of the patient that this one is compared with.
+    """
 
     report: SpineReport
     label_map: LabelMap | None = None
+    prior: PriorReport | None = None
 
 
 def _plain(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from dicom_ai_node.config import (
     MODELS_VARIABLE,
     Destination,
+    PriorSettings,
     QuerySettings,
     Section,
     Sender,
@@ -47,6 +49,7 @@ def test_example_file_explains_every_setting() -> None:
     keys(Sender, table["senders"][0])
     keys(Destination, table["destinations"][0])
     keys(QuerySettings, table["query"])
+    keys(PriorSettings, table["priors"])
 
 
 def test_commented_examples_are_valid_and_show_the_defaults() -> None:
@@ -55,10 +58,18 @@ def test_commented_examples_are_valid_and_show_the_defaults() -> None:
     assert settings.query == QuerySettings(
         ae_title="PACS", host="192.0.2.10", port=104, calling_ae_title="DICOM_AI"
     )
+    assert settings.priors == PriorSettings(
+        ae_title="PACS", host="192.0.2.10", port=104, calling_ae_title="DICOM_AI"
+    )
     shown = settings.destinations[0]
     assert shown == Destination(
         name="archive", ae_title="ARCHIVE", host="192.0.2.20", port=104, calling_ae_title="DICOM_AI"
     )
+
+
+def test_settings_reach_the_analysis_process_unchanged() -> None:
+    settings = settings_from(uncommented_example())
+    assert settings_from(json.loads(settings.model_dump_json())) == settings
 
 
 def test_without_a_file_the_defaults_hold() -> None:
@@ -92,6 +103,8 @@ DESTINATION = '[[destinations]]\nname = "a"\nae_title = "A"\nhost = "h"\nport = 
     ("text", "parts"),
     [
         ("[node]\nprt = 1\n", ["prt is not known in [node]", "did you mean port?"]),
+        ('[priors]\nae_titel = "P"\n', ["ae_titel is not known in [priors]", "did you mean ae_title?"]),
+        ('[results]\nlanguage = "it"\n', ["[results] language = 'it'", "'en', 'de', 'fr' or 'es'"]),
         ("[nod]\nport = 1\n", ["nod is not known", "did you mean node?"]),
         ("[node]\nport = 70000\n", ["[node] port = 70000", "65535"]),
         ('[node]\nport = "104"\n', ["[node] port = '104'", "integer"]),

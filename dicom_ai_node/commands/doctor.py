@@ -71,6 +71,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         _disk,
         _port,
         _destinations,
+        _priors,
         _validators,
     )
     for check in checks:
@@ -175,6 +176,16 @@ def _destinations(settings: Settings) -> Iterator[Finding]:
             yield Finding(f"destination {destination.name}", "ok", f"{place} answers C-ECHO")
         else:
             yield Finding(f"destination {destination.name}", "note", problem)
+
+
+def _priors(settings: Settings) -> Iterator[Finding]:
+    from dicom_ai_node.node.scu import echo  # noqa: PLC0415
+
+    priors = settings.priors
+    if priors is not None:
+        problem = echo(priors, calling_ae_title=priors.calling_ae_title or settings.node.ae_title)
+        place = f"{priors.ae_title} at {priors.host}:{priors.port} answers C-ECHO"
+        yield Finding("priors", "ok" if problem is None else "note", problem or place)
 
 
 def _validators(settings: Settings) -> Iterator[Finding]:  # noqa: ARG001

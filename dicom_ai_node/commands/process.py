@@ -120,6 +120,7 @@ def process_series(
             assert decision.refusal is not None
             raise NotAnalysable(decision.refusal.code, decision.refusal.text)
         analysis, source = steps.analyse(decision.pipeline, used, progress)
+        analysis = steps.compare(analysis, used)
     except InputError as error:
         analysis, source = refused(error, used, item.modality), steps.source(used)
     analysis = with_limitation(analysis, decision.reasons[-1] if decision.excluded else "")

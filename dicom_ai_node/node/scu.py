@@ -206,7 +206,7 @@ class Sender:
             evt_handlers=[(evt.EVT_CONN_OPEN, self._send_at_once)],
         )
         if association.is_established:
-            association.dimse.msg_queue = _Answers()
+            association.dimse.msg_queue = Answers()
             self._association = association
             return
         raise self._lost(_why_not(association))
@@ -260,7 +260,7 @@ class Sender:
         return TransientError(self._down)
 
 
-class _Answers(queue.Queue[Any]):
+class Answers(queue.Queue[Any]):
     """The messages of an association that only ever asks.
 
     pynetdicom's own thread looks for requests in this queue without waiting, and on a busy machine may take

@@ -54,8 +54,6 @@ IMAGING_MEASUREMENT_REPORT: Final = _dcm("126000", "Imaging Measurement Report")
 """CID 7021 Measurement Report Document Title."""
 LANGUAGE: Final = _dcm("121049", "Language of Content Item and Descendants")
 """TID 1204."""
-ENGLISH: Final = Code("en", "RFC5646", "English")
-"""CID 5000 Language."""
 OBSERVER_TYPE: Final = _dcm("121005", "Observer Type")
 """TID 1002."""
 DEVICE: Final = _dcm("121007", "Device")
@@ -85,6 +83,14 @@ IMPRESSIONS: Final = _dcm("121072", "Impressions")
 """CID 7001 Diagnostic Imaging Report Heading."""
 IMPRESSION: Final = _dcm("121073", "Impression")
 """CID 7002 Diagnostic Imaging Report Element."""
+PREVIOUS_FINDINGS: Final = Code("18834-2", "LN", "Previous Findings")
+"""CID 7001."""
+PREVIOUS_FINDING: Final = _dcm("121069", "Previous Finding")
+"""CID 7002."""
+PRIOR_REPORT: Final = _dcm("122075", "Prior report for current patient")
+"""CID 3407."""
+STUDY_DATE: Final = _dcm("111060", "Study Date")
+"""PS3.16 annex D."""
 QUALITATIVE_EVALUATIONS: Final = Code("C0034375", "UMLS", "Qualitative Evaluations")
 """TID 1500 row 12."""
 IMAGING_MEASUREMENTS: Final = _dcm("126010", "Imaging Measurements")
@@ -110,6 +116,10 @@ COMMENT: Final = _dcm("121106", "Comment")
 IMAGE_LIBRARY: Final = _dcm("111028", "Image Library")
 IMAGE_LIBRARY_GROUP: Final = _dcm("126200", "Image Library Group")
 MODALITY: Final = _dcm("121139", "Modality")
+TARGET_REGION: Final = _dcm("123014", "Target Region")
+"""TID 1602."""
+SPINE: Final = _sct("421060004", "Spine")
+"""CID 4031 Common Anatomic Region."""
 FRAME_OF_REFERENCE_UID: Final = _dcm("112227", "Frame of Reference UID")
 PIXEL_DATA_ROWS: Final = _dcm("110910", "Pixel Data Rows")
 PIXEL_DATA_COLUMNS: Final = _dcm("110911", "Pixel Data Columns")
@@ -216,6 +226,7 @@ MIDDLE_HEIGHT: Final = _private("HEIGHT-MIDDLE", "Middle vertebral body height")
 POSTERIOR_HEIGHT: Final = _private("HEIGHT-POSTERIOR", "Posterior vertebral body height")
 REFERENCE_HEIGHT: Final = _private("HEIGHT-REFERENCE", "Reference height for vertebral height loss")
 HEIGHT_LOSS: Final = _private("HEIGHT-LOSS", "Vertebral body height loss")
+HEIGHT_LOSS_CHANGE: Final = _private("HEIGHT-LOSS-DIFF", "Vertebral body height loss now minus before")
 FRACTURE_PROBABILITY: Final = _private("FRACTURE-PROB", "Probability of vertebral fracture")
 LEVEL_CONFIDENCE: Final = _private("LEVEL-CONF", "Confidence of vertebral level")
 GENANT_GRADE: Final = _private("GENANT", "Genant semiquantitative grade")
@@ -271,6 +282,13 @@ SIGNALS: Final[dict[tuple[str, str], Code]] = {
     )
 }
 """Series and one of `report.SIGNAL_RATIOS`: signal of a body on MR in relation to what lies beside it."""
+THRESHOLDS: Final[tuple[Code, ...]] = (
+    _private("CUT-GENANT-1", "Height loss from which on Genant grade 1"),
+    _private("CUT-GENANT-2", "Height loss above which Genant grade 2"),
+    _private("CUT-GENANT-3", "Height loss above which Genant grade 3"),
+)
+"""The thresholds of grades 1 to 3."""
+MALIGNANT_THRESHOLD: Final = _private("CUT-MALIGNANT", "Probability from which on called malignant")
 DEFORMITY: Final = _private("DEFORMITY", "Vertebral deformity type")
 DEFORMITIES: Final[dict[str, Code]] = {
     "wedge": _private("DEF-WEDGE", "Wedge deformity"),
@@ -300,6 +318,7 @@ REASONS: Final[dict[str, Code]] = {
     "usual-shape": _private("R-USUAL", "Height loss usual in this spine, not counted as fracture"),
     "patient-mismatch": _private("R-PATIENT", "Images of different patients in one study"),
     "registration": _private("R-REGISTRATION", "Two series could not be registered"),
+    "prior": _private("R-PRIOR", "Earlier reports not compared with"),
 }
 """One code for every key of `report.REASON_CODES`."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Final, Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ from pydicom.dataset import Dataset
 
 from dicom_ai_node.results import codes
 from dicom_ai_node.results.codes import Code
-from dicom_ai_node.results.modules import plain
+from dicom_ai_node.results.modules import printable
 from dicom_ai_node.results.source import ImageReference
 
 CONTAINS: Final = "CONTAINS"
@@ -22,6 +23,8 @@ SELECTED_FROM: Final = "SELECTED FROM"
 INFERRED_FROM: Final = "INFERRED FROM"
 
 Point = tuple[float, float]
+BoxShape = Literal["closed", "open"]
+"""Whether a box says its first corner again at the end: viewers differ in what they draw as a box."""
 
 
 def container(
@@ -40,10 +43,26 @@ def container(
     return item
 
 
-def text(relationship: str, name: Code, value: str) -> Dataset:
-    """A TEXT item."""
+def text(relationship: str, name: Code, value: str, children: Sequence[Dataset] = ()) -> Dataset:
+    """A TEXT item; what its character set cannot hold is seen to once the object is whole (`repertoire`)."""
     item = _item(relationship, "TEXT", name)
-    item.TextValue = plain(value)
+    item.TextValue = printable(value)
+    if children:
+        item.ContentSequence = list(children)
+    return item
+
+
+def day(relationship: str, name: Code, value: date | str) -> Dataset:
+    """A DATE item; a string is a DA value as another object has it."""
+    item = _item(relationship, "DATE", name)
+    item.Date = value if isinstance(value, str) else value.strftime("%Y%m%d")
+    return item
+
+
+def composite(relationship: str, name: Code, sop_class_uid: str, sop_instance_uid: str) -> Dataset:
+    """A COMPOSITE item: an object that is no image."""
+    item = _item(relationship, "COMPOSITE", name)
+    item.ReferencedSOPSequence = [ImageReference(sop_class_uid, sop_instance_uid).item()]
     return item
 
 
@@ -95,16 +114,45 @@ def image(
     return item
 
 
-def box(name: Code, rows: Point, columns: Point, reference: ImageReference) -> Dataset:
-    """An SCOORD item: a closed polyline around a box on an image.
+def box(
+    name: Code,
+    rows: Point,
+    columns: Point,
+    reference: ImageReference,
+    *,
+    shape: BoxShape = "closed",
+    relationship: str = CONTAINS,
+) -> Dataset:
+    """An SCOORD item: a polyline around a box on an image.
 
     Args:
         rows: first and last row as pixel edges: the first pixel reaches from 0.0 to 1.0 (PS3.3 C.18.6.1.1).
         columns: likewise.
+        shape: "closed" says the first corner again at the end, "open" has the four corners alone.
     """
     (top, bottom), (left, right) = rows, columns
     corners = [(top, left), (top, right), (bottom, right), (bottom, left), (top, left)]
-    return coordinates(CONTAINS, name, "POLYLINE", np.array(corners), reference)
+    if shape == "open":
+        corners.pop()
+    return coordinates(relationship, name, "POLYLINE", np.array(corners), reference)
+
+
+def polygon_in_space(
+    relationship: str, name: Code, corners_mm: npt.ArrayLike, frame_of_reference_uid: str
+) -> Dataset:
+    """An SCOORD3D item: a polygon in patient space (PS3.3 C.18.9).
+
+    Args:
+        corners_mm: shape (n, 3), LPS millimetres, in order around it and in one plane; the first is written
+            again at the end.
+    """
+    item = _item(relationship, "SCOORD3D", name)
+    item.GraphicType = "POLYGON"
+    corners = np.asarray(corners_mm, dtype=np.float64)
+    closed = np.concatenate([corners, corners[:1]])
+    item.GraphicData = [round(float(value), 3) for value in closed.ravel()]
+    item.ReferencedFrameOfReferenceUID = frame_of_reference_uid
+    return item
 
 
 def coordinates(

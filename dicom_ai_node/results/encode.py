@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from PIL.Image import Image
 from pydicom.dataset import FileDataset
@@ -19,9 +19,12 @@ from dicom_ai_node.imaging.reformat import FlatReformat
 from dicom_ai_node.report import Analysis, Reason
 from dicom_ai_node.results.canvas import Canvas, canvas_of, canvases_of_slices
 from dicom_ai_node.results.capture import encode_capture
+from dicom_ai_node.results.content import BoxShape
+from dicom_ai_node.results.explanations import Thresholds
 from dicom_ai_node.results.film_display import canvas_of_film
 from dicom_ai_node.results.film_views import found_pose, views_on_film
 from dicom_ai_node.results.identity import ResultIdentity
+from dicom_ai_node.results.language import LANGUAGES, Language, LanguageTag
 from dicom_ai_node.results.modules import Stamp
 from dicom_ai_node.results.presentation import encode_presentation
 from dicom_ai_node.results.reformat import encode_reformat, spine_plane
@@ -31,22 +34,6 @@ from dicom_ai_node.results.sr import encode_report
 from dicom_ai_node.results.views import VertebraView, is_sagittal, views_on_reformat, views_on_slices
 
 ResultKind = Literal["sr", "seg", "pr", "sc", "reformat"]
-
-
-class Thresholds(Protocol):
-    """The height losses at which the Genant grades begin, as in `[results]` of node.toml."""
-
-    @property
-    def genant_mild(self) -> float:
-        """Grade 1."""
-
-    @property
-    def genant_moderate(self) -> float:
-        """Grade 2."""
-
-    @property
-    def genant_severe(self) -> float:
-        """Grade 3."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +46,15 @@ class ResultObject:
     sop_instance_uid: str
 
 
+@dataclass(frozen=True)
+class _Manner:
+    """How the structured report is written."""
+
+    language: Language
+    box: BoxShape
+    thresholds: Thresholds | None
+
+
 def encode(
     analysis: Analysis,
     source: SourceSeries,
@@ -69,6 +65,8 @@ def encode(
     secondary_capture: bool = False,
     overlay: bool = True,
     pose: FilmPose | None = None,
+    language: LanguageTag = "en",
+    box: BoxShape = "closed",
 ) -> list[ResultObject]:
     """Writes report.json, sr.dcm and, where there is something to show, seg.dcm, reformat.dcm, pr-<n>.dcm,
     sc-1.dcm and overlay.png into `folder`.
@@ -83,6 +81,8 @@ def encode(
         overlay: whether the overview picture is written as overlay.png.
         pose: how presentation state and overview turn a radiograph. None leaves it in the presentation state
             as it is stored, and turns the overview head up where the findings tell how.
+        language: of what a human reads in the structured report.
+        box: how the structured report writes boxes on images.
 
     Returns:
         The DICOM objects, those that others refer to first.
@@ -97,14 +97,18 @@ def encode(
             images.study_instance_uid,
             (reference.sop_instance_uid for reference in images.everything),
             analysis.report.algorithms,
+            analysis.prior,
         )
         stamp = Stamp.of(images.header, timestamp)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.json").write_text(analysis.report.to_json() + "\n", encoding="utf-8")
         named = _with_thresholds(analysis, settings)
+        manner = _Manner(LANGUAGES[language], box, settings)
         written = [
             _write(kind, folder / f"{name}.dcm", dataset)
-            for kind, name, dataset in _objects(named, source, images, identity, stamp, pose=pose)
+            for kind, name, dataset in _objects(
+                named, source, images, identity, stamp, manner=manner, pose=pose
+            )
         ]
         picture = _overview(analysis, source, pose) if overlay or secondary_capture else None
         if picture is not None:
@@ -134,6 +138,7 @@ def _objects(
     identity: ResultIdentity,
     stamp: Stamp,
     *,
+    manner: _Manner,
     pose: FilmPose | None,
 ) -> Iterator[tuple[ResultKind, str, FileDataset]]:
     """(kind, name of the file without its suffix, object)."""
@@ -161,7 +166,16 @@ def _objects(
         )
         yield "pr", f"pr-{number}", state
     report = encode_report(
-        analysis, images, identity, stamp, segmentation=segmentation, reformat=reformat, views=views
+        analysis,
+        images,
+        identity,
+        stamp,
+        segmentation=segmentation,
+        reformat=reformat,
+        views=views,
+        language=manner.language,
+        box=manner.box,
+        thresholds=manner.thresholds,
     )
     yield "sr", "sr", report
 

@@ -9,27 +9,34 @@ from typing import Final
 from pydicom.dataset import Dataset
 
 from dicom_ai_node.anatomy import Code, Level, code
+from dicom_ai_node.prior import PriorReport
 from dicom_ai_node.report import HeightsMm, SpineReport, Vertebra
 from dicom_ai_node.results import codes
+from dicom_ai_node.results.comparison import changes
 from dicom_ai_node.results.content import (
     CONTAINS,
     HAS_CONCEPT_MOD,
     HAS_OBS_CONTEXT,
     INFERRED_FROM,
+    BoxShape,
     box,
     coded,
     container,
     coordinates,
     image,
     number,
+    polygon_in_space,
     text,
     uidref,
 )
+from dicom_ai_node.results.explanations import explanations, in_english
+from dicom_ai_node.results.follow_up import change_of_loss
 from dicom_ai_node.results.identity import ResultIdentity
 from dicom_ai_node.results.labels import label_text
+from dicom_ai_node.results.language import ENGLISH, Language
 from dicom_ai_node.results.source import ImageReference, SourceImages
 from dicom_ai_node.results.views import VertebraView
-from dicom_ai_node.results.wording import alternatives
+from dicom_ai_node.results.wording import alternatives, class_shares, standing_out
 
 
 @dataclass(frozen=True)
@@ -59,19 +66,33 @@ def measurement_groups(
     segments: dict[Level, SegmentReference],
     views: Sequence[VertebraView],
     *,
+    frame_of_reference_uid: str | None,
     film: bool = False,
+    prior: PriorReport | None = None,
+    language: Language = ENGLISH,
+    shape: BoxShape = "closed",
 ) -> list[Dataset]:
     """All groups of a report, from head to tail; the groups of one vertebra stand together.
 
     Args:
+        frame_of_reference_uid: the space of the images; without one no box is given in space.
         film: the source is a projection image, on which no region has a volume: every group is planar.
+        prior: the earlier report that this one is compared with.
+        language: of texts.
+        shape: how boxes are written.
     """
     regions = {view.vertebra.level: view for view in views if view.rows is not None}
+    since = changes(report, prior)
     groups = []
     for vertebra in report:
         segment, region = segments.get(vertebra.level), regions.get(vertebra.level)
         lines = None if region is None or not film else _Lines.of(region)
-        statements = [*_measurements(vertebra, report, lines), *_evaluations(vertebra)]
+        change = change_of_loss(since.get(vertebra.level), prior)
+        statements = [
+            *_measurements(vertebra, report, lines),
+            *([] if change is None else [change]),
+            *_evaluations(vertebra, language),
+        ]
         head = [*_identification(vertebra, identity), *_algorithms(report)]
         if segment is not None:
             if film and region is not None:
@@ -82,14 +103,19 @@ def measurement_groups(
                 # OHIF makes a measurement of its own of a box that stands without numbers, and names it after
                 # the comment.
                 named = text(CONTAINS, codes.COMMENT, label_text(vertebra))
-                groups.append(_planar([*_identification(vertebra, identity), named], region, []))
+                groups.append(_planar([*_identification(vertebra, identity), named], region, shape, []))
         elif region is not None:
-            groups.append(_planar(head, region, statements))
+            groups.append(_planar(head, region, shape, statements))
         else:
             groups.append(container(codes.MEASUREMENT_GROUP, [*head, *statements], template="1501"))
         if film and region is not None:
             # After the box: readers that merge by tracking UID show the first region.
             groups += _outlines(vertebra, identity, region)
+        if region is not None and region.corners_mm is not None and frame_of_reference_uid is not None:
+            # TID 1410 allows one region to a group: the same box in space is a group of its own.
+            place = polygon_in_space(CONTAINS, codes.IMAGE_REGION, region.corners_mm, frame_of_reference_uid)
+            own = [*_identification(vertebra, identity), place]
+            groups.append(container(codes.MEASUREMENT_GROUP, own, template="1410"))
     return groups
 
 
@@ -143,10 +169,12 @@ class _Lines:
         return cls(pairs, whole)
 
 
-def _planar(head: Iterable[Dataset], region: VertebraView, statements: Sequence[Dataset]) -> Dataset:
+def _planar(
+    head: Iterable[Dataset], region: VertebraView, shape: BoxShape, statements: Sequence[Dataset]
+) -> Dataset:
     assert region.rows is not None
     assert region.columns is not None
-    place = box(codes.IMAGE_REGION, region.rows, region.columns, region.image)
+    place = box(codes.IMAGE_REGION, region.rows, region.columns, region.image, shape=shape)
     return container(codes.MEASUREMENT_GROUP, [*head, place, *statements], template="1410")
 
 
@@ -249,7 +277,7 @@ def _algorithm(report: SpineReport, name: str) -> Iterable[Dataset]:
             yield text(HAS_CONCEPT_MOD, codes.ALGORITHM_VERSION, item.version)
 
 
-def _evaluations(vertebra: Vertebra) -> Iterable[Dataset]:
+def _evaluations(vertebra: Vertebra, language: Language) -> Iterable[Dataset]:
     refused = vertebra.status == "not-analysable"
     yield coded(CONTAINS, codes.ANALYSABILITY, codes.NOT_ANALYSABLE if refused else codes.ANALYSED)
     if vertebra.genant_grade is not None:
@@ -264,13 +292,14 @@ def _evaluations(vertebra: Vertebra) -> Iterable[Dataset]:
     if vertebra.malignant is not None:
         yield coded(CONTAINS, codes.MALIGNANCY, codes.MALIGNANT if vertebra.malignant else codes.BENIGN)
     for words in vertebra.abnormal:
-        yield text(CONTAINS, codes.COMMENT, f"Stands out: {words}")
-    for reason in vertebra.reasons:
-        yield coded(CONTAINS, codes.REASON, codes.REASONS[reason.code])
-        yield text(CONTAINS, codes.COMMENT, reason.text)
-    other = alternatives(vertebra)
+        told = standing_out(words, language)
+        if told is not None:
+            yield text(CONTAINS, codes.COMMENT, language.stands_out.format(told))
+        else:
+            yield in_english(codes.COMMENT, ENGLISH.stands_out.format(words))
+    yield from explanations(vertebra.reasons, language)
+    other = alternatives(vertebra, language)
     if other is not None:
         yield text(CONTAINS, codes.COMMENT, other)
     for algorithm, classes in vertebra.classes.items():
-        shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in classes.items())
-        yield text(CONTAINS, codes.COMMENT, f"{algorithm}: {shares}")
+        yield text(CONTAINS, codes.COMMENT, class_shares(algorithm, classes, language))

@@ -1,7 +1,7 @@
 """Whether an object has what its IOD requires: types 1 and 2 of PS3.3, and references that resolve.
 
 The table of required attributes is derived from PS3.3 (`required_attributes.json`). Conditional types are
-left to dciodvfy, which knows the conditions.
+left to dciodvfy, which knows the conditions; the content of a report is checked by `template`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from importlib import resources
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -21,9 +21,7 @@ from pydicom.uid import (
 )
 
 from dicom_ai_node.anatomy import PRIVATE_CODING_SCHEME
-
-REGION, SEGMENT, FRAME, SOURCE = "111030", "121191", "121214", "121233"
-"""Where a measurement group may lie: image region, referenced segment, segmentation frame with its source."""
+from dicom_ai_node.results.template import content_items, structure_faults
 
 Required = tuple[str, tuple[str, ...], str]
 
@@ -153,88 +151,8 @@ def _presentation(dataset: Dataset) -> Iterator[str]:
                 yield f"{_name(dataset)}: Graphic Data holds what is no number"
 
 
-_NEEDED_BY_VALUE_TYPE: Final = {
-    "CONTAINER": ("ConceptNameCodeSequence", "ContinuityOfContent"),
-    "TEXT": ("ConceptNameCodeSequence", "TextValue"),
-    "CODE": ("ConceptNameCodeSequence", "ConceptCodeSequence"),
-    "NUM": ("ConceptNameCodeSequence", "MeasuredValueSequence"),
-    "UIDREF": ("ConceptNameCodeSequence", "UID"),
-    "IMAGE": ("ReferencedSOPSequence",),
-    "SCOORD": ("ConceptNameCodeSequence", "GraphicType", "GraphicData", "ContentSequence"),
-}
-"""PS3.3 C.17.3, C.18: type 1 attributes of the value types that our reports have."""
-
-
-def _content_items(item: Dataset, place: str) -> Iterator[str]:
-    kind = str(item.get("ValueType", ""))
-    for keyword in _NEEDED_BY_VALUE_TYPE.get(kind, ("ValueType of a known kind",)):
-        if keyword not in item or item[keyword].is_empty:
-            yield f"content item {place} ({kind}): {keyword} is missing or empty"
-    for number, child in enumerate(item.get("ContentSequence", ()), start=1):
-        if not child.get("RelationshipType"):
-            yield f"content item {place}.{number}: RelationshipType is missing"
-        yield from _content_items(child, f"{place}.{number}")
-
-
 def _report(dataset: Dataset) -> Iterator[str]:
-    broken = [f"{_name(dataset)}: {words}" for words in _content_items(dataset, "1")]
-    if broken or not dataset.get("ContentSequence"):
-        yield from broken or [f"{_name(dataset)}: the report has no content"]
-        return
-    if _concept(dataset) != "126000" or _template(dataset) != "1500":
-        yield f"{_name(dataset)}: the root is no TID 1500 Imaging Measurement Report"
-    present = {_concept(item) for item in dataset.ContentSequence}
-    for concept, meaning in (
-        ("121049", "language"),
-        ("121005", "observer type"),
-        ("121012", "device observer UID"),
-        ("121058", "procedure reported"),
-        ("121072", "impressions"),
-        ("111028", "image library"),
-    ):
-        if concept not in present:
-            yield f"{_name(dataset)}: {meaning} ({concept}, DCM) is missing from the report"
-    listed = {str(item.ReferencedSOPInstanceUID) for _, item in _listed(dataset)}
-    for item in _content_references(dataset):
-        if str(item.ReferencedSOPInstanceUID) not in listed:
-            yield f"{_name(dataset)}: {item.ReferencedSOPInstanceUID} is referred to but not in the evidence"
-    for container in dataset.ContentSequence:
-        if _concept(container) == "126010":
-            for group in container.ContentSequence:
-                yield from _group(dataset, group)
-
-
-def _group(dataset: Dataset, group: Dataset) -> Iterator[str]:
-    """TID 1410, 1411 or 1501: who is meant, and exactly one place where the template asks for one."""
-    concepts = [_concept(item) for item in group.ContentSequence]
-    for concept in ("112039", "112040", "363698007"):
-        if concepts.count(concept) != 1:
-            yield f"{_name(dataset)}: a measurement group has {concepts.count(concept)} of concept {concept}"
-    allowed = {
-        "1410": ([REGION], [FRAME, SOURCE]),
-        "1411": ([SEGMENT],),
-        "1501": ([],),
-    }.get(_template(group))
-    places = [concept for concept in concepts if concept in {REGION, SEGMENT, FRAME, SOURCE}]
-    if allowed is None:
-        yield f"{_name(dataset)}: a measurement group follows no known template"
-    elif places not in allowed:
-        yield f"{_name(dataset)}: a measurement group of TID {_template(group)} has the wrong places"
-    for item in group.ContentSequence:
-        if item.ValueType == "NUM" and not item.MeasuredValueSequence[0].MeasurementUnitsCodeSequence:
-            yield f"{_name(dataset)}: a measurement has no unit"
-        if item.ValueType == "SCOORD" and item.GraphicData[:2] != item.GraphicData[-2:]:
-            yield f"{_name(dataset)}: an image region is not closed"
-
-
-def _concept(item: Dataset) -> str:
-    names = item.get("ConceptNameCodeSequence")
-    return str(names[0].CodeValue) if names else ""
-
-
-def _template(item: Dataset) -> str:
-    templates = item.get("ContentTemplateSequence")
-    return str(templates[0].TemplateIdentifier) if templates else ""
+    yield from (f"{_name(dataset)}: {words}" for words in structure_faults(dataset))
 
 
 def _listed(dataset: Dataset) -> Iterator[tuple[str, Dataset]]:
@@ -249,10 +167,9 @@ def _listed(dataset: Dataset) -> Iterator[tuple[str, Dataset]]:
                 yield str(series.SeriesInstanceUID), item
 
 
-def _content_references(item: Dataset) -> Iterator[Dataset]:
-    for child in item.get("ContentSequence", ()):
-        yield from child.get("ReferencedSOPSequence", ())
-        yield from _content_references(child)
+def _content_references(report: Dataset) -> Iterator[Dataset]:
+    for item in content_items(report):
+        yield from item.get("ReferencedSOPSequence", ())
 
 
 def _name(dataset: Dataset) -> str:

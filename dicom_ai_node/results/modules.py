@@ -142,14 +142,19 @@ def series_item(series_uid: str, references: Sequence[ImageReference]) -> Datase
 
 def plain(text: str, limit: int | None = None) -> str:
     """Text of our own as ASCII, cut to `limit` characters, so that every character set can hold it."""
-    decomposed = unicodedata.normalize("NFKD", text.replace("–", "-").replace("—", "-").replace("…", "..."))
+    decomposed = unicodedata.normalize("NFKD", printable(text))
     ascii_only = "".join(
         character if character.isascii() else "?"
         for character in decomposed
         if not unicodedata.combining(character)
     )
-    printable = "".join(character if character.isprintable() else " " for character in ascii_only)
-    return printable if limit is None else printable[:limit]
+    return ascii_only if limit is None else ascii_only[:limit]
+
+
+def printable(text: str) -> str:
+    """Text of our own without control characters, and with the dashes and dots of every keyboard."""
+    replaced = text.replace("–", "-").replace("—", "-").replace("…", "...")
+    return "".join(character if character.isprintable() else " " for character in replaced)
 
 
 def _contributor(algorithm: Algorithm, stamp: Stamp) -> Dataset:
@@ -157,13 +162,13 @@ def _contributor(algorithm: Algorithm, stamp: Stamp) -> Dataset:
     item = Dataset()
     item.PurposeOfReferenceCodeSequence = [codes.item(codes.PROCESSING_EQUIPMENT)]
     item.Manufacturer = MANUFACTURER
-    item.ManufacturerModelName = MODEL_NAME
+    item.ManufacturerModelName = plain(algorithm.name, 64)
     item.DeviceSerialNumber = SERIAL_NUMBER
-    item.SoftwareVersions = plain(f"{algorithm.name} {algorithm.version}", 64)
+    item.SoftwareVersions = plain(algorithm.version, 64)
     item.DeviceUID = algorithm.device_uid
     item.ContributionDateTime = stamp.date + stamp.time
     item.ContributionDescription = plain(
-        f"{algorithm.name} {algorithm.version}"
+        f"{algorithm.name} {algorithm.version} in {MODEL_NAME} {__version__}"
         + (f", weights sha256 {algorithm.bundle_sha256}" if algorithm.bundle_sha256 else ""),
         1024,
     )

@@ -5,8 +5,12 @@ segment. TID 1411 allows either a segment or an image region, so the box on an i
 (TID 1410) of its own with the same tracking identifiers: readers that merge by tracking UID show both as
 one. Where there is no segment, the planar group holds everything.
 
-Nothing on a film has a volume: there a planar group with the segment's frame holds everything, box and
-outline are planar groups of their own, and numbers name the points that they were measured with.
+The same box in patient space is a third group. Nothing on a film has a volume: there a planar group with the
+segment's frame holds everything, box and outline are planar groups of their own, and numbers name the points
+that they were measured with.
+
+What a human reads comes first, under a heading for which TID 1500, which is extensible, has no row:
+Impressions (CID 7001), as a diagnostic report (TID 2000) has it.
 """
 
 from __future__ import annotations
@@ -25,22 +29,22 @@ from dicom_ai_node.results.content import (
     HAS_ACQ_CONTEXT,
     HAS_CONCEPT_MOD,
     HAS_OBS_CONTEXT,
+    BoxShape,
     coded,
     container,
+    day,
     image,
     number,
     text,
     uidref,
 )
+from dicom_ai_node.results.explanations import Thresholds, explanations, threshold_items
+from dicom_ai_node.results.follow_up import other_evidence, previous_findings
 from dicom_ai_node.results.groups import SegmentReference, measurement_groups
 from dicom_ai_node.results.identity import DEVICE_UID, MANUFACTURER, MODEL_NAME, ResultIdentity
-from dicom_ai_node.results.modules import (
-    SERIAL_NUMBER,
-    Stamp,
-    declare_private_codes,
-    new_object,
-    plain,
-)
+from dicom_ai_node.results.language import ENGLISH, Language
+from dicom_ai_node.results.modules import SERIAL_NUMBER, Stamp, declare_private_codes, new_object
+from dicom_ai_node.results.repertoire import settle_texts
 from dicom_ai_node.results.source import ImageReference, SourceImages
 from dicom_ai_node.results.views import VertebraView
 from dicom_ai_node.results.wording import impression
@@ -71,6 +75,9 @@ def encode_report(
     segmentation: Dataset | None = None,
     reformat: Dataset | None = None,
     views: Sequence[VertebraView] = (),
+    language: Language = ENGLISH,
+    box: BoxShape = "closed",
+    thresholds: Thresholds | None = None,
 ) -> FileDataset:
     """The structured report.
 
@@ -78,6 +85,9 @@ def encode_report(
         segmentation: the segmentation of the same analysis; its segments are referred to by level.
         reformat: the derived sagittal image, where there is one.
         views: where the vertebrae are drawn; gives the boxes.
+        language: of what a human reads.
+        box: how boxes on images are written. Another language or shape is another object of the same series.
+        thresholds: what was graded with, for an analysis that does not say so itself.
     """
     report = analysis.report
     dataset = new_object(
@@ -85,7 +95,7 @@ def encode_report(
         identity,
         report.algorithms,
         stamp,
-        kind="sr",
+        kind="-".join(["sr", *_variants(language, box)]),
         sop_class_uid=Comprehensive3DSRStorage,
         modality="SR",
         series_number=SERIES_NUMBER,
@@ -93,12 +103,49 @@ def encode_report(
     )
     _document_modules(dataset, source, [item for item in (segmentation, reformat) if item is not None])
     segments = SegmentReference.by_level(segmentation, source)
-    groups = measurement_groups(report, identity, segments, views, film=source.is_film)
-    root = _content(report, source, groups, reformat)
-    for element in root:
+    groups = measurement_groups(
+        report,
+        identity,
+        segments,
+        views,
+        frame_of_reference_uid=source.frame_of_reference_uid,
+        film=source.is_film,
+        prior=analysis.prior,
+        language=language,
+        shape=box,
+    )
+    first = [container(codes.IMPRESSIONS, _impressions(analysis, language))]
+    if analysis.prior is not None:
+        dataset.PertinentOtherEvidenceSequence = [other_evidence(analysis.prior)]
+        first.append(previous_findings(analysis.prior, language))
+    children = [
+        coded(HAS_CONCEPT_MOD, codes.LANGUAGE, language.code),
+        *_observer(),
+        *(coded(HAS_CONCEPT_MOD, codes.PROCEDURE_REPORTED, item) for item in _procedures(source.header)),
+        *first,
+        _image_library(source, reformat),
+    ]
+    if groups:
+        children.append(container(codes.IMAGING_MEASUREMENTS, groups))
+    children.append(container(codes.QUALITATIVE_EVALUATIONS, _evaluations(report, thresholds, language)))
+    for element in container(codes.IMAGING_MEASUREMENT_REPORT, children, template="1500", root=True):
         dataset[element.tag] = element
     declare_private_codes(dataset)
+    settle_texts(dataset)
     return dataset
+
+
+def _variants(language: Language, box: BoxShape) -> Iterable[str]:
+    """What sets the report apart from the usual one, so that both may lie in one archive."""
+    if language is not ENGLISH:
+        yield language.tag
+    if box != "closed":
+        yield box
+
+
+def _impressions(analysis: Analysis, language: Language) -> list[Dataset]:
+    lines = impression(analysis.report, language, analysis.prior)
+    return [text(CONTAINS, codes.IMPRESSION, line) for line in lines]
 
 
 def _document_modules(dataset: Dataset, source: SourceImages, others: Sequence[Dataset]) -> None:
@@ -142,22 +189,6 @@ def _request(attributes: Dataset, source: SourceImages) -> Dataset:
     return item
 
 
-def _content(
-    report: SpineReport, source: SourceImages, groups: Sequence[Dataset], reformat: Dataset | None
-) -> Dataset:
-    children = [
-        coded(HAS_CONCEPT_MOD, codes.LANGUAGE, codes.ENGLISH),
-        *_observer(),
-        *(coded(HAS_CONCEPT_MOD, codes.PROCEDURE_REPORTED, item) for item in _procedures(source.header)),
-        container(codes.IMPRESSIONS, [text(CONTAINS, codes.IMPRESSION, line) for line in impression(report)]),
-        _image_library(source, reformat),
-    ]
-    if groups:
-        children.append(container(codes.IMAGING_MEASUREMENTS, groups))
-    children.append(container(codes.QUALITATIVE_EVALUATIONS, _evaluations(report)))
-    return container(codes.IMAGING_MEASUREMENT_REPORT, children, template="1500", root=True)
-
-
 def _observer() -> Iterable[Dataset]:
     """TID 1002 and 1004: the node as the observing device."""
     yield coded(HAS_OBS_CONTEXT, codes.OBSERVER_TYPE, codes.DEVICE)
@@ -195,6 +226,10 @@ def _library_group(header: Dataset, references: Sequence[ImageReference]) -> Dat
     shared = []
     if modality is not None:
         shared.append(coded(HAS_ACQ_CONTEXT, codes.MODALITY, modality))
+    # What was looked for, whatever the header calls the body part.
+    shared.append(coded(HAS_ACQ_CONTEXT, codes.TARGET_REGION, codes.SPINE))
+    if header.get("StudyDate"):
+        shared.append(day(HAS_ACQ_CONTEXT, codes.STUDY_DATE, str(header.StudyDate)))
     if header.get("FrameOfReferenceUID"):
         shared.append(uidref(HAS_ACQ_CONTEXT, codes.FRAME_OF_REFERENCE_UID, str(header.FrameOfReferenceUID)))
     for name, keyword in ((codes.PIXEL_DATA_ROWS, "Rows"), (codes.PIXEL_DATA_COLUMNS, "Columns")):
@@ -218,22 +253,23 @@ def _library_group(header: Dataset, references: Sequence[ImageReference]) -> Dat
     return container(codes.IMAGE_LIBRARY_GROUP, [*shared, *images])
 
 
-def _evaluations(report: SpineReport) -> Sequence[Dataset]:
-    """TID 1500 row 12: how the processing went, with reasons, limitations and thresholds in words."""
+def _evaluations(report: SpineReport, thresholds: Thresholds | None, language: Language) -> Sequence[Dataset]:
+    """TID 1500 row 12: how the processing went, with reasons, limitations and thresholds."""
     refused = report.status == "not-analysable"
     items = [
         coded(CONTAINS, codes.PROCESSING_SUMMARY, _summary(report)),
         coded(CONTAINS, codes.ANALYSABILITY, codes.NOT_ANALYSABLE if refused else codes.ANALYSED),
     ]
-    for reason in (*report.reasons, *report.limitations):
-        items.append(coded(CONTAINS, codes.REASON, codes.REASONS[reason.code]))
-        items.append(text(CONTAINS, codes.COMMENT, reason.text))
+    items += explanations((*report.reasons, *report.limitations), language)
+    items += threshold_items(report, thresholds, language)
     for algorithm in report.algorithms:
-        words = (
-            f"Algorithm {algorithm.name} {algorithm.version}, weights sha256 {algorithm.bundle_sha256}, "
-            f"device UID {algorithm.device_uid}"
+        words = language.algorithm.format(
+            name=algorithm.name,
+            version=algorithm.version,
+            hash=algorithm.bundle_sha256,
+            uid=algorithm.device_uid,
         )
-        items.append(text(CONTAINS, codes.COMMENT, plain(words)))
+        items.append(text(CONTAINS, codes.COMMENT, words))
     return items
 
 

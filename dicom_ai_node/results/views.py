@@ -39,6 +39,7 @@ class VertebraView:
         rows, columns: first and last edge of the box; None on neighbouring slices, which show outlines only.
         outlines: closed polygons, each of shape (n, 2), first point = last.
         points: shape (6, 2) in the order of `report.SIX_POINT_NAMES`; None where unknown.
+        corners_mm: shape (4, 3), the box in LPS millimetres, in order; None without a patient space.
     """
 
     vertebra: Vertebra
@@ -50,6 +51,7 @@ class VertebraView:
     slice_index: int | None = None
     off_plane: bool = False
     """The plane passes beside the body: the box is where it would be seen."""
+    corners_mm: FloatArray | None = None
 
 
 def is_sagittal(affine: FloatArray) -> bool:
@@ -78,7 +80,12 @@ def views_on_reformat(
             points = _points(vertebra.six_points, reformat.to_pixels)
             rows, columns = _within(box, reformat.pixels.shape)
             beside = profile is not None and not outlines
-            views.append(VertebraView(vertebra, image, rows, columns, outlines, points, off_plane=beside))
+            corners_mm = reformat.to_mm(_corners(rows, columns))
+            views.append(
+                VertebraView(
+                    vertebra, image, rows, columns, outlines, points, off_plane=beside, corners_mm=corners_mm
+                )
+            )
     return tuple(views)
 
 
@@ -109,7 +116,12 @@ def views_on_slices(analysis: Analysis, source: SourceImages) -> tuple[VertebraV
         if image is not None and box is not None:
             points = _points(vertebra.six_points, to_pixels)
             polygons = outlines.get(middle, ())
-            views.append(VertebraView(vertebra, image, *_within(box, plane), polygons, points, middle))
+            rows, columns = _within(box, plane)
+            at = np.column_stack([np.full(4, middle), _corners(rows, columns)])
+            corners_mm = at @ source.affine[:3, :3].T + source.affine[:3, 3]
+            views.append(
+                VertebraView(vertebra, image, rows, columns, polygons, points, middle, corners_mm=corners_mm)
+            )
     return tuple(views)
 
 
@@ -218,6 +230,12 @@ def _box(
         centre = to_pixels(vertebra.center_mm) + 0.5
         return np.stack([centre - reach, centre + reach])
     return None
+
+
+def _corners(rows: tuple[float, float], columns: tuple[float, float]) -> FloatArray:
+    """A box's corners, in order around it, as (row, column) counted from the centre of the first pixel."""
+    (top, bottom), (left, right) = rows, columns
+    return np.array([(top, left), (top, right), (bottom, right), (bottom, left)]) - 0.5
 
 
 def _points(

@@ -4,6 +4,7 @@
 <results folder>/<job>/
   input.json      the instances that this generation is made of
   analysis/       report.json, labels.npz          what the pipeline said
+                  prior.json                       the earlier report that it is compared with
   results/        objects.json, sr.dcm, seg.dcm    what goes to the archives
 ```
 A folder is filled under another name, brought to disk, then renamed; so a step that was cut short leaves
@@ -23,6 +24,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from dicom_ai_node.prior import PriorReport
 from dicom_ai_node.report import Analysis, LabelMap, SpineReport
 
 OBJECTS_FILE: Final = "objects.json"
@@ -67,16 +69,22 @@ class JobFolder:
                 if analysis.label_map.affine is not None:
                     arrays["affine"] = analysis.label_map.affine
                 np.savez_compressed(folder / "labels.npz", allow_pickle=False, **arrays)
+            if analysis.prior is not None:
+                (folder / "prior.json").write_text(json.dumps(analysis.prior.to_dict()), encoding="utf-8")
 
     def read_analysis(self) -> Analysis:
         """The pipeline's answer."""
         report = self.read_report()
+        earlier = self.analysis / "prior.json"
+        prior = None
+        if earlier.exists():
+            prior = PriorReport.from_dict(json.loads(earlier.read_text(encoding="utf-8")))
         labels = self.analysis / "labels.npz"
         if not labels.exists():
-            return Analysis(report)
+            return Analysis(report, prior=prior)
         with np.load(labels, allow_pickle=False) as arrays:
             affine = arrays.get("affine")
-            return Analysis(report, LabelMap(arrays["labels"], affine))
+            return Analysis(report, LabelMap(arrays["labels"], affine), prior)
 
     def read_report(self) -> SpineReport:
         """The report alone."""

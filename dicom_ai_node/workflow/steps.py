@@ -41,12 +41,15 @@ class Steps:
         encode: analysis, source series, an empty folder -> the objects written into it.
         validate: objects -> nothing, or EncodingError.
         source: files of one series -> the source series, for encoding after a restart.
+        compare: analysis, files of one series -> the analysis, compared with what an archive has of the
+            patient. Raises nothing: what went wrong is among the limitations.
     """
 
     analyse: Callable[[str, Sequence[Path], Progress], tuple[Analysis, Any]]
     encode: Callable[[Analysis, Any, Path], Sequence[EncodedObject]]
     validate: Callable[[Sequence[EncodedObject]], None]
     source: Callable[[Sequence[Path]], Any]
+    compare: Callable[[Analysis, Sequence[Path]], Analysis] = lambda analysis, _paths: analysis
 
 
 StepsFactory = Callable[[Settings], Steps]
@@ -112,6 +115,7 @@ def node_steps(settings: Settings, *, secondary_capture: bool = False) -> Steps:
     from dicom_ai_node.results.film_views import found_pose  # noqa: PLC0415
     from dicom_ai_node.results.source import SourceSeries  # noqa: PLC0415
     from dicom_ai_node.results.validate import validate  # noqa: PLC0415
+    from dicom_ai_node.workflow.priors import compare_with_prior  # noqa: PLC0415
 
     wanted = any("sc" in destination.results for destination in settings.destinations)
 
@@ -131,6 +135,7 @@ def node_steps(settings: Settings, *, secondary_capture: bool = False) -> Steps:
             secondary_capture=secondary_capture or wanted,
             # Head up, but never mirrored: letters on the film stay readable.
             pose=None if lies is None else FilmPose(lies.quarters),
+            language=settings.results.language,
         )
 
     def source(paths: Sequence[Path]) -> SourceSeries:
@@ -149,6 +154,7 @@ def node_steps(settings: Settings, *, secondary_capture: bool = False) -> Steps:
         encode=encoded,
         validate=validate,
         source=source,
+        compare=lambda analysis, paths: compare_with_prior(analysis, paths, settings),
     )
 
 

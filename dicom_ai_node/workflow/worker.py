@@ -190,6 +190,7 @@ class _Desk:
                     raise NotAnalysable(*request["refusal"])
                 analysis, source = self._steps.analyse(request["pipeline"], paths, progress)
                 self._last = folder.path, source
+                analysis = self._steps.compare(analysis, paths)
             except InputError as error:
                 analysis = refused(error, paths, request["modality"])
             folder.write_analysis(with_limitation(analysis, request["left_out"]))

@@ -155,12 +155,16 @@ def test_process_replaces_its_own_results_and_nobody_elses(tmp_path: Path, confi
 
 def test_doctor_names_what_is_missing(tmp_path: Path) -> None:
     config = tmp_path / "node.toml"
-    config.write_text('[node]\nport = 0\n[storage]\nfolder = "data"\n[models]\nmodels_dir = "nothing"\n')
+    priors = '[priors]\nae_title = "NOBODY"\nhost = "127.0.0.1"\nport = 1\n'
+    config.write_text(
+        f'[node]\nport = 0\n{priors}[storage]\nfolder = "data"\n[models]\nmodels_dir = "nothing"\n'
+    )
     said = runner.invoke(app, ["doctor", "--config", str(config), "--json", str(tmp_path / "found.json")])
     found = {item["what"]: item["verdict"] for item in json.loads((tmp_path / "found.json").read_text())}
     assert said.exit_code == 1
     assert found["models"] == "missing"
     assert "not ready: models" in said.stdout
     assert {"Python", "torch", "device", "codecs", "disk", "port", "destinations", "validators"} <= set(found)
+    assert found["priors"] == "note"
     assert found["codecs"] == "ok"
     assert found["disk"] in ("ok", "note")

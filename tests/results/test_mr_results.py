@@ -98,7 +98,7 @@ def test_a_human_reads_what_stands_out_and_why(written: Written, tool) -> None:
     assert "L1: moderate wedge fracture" in printed
     assert "benign 80 %" in printed
     assert "L3: abnormal, no fracture" in printed
-    assert "dark on T1: 0.41 of its neighbours, malignant 90 %" in printed
+    assert "dark on T1: 0.41 of its neighbours, likely malignant (90 %)" in printed
     assert "No fracture found in L2" in printed
 
 

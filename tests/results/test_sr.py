@@ -9,6 +9,7 @@ import highdicom
 import numpy as np
 import pydicom
 import pytest
+from highdicom.sr import ValueTypeValues
 
 from conformance import checks
 from conformance.studies import SPINE, UNJUDGED
@@ -62,10 +63,12 @@ def test_highdicom_reads_the_same_numbers_and_finds_segment_and_region(encoded, 
     vertebrae = encoded(name).study.analysis.report.vertebrae
     volumetric = content.get_volumetric_roi_measurement_groups()
     planar = content.get_planar_roi_measurement_groups()
-    assert len(volumetric) == len(planar) == len(vertebrae)
-    for vertebra, whole, region in zip(vertebrae, volumetric, planar, strict=True):
+    on_images = [item for item in planar if item.roi.value_type == ValueTypeValues.SCOORD]
+    in_space = [item for item in planar if item.roi.value_type == ValueTypeValues.SCOORD3D]
+    assert len(volumetric) == len(on_images) == len(in_space) == len(vertebrae)
+    for vertebra, whole, region, box in zip(vertebrae, volumetric, on_images, in_space, strict=True):
         assert whole.tracking_identifier == region.tracking_identifier == vertebra.level
-        assert whole.tracking_uid == region.tracking_uid
+        assert whole.tracking_uid == region.tracking_uid == box.tracking_uid
         assert whole.finding_sites[0].value.value == code(vertebra.level).value
         read = {item.name.meaning: (item.value, item.unit.value) for item in whole.get_measurements()}
         for quantity, (value, unit) in checks.expected_numbers(vertebra).items():
@@ -74,13 +77,21 @@ def test_highdicom_reads_the_same_numbers_and_finds_segment_and_region(encoded, 
         corners = region.roi.value
         assert corners.shape == (5, 2)
         np.testing.assert_array_equal(corners[0], corners[-1])
+        corners = box.roi.value
+        assert corners.shape == (5, 3)
+        np.testing.assert_array_equal(corners[0], corners[-1])
+        # The body's centre lies in the box, and not beside its plane by more than the spine is curved.
+        assert (corners.min(axis=0)[1:] < vertebra.center_mm[1:]).all()
+        assert (corners.max(axis=0)[1:] > vertebra.center_mm[1:]).all()
+        assert abs(corners[:, 0].mean() - vertebra.center_mm[0]) < 10
 
 
 def test_dsrdump_prints_the_whole_report(encoded, tool):
     printed = tool("dsrdump", "+Pl", encoded("axial").folder / "sr.dcm")
-    assert (
-        "L1: moderate wedge fracture, height loss 31 %, Genant grade 2, fracture probability 63 %." in printed
+    sentence = (
+        "L1: possible moderate wedge fracture, 31 % loss of height, Genant grade 2, fracture probability"
     )
+    assert f"{sentence} 63 %." in printed
     assert 'NUM:(,,"Anterior vertebral body height")="18.00" (mm,UCUM,"mm")' in printed
     assert "RESEARCH USE ONLY" in printed
 
@@ -94,7 +105,7 @@ def test_the_impression_comes_before_images_and_numbers(encoded):
     ]
     assert headings == ["Impressions", "Image Library", "Imaging Measurements", "Qualitative Evaluations"]
     sentences = texts(dataset, "Impression")
-    assert sentences[0].startswith("T12: severe crush fracture, height loss 44 %")
+    assert sentences[0].startswith("T12: severe crush fracture, 44 % loss of height")
     assert "No fracture found in T11, L2, L4." in sentences
     assert "L5 could not be judged: The lower endplate lies outside the field of view." in sentences
     assert sentences[-1].startswith("RESEARCH USE ONLY.")
@@ -142,7 +153,8 @@ def test_every_algorithm_contributes_with_its_hash_and_device(encoded):
     assert [item.DeviceUID for item in contributors] == [item.device_uid for item in algorithms]
     for item, algorithm in zip(contributors, algorithms, strict=True):
         assert item.PurposeOfReferenceCodeSequence[0].CodeValue == "109102"
-        assert item.SoftwareVersions == f"{algorithm.name} {algorithm.version}"
+        assert item.Manufacturer == "dicom-ai-node project"
+        assert (item.ManufacturerModelName, item.SoftwareVersions) == (algorithm.name, algorithm.version)
         assert algorithm.bundle_sha256 in item.ContributionDescription
         assert any(algorithm.bundle_sha256 in words for words in texts(dataset, "Comment"))
 
@@ -198,7 +210,8 @@ def test_without_a_label_map_the_planar_group_holds_the_numbers(encoded, tmp_pat
     study = encoded("axial").study
     encode(Analysis(study.analysis.report), study.source, tmp_path, overlay=False)
     content = highdicom.sr.srread(tmp_path / "sr.dcm").content
-    groups = content.get_planar_roi_measurement_groups()
+    planar = content.get_planar_roi_measurement_groups()
+    groups = [item for item in planar if item.roi.value_type == ValueTypeValues.SCOORD]
     assert [group.tracking_identifier for group in groups] == [block.level for block in SPINE]
     assert not content.get_volumetric_roi_measurement_groups()
     wedge = groups[2]

@@ -11,6 +11,8 @@ import pytest
 
 # The analysis process imports `fast_steps` by name; so do we.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+# Studies of known truth live beside the package, in conformance/.
+sys.path.insert(1, str(Path(__file__).resolve().parents[2]))
 
 from peers import Archive, NodeProcess, write_config
 

@@ -1,7 +1,8 @@
 """Steps that take milliseconds: a real report and real DICOM objects about the input, no image analysis.
 
 What they do is steered by words in SeriesDescription: `refuse` (cannot be analysed), `busy` (asks to be asked
-again, twice), `broken` (fails), `die` (ends the analysis process, the first time), `slow` (takes a second).
+again, twice), `broken` (fails), `invalid` (its report is none by the node's own validation), `die` (ends the
+analysis process, the first time), `slow` (takes a second).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
     BasicTextSRStorage,
+    Comprehensive3DSRStorage,
     ExplicitVRLittleEndian,
     RawDataStorage,
     SegmentationStorage,
@@ -27,6 +29,7 @@ from dicom_ai_node.anatomy import Level
 from dicom_ai_node.config import Settings
 from dicom_ai_node.errors import EncodingError, NotAnalysable, TransientError
 from dicom_ai_node.report import Analysis, Source, SpineReport, Vertebra
+from dicom_ai_node.results import validate as results
 from dicom_ai_node.workflow.steps import Progress, Steps
 
 KINDS = {"sr": BasicTextSRStorage, "seg": SegmentationStorage, "pr": RawDataStorage}
@@ -75,28 +78,34 @@ def encode(analysis: Analysis, paths: Any, folder: Path) -> list[Written]:
     instances = sorted(str(dcmread(path, stop_before_pixels=True).SOPInstanceUID) for path in paths)
     time.sleep(0.02)
     (folder / "report.json").write_text(analysis.report.to_json())
-    return [write(kind, analysis.report, instances, folder) for kind in KINDS]
+    words = str(dcmread(paths[0], stop_before_pixels=True).get("SeriesDescription", "")).split()
+    kinds = KINDS | ({"sr": Comprehensive3DSRStorage} if "invalid" in words else {})
+    return [write(kind, uid, analysis.report, instances, folder) for kind, uid in kinds.items()]
 
 
-def write(kind: str, report: SpineReport, instances: Sequence[str], folder: Path) -> Written:
+def write(
+    kind: str, sop_class_uid: str, report: SpineReport, instances: Sequence[str], folder: Path
+) -> Written:
     seed = hashlib.sha256("\n".join([kind, *instances]).encode()).digest()[:16]
     uid = f"2.25.{int.from_bytes(seed)}"
     dataset = Dataset()
-    dataset.SOPClassUID, dataset.SOPInstanceUID = KINDS[kind], uid
+    dataset.SOPClassUID, dataset.SOPInstanceUID = sop_class_uid, uid
     dataset.StudyInstanceUID = report.source.study_instance_uid
     dataset.SeriesInstanceUID = f"{uid}.1"[:64]
     dataset.Modality = {"sr": "SR", "seg": "SEG", "pr": "OT"}[kind]
     dataset.PatientID, dataset.PatientName = "TEST", "Test^Spine"
     dataset.SeriesDescription = f"{report.status} from {len(instances)} instances"
     dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.MediaStorageSOPClassUID, dataset.file_meta.MediaStorageSOPInstanceUID = KINDS[kind], uid
+    dataset.file_meta.MediaStorageSOPClassUID = sop_class_uid
+    dataset.file_meta.MediaStorageSOPInstanceUID = uid
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     path = folder / f"{kind}.dcm"
     dataset.save_as(path, enforce_file_format=True)
-    return Written(kind, path, str(KINDS[kind]), uid)
+    return Written(kind, path, str(sop_class_uid), uid)
 
 
 def validate(objects: Sequence[Any]) -> None:
+    results.validate([item for item in objects if item.sop_class_uid == Comprehensive3DSRStorage])
     for item in objects:
         if dcmread(item.path).SOPInstanceUID != item.sop_instance_uid:
             raise EncodingError(f"{item.path.name} holds another instance than its record says")

@@ -53,6 +53,7 @@ class Orthanc:
             "Plugins": [],
             # Callers need not be known by name to ask what is there.
             "DicomAlwaysAllowFind": True,
+            "DicomAlwaysAllowGet": True,
             **(settings or {}),
         }
         self._config = folder / "orthanc.json"

@@ -41,7 +41,9 @@ def test_each_kind_of_trouble_ends_in_its_state_and_the_node_goes_on(
     node = running(make_node(archive))
     series = {
         words: ct_series(tmp_path / words, number, words=words)
-        for number, words in enumerate(["refuse", "busy", "broken", "die", "localizer", "plain"], start=10)
+        for number, words in enumerate(
+            ["refuse", "busy", "broken", "die", "localizer", "plain", "invalid"], start=10
+        )
     }
     series["thin"] = ct_series(tmp_path / "thin", 20, slices=3)
     for paths in series.values():
@@ -57,12 +59,17 @@ def test_each_kind_of_trouble_ends_in_its_state_and_the_node_goes_on(
         "localizer": State.NOT_APPLICABLE,
         "plain": State.DELIVERED,
         "thin": State.NOT_ANALYSABLE,
+        "invalid": State.FAILED,
     }
     assert "send the lumbar spine" in ended["refuse"].reason
     assert "the analysis has a fault" in ended["broken"].reason
     assert "refused_descriptions" in ended["localizer"].reason
+    # What is not valid is not sent, not even the objects beside it, and the validator's words are told.
+    assert "faults in the results, which are therefore not sent" in ended["invalid"].reason
+    assert "ReferencedPerformedProcedureStepSequence (type 2) is missing" in ended["invalid"].reason
     sent = {words: len(archive.of_study(study_uid(paths))) for words, paths in series.items()}
-    assert sent == {"refuse": 3, "busy": 3, "broken": 0, "die": 3, "localizer": 0, "plain": 3, "thin": 3}
+    nothing = {"broken": 0, "localizer": 0, "invalid": 0}
+    assert sent == {"refuse": 3, "busy": 3, "die": 3, "plain": 3, "thin": 3, **nothing}
 
 
 def test_an_absent_and_a_refusing_archive_lose_nothing_and_block_nobody(
