@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Final
+
+from pydicom.uid import Comprehensive3DSRStorage
 
 from conformance import films, mr_studies
 from conformance.films import Dress, make_film_study
@@ -14,8 +17,11 @@ from conformance.grids import FURTHER_GRIDS, GRIDS, WHOLE_SPINE, Grid
 from conformance.mr_studies import MrDress, make_mr_study
 from conformance.spines import ONE_BODY, SPINE, SUPERNUMERARY, WHOLE, Block
 from conformance.studies import make_study
+from dicom_ai_node.prior import PriorReport, PriorVertebra
 from dicom_ai_node.report import Analysis, Reason, SpineReport
 from dicom_ai_node.results.encode import ResultObject, encode
+from dicom_ai_node.results.language import LANGUAGES, LanguageTag
+from dicom_ai_node.results.rendition import Rendition
 from dicom_ai_node.results.source import SourceSeries
 
 
@@ -31,12 +37,24 @@ class Encoded:
 
 Make = Callable[[Path], tuple[Analysis, SourceSeries]]
 
+RENDITIONS: Final = (
+    Rendition(("seg", "sr", "pr", "reformat", "sc", "pdf")),
+    Rendition(("seg", "sr"), segmentation="labelmap", compression="rle"),
+)
+"""Every kind, and both forms of the segmentation with a report beside each."""
+
 
 def encoded(name: str, folder: Path) -> Encoded:
     """Makes the study of that name below a folder."""
     analysis, source = CASES[name](folder / "source")
-    objects = encode(analysis, source, folder / "results", secondary_capture=True)
-    return Encoded(analysis, source, tuple(objects), folder / "results")
+    results = folder / "results"
+    if name in LANGUAGES_OF:
+        objects = encode(
+            analysis, source, results, renditions=(Rendition(box="open"),), language=LANGUAGES_OF[name]
+        )
+    else:
+        objects = encode(analysis, source, results, renditions=RENDITIONS)
+    return Encoded(analysis, source, tuple(objects), results)
 
 
 def _ct(
@@ -69,6 +87,19 @@ def _refused(folder: Path, *, make: Make, reason: Reason) -> tuple[Analysis, Sou
     return Analysis(refusal), SourceSeries(source.paths)
 
 
+def _compared(folder: Path, *, make: Make) -> tuple[Analysis, SourceSeries]:
+    """With an earlier report, in which each loss was half of what it is now."""
+    analysis, source = make(folder)
+    vertebrae = tuple(
+        PriorVertebra(item.level, f"2.25.{number}", item.height_loss and 0.5 * item.height_loss, False)
+        for number, item in enumerate(analysis.report, start=7001)
+    )
+    prior = PriorReport(
+        "2.25.7", "2.25.70", Comprehensive3DSRStorage, "2.25.700", date(2022, 3, 4), "CT", False, vertebrae
+    )
+    return replace(analysis, prior=prior), source
+
+
 _AXIAL: Final = partial(_ct, grid=GRIDS[0])
 _UPRIGHT: Final = partial(_film, dress=films.DRESSES[0])
 _SIEMENS: Final = partial(_mr, dress=mr_studies.DRESSES[0])
@@ -90,6 +121,8 @@ CASES: Final[dict[str, Make]] = {
         f"MR: {dress.name}": partial(_mr, dress=dress)
         for dress in (*mr_studies.DRESSES, *mr_studies.FURTHER_DRESSES)
     },
+    **{f"report in {LANGUAGES[tag].meaning}, open boxes": _AXIAL for tag in LANGUAGES if tag != "en"},
+    "compared with an earlier report": partial(_compared, make=_AXIAL),
     "MR: not analysable": partial(
         _refused, make=_SIEMENS, reason=Reason("no-spine", "No vertebral body was found.")
     ),
@@ -103,3 +136,8 @@ CASES: Final[dict[str, Make]] = {
     ),
 }
 """Name -> what writes the study and analyses it by looking at the truth."""
+
+LANGUAGES_OF: Final[dict[str, LanguageTag]] = {
+    f"report in {LANGUAGES[tag].meaning}, open boxes": tag for tag in LANGUAGES if tag != "en"
+}
+"""Studies whose report is in another language."""

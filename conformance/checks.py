@@ -24,7 +24,9 @@ from conformance.false_positives import unexplained
 from dicom_ai_node.anatomy import Level, code, verse_label
 from dicom_ai_node.report import Analysis, Vertebra
 from dicom_ai_node.results import codes
+from dicom_ai_node.results.rendition import SEGMENTATION_SOP_CLASSES
 from dicom_ai_node.results.source import SourceSeries
+from dicom_ai_node.results.validate import dciodvfy_errors
 
 
 class Analysed(Protocol):
@@ -60,8 +62,13 @@ def run_tool(name: str, *arguments: object) -> tuple[int, str]:
 
 
 def dciodvfy(path: Path) -> list[str]:
-    """Errors and warnings of dicom3tools' IOD validator, but for its known false positives."""
+    """What dicom3tools' IOD validator says, but for its known false positives.
+
+    It does not know the SOP class of label maps: of these only the errors that are not due to that count.
+    """
     _, output = run_tool("dciodvfy", path)
+    if SEGMENTATION_SOP_CLASSES["labelmap"].encode() in path.read_bytes():
+        return dciodvfy_errors(output, label_map=True)
     return unexplained(output.splitlines())
 
 
@@ -123,8 +130,16 @@ def same_masks(study: Analysed, segmentation: Path) -> list[str]:
         )
         if status != 0:
             return [output[-300:]]
-        for item in pydicom.dcmread(segmentation, stop_before_pixels=True).SegmentSequence:
-            image = SimpleITK.ReadImage(str(Path(folder) / f"{item.SegmentNumber}.nii.gz"))
+        dataset = pydicom.dcmread(segmentation, stop_before_pixels=True)
+        for item in dataset.SegmentSequence:
+            if item.SegmentNumber == dataset.get("PixelPaddingValue"):
+                # The background of a label map.
+                continue
+            # Of a label map dcmqi makes one image with the numbers of the segments as values.
+            together = dataset.SegmentationType == "LABELMAP"
+            name = 1 if together else item.SegmentNumber
+            image = SimpleITK.ReadImage(str(Path(folder) / f"{name}.nii.gz"))
+            image = image == item.SegmentNumber if together else image
             expected = label_map.labels == verse_label(Level(item.SegmentLabel))
             if not np.array_equal(_on_source_grid(image, volume.affine, expected.shape), expected):
                 complaints.append(f"{item.SegmentLabel}: other voxels than in the label map")
@@ -170,7 +185,7 @@ def same_numbers(study: Analysed, report: Path) -> list[str]:
         group["TrackingIdentifier"]: group
         for group in groups
         # Of a film's group dcmqi does not tell the frame.
-        if ("ReferencedSegment" in group if in_space else "measurementItems" in group)
+        if ("ReferencedSegment" in group if in_space else group.get("measurementItems"))
     }
     vertebrae = study.analysis.report.vertebrae
     if list(with_segment) != [vertebra.level for vertebra in vertebrae]:

@@ -72,6 +72,7 @@ def _checks(made: Encoded) -> dict[str, Callable[[], list[str]]]:
         "dciodvfy": lambda: [
             f"{item.path.name}: {words}" for item in objects for words in checks.dciodvfy(item.path)
         ],
+        # DCMTK 3.6.7 reads no report that points at a label map, whose SOP class it does not know.
         "dsrdump": lambda: checks.dsrdump(folder / "sr.dcm"),
         "highdicom": lambda: checks.highdicom_reads(folder),
         "round trip": lambda: [
@@ -81,10 +82,15 @@ def _checks(made: Encoded) -> dict[str, Callable[[], list[str]]]:
     if states:
         applicable["dcmpschk"] = lambda: [words for path in states for words in checks.dcmpschk(path)]
     if any(item.kind == "seg" for item in objects):
-        applicable["dcmqi numbers"] = lambda: checks.same_numbers(made, folder / "sr.dcm")
+        if made.analysis.prior is None:
+            # What changed is a number more than the analysis has.
+            applicable["dcmqi numbers"] = lambda: checks.same_numbers(made, folder / "sr.dcm")
         if made.source.volume is not None:
             # dcmqi places segments in a frame of reference, which a film has not.
-            applicable["dcmqi masks"] = lambda: checks.same_masks(made, folder / "seg.dcm")
+            drawn = [item.path for item in objects if item.kind == "seg"]
+            applicable["dcmqi masks"] = lambda: [
+                words for path in drawn for words in checks.same_masks(made, path)
+            ]
     return applicable
 
 

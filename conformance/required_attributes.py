@@ -19,6 +19,12 @@ SOP_CLASSES: Final = {
         "segmentation",
         ("enhanced-general-equipment", "common-instance-reference"),
     ),
+    # The tables are older than the label map, which shares its modules with the bit planes (PS3.3 A.51).
+    "1.2.840.10008.5.1.4.1.1.66.7": (
+        "segmentation",
+        ("enhanced-general-equipment", "common-instance-reference"),
+    ),
+    "1.2.840.10008.5.1.4.1.1.104.1": ("encapsulated-pdf", ()),
     "1.2.840.10008.5.1.4.1.1.88.34": ("comprehensive-3d-sr", ()),
     "1.2.840.10008.5.1.4.1.1.11.1": (
         "grayscale-softcopy-presentation-state",

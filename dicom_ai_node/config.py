@@ -27,10 +27,10 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from dicom_ai_node.errors import ConfigurationError
+from dicom_ai_node.presets import PRESETS, BoxShape, Compression, PresetName, ResultKind, SegmentationForm
 
 MODELS_VARIABLE: Final = "DICOM_AI_NODE_MODELS"
 
-ResultKind = Literal["sr", "seg", "pr", "sc", "reformat"]
 Orientation = Literal["axial", "sagittal", "coronal", "oblique"]
 
 
@@ -72,6 +72,15 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 Millimetres = Annotated[float, Field(gt=0)]
 Loss = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _check_compression(segmentation: SegmentationForm, compression: Compression) -> None:
+    if (segmentation, compression) == ("binary", "rle"):
+        # PS3.5 table 8.2.2-1
+        raise ValueError(
+            'compression = "rle" cannot hold a binary segmentation (one bit per pixel); '
+            'set segmentation = "labelmap", or compression = "deflated"'
+        )
 
 
 class Section(BaseModel):
@@ -254,24 +263,36 @@ class Routes(Section):
 
 
 class Destination(Section):
-    """`[[destinations]]`: one archive that gets results, which kinds, and how often it is asked again."""
+    """`[[destinations]]`: one archive that gets results, in which form, and how often it is asked again.
+
+    `preset` fills in what is not set; what it leaves open is None here and stands in `[results]`.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
     ae_title: AETitle
     host: Annotated[str, Field(min_length=1)]
     port: Annotated[int, Field(ge=1, le=65535)]
     calling_ae_title: AETitle | None = None
-    results: Annotated[tuple[ResultKind, ...], BeforeValidator(_tuple), Field(min_length=1)] = (
-        "seg",
-        "sr",
-        "pr",
-        "reformat",
-    )
+    preset: PresetName = "standard"
+    results: Annotated[tuple[ResultKind, ...], BeforeValidator(_tuple), Field(min_length=1)] = PRESETS[
+        "standard"
+    ].results
+    segmentation: SegmentationForm | None = None
+    compression: Compression | None = None
+    box: BoxShape | None = None
     timeout_seconds: Seconds = 30.0
     retry_first_seconds: Seconds = 5.0
     retry_growth: Annotated[float, Field(ge=1)] = 2.0
     retry_max_seconds: Seconds = 900.0
     retry_attempts: Annotated[int, Field(ge=1)] = 40
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_preset(cls, given: object) -> object:
+        if not isinstance(given, Mapping) or given.get("preset") not in PRESETS:
+            return given
+        preset = PRESETS[given["preset"]]
+        return {key: value for key, value in vars(preset).items() if value is not None} | dict(given)
 
 
 class QuerySettings(Section):
@@ -344,7 +365,8 @@ class ModelSettings(Section):
 
 class ResultSettings(Section):
     """`[results]`: the language of what a human reads in a report, the height losses at which a Genant grade
-    begins (Genant 1993), and the probability from which on a vertebra on MR is called malignant (P4).
+    begins (Genant 1993), the probability from which on a vertebra on MR is called malignant (P4), and the
+    form that results have where a destination has no wish of its own.
     """
 
     language: Literal["en", "de", "fr", "es"] = "en"
@@ -352,11 +374,19 @@ class ResultSettings(Section):
     genant_moderate: Loss = 0.25
     genant_severe: Loss = 0.40
     malignant_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    segmentation: SegmentationForm = "binary"
+    compression: Compression = "none"
+    box: BoxShape = "closed"
 
     @model_validator(mode="after")
     def _rising(self) -> Self:
         if not self.genant_mild < self.genant_moderate < self.genant_severe:
             raise ValueError("genant_mild, genant_moderate and genant_severe must rise in this order")
+        return self
+
+    @model_validator(mode="after")
+    def _holdable(self) -> Self:
+        _check_compression(self.segmentation, self.compression)
         return self
 
 
@@ -381,6 +411,18 @@ class Settings(Section):
         doubled = sorted({name for name in names if names.count(name) > 1})
         if doubled:
             raise ValueError(f"destinations have the same name: {', '.join(doubled)}; give each its own")
+        return self
+
+    @model_validator(mode="after")
+    def _holdable_everywhere(self) -> Self:
+        for item in self.destinations:
+            try:
+                _check_compression(
+                    item.segmentation or self.results.segmentation,
+                    item.compression or self.results.compression,
+                )
+            except ValueError as error:
+                raise ValueError(f"destination {item.name}: {error}") from error
         return self
 
 

@@ -63,7 +63,14 @@ def test_commented_examples_are_valid_and_show_the_defaults() -> None:
     )
     shown = settings.destinations[0]
     assert shown == Destination(
-        name="archive", ae_title="ARCHIVE", host="192.0.2.20", port=104, calling_ae_title="DICOM_AI"
+        name="archive",
+        ae_title="ARCHIVE",
+        host="192.0.2.20",
+        port=104,
+        calling_ae_title="DICOM_AI",
+        segmentation="binary",
+        compression="none",
+        box="closed",
     )
 
 
@@ -117,7 +124,15 @@ DESTINATION = '[[destinations]]\nname = "a"\nae_title = "A"\nhost = "h"\nport = 
         ("[routes.ct]\nquiet_seconds = -1\n", ["[routes.ct] quiet_seconds = -1", "0"]),
         ('[[senders]]\nhost = "h"\n', ["[[senders]] number 1", "ae_title is missing"]),
         (DESTINATION + DESTINATION, ["same name: a"]),
-        (DESTINATION + 'results = ["pdf"]\n', ["[[destinations]] number 1 results", "'pdf'", "'seg'"]),
+        (DESTINATION + 'results = ["doc"]\n', ["[[destinations]] number 1 results", "'doc'", "'seg'"]),
+        (DESTINATION + 'preset = "osirix"\n', ["[[destinations]] number 1 preset", "'osirix'", "'ohif'"]),
+        ('[results]\ncompression = "rle"\n', ["[results]", "rle", 'segmentation = "labelmap"']),
+        (
+            '[results]\nsegmentation = "labelmap"\n'
+            + DESTINATION
+            + 'segmentation = "binary"\ncompression = "rle"\n',
+            ["destination a", "rle"],
+        ),
         ("[results]\ngenant_mild = 0.5\n", ["[results]", "must rise"]),
         ("node = 3\n", ["node = 3", "section"]),
         ("[senders]\na = 1\n", ["senders", "[[senders]]"]),
@@ -141,3 +156,28 @@ def test_all_wrong_settings_are_named_at_once() -> None:
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"none\.toml: cannot be read"):
         load_settings(tmp_path / "none.toml")
+
+
+def destination(text: str, results: str = "") -> Destination:
+    return settings_from(tomllib.loads(f"[results]\n{results}\n{DESTINATION}{text}")).destinations[0]
+
+
+def test_a_preset_says_what_a_viewer_takes_and_an_explicit_setting_outranks_it() -> None:
+    assert destination('preset = "plain-pacs"').results == ("sc",)
+    assert destination('preset = "plain-pacs"\nresults = ["sc", "pdf"]').results == ("sc", "pdf")
+    ohif = destination('preset = "ohif"\nsegmentation = "labelmap"')
+    assert (ohif.segmentation, ohif.compression) == ("labelmap", "none")
+    assert destination("").results == ("seg", "sr", "pr", "reformat")
+
+
+def test_a_preset_outranks_the_results_section_where_its_viewer_needs_it() -> None:
+    labelmaps = 'segmentation = "labelmap"\ncompression = "deflated"'
+    slicer, archive = destination('preset = "slicer"', labelmaps), destination("", labelmaps)
+    assert (slicer.segmentation, slicer.compression) == ("binary", "none")
+    assert (archive.segmentation, archive.compression) == (None, None)
+
+
+def test_settings_survive_the_way_to_the_analysis_process() -> None:
+    text = '[results]\nsegmentation = "labelmap"\n' + DESTINATION + 'preset = "weasis-horos"\n'
+    settings = settings_from(tomllib.loads(text))
+    assert settings_from(json.loads(settings.model_dump_json())) == settings

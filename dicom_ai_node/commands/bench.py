@@ -30,6 +30,7 @@ BENCHES: Final[Mapping[str, str]] = {
     "radiograph": "dicom_ai_node.commands.bench_radiograph",
     "mri": "dicom_ai_node.commands.bench_mri",
     "phantom": "dicom_ai_node.commands.bench_phantom",
+    "encode": "dicom_ai_node.commands.bench_encode",
 }
 """Each is a module with a function `measure(console) -> Measured`."""
 

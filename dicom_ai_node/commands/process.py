@@ -54,7 +54,7 @@ def command(
     """Analyse the spine series among PATH; exits with 3 where none could be analysed (the report says why).
 
     Writes one folder per series, named by modality and number (ct-1): report.json, sr.dcm, seg.dcm,
-    pr-<n>.dcm, reformat.dcm and overlay.png.
+    pr-<n>.dcm, reformat.dcm, overlay.png, and the report of one page as report.html and report.pdf.
     """
     settings = with_device(load_settings(config), device)
     console = Console(highlight=False, soft_wrap=True)
@@ -143,7 +143,7 @@ def with_device(settings: Settings, device: Literal["auto", "cpu", "cuda"] | Non
 def _steps(settings: Settings, *, capture: bool) -> Steps:
     from dicom_ai_node.workflow.steps import node_steps  # noqa: PLC0415
 
-    return node_steps(settings, secondary_capture=capture)
+    return node_steps(settings, secondary_capture=capture, page=True)
 
 
 def _folders(out: Path) -> Callable[[str], Path]:

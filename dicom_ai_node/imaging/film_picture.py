@@ -91,15 +91,23 @@ def film_overview(
 ) -> Image.Image:
     """Draws the findings on one radiograph.
 
+    Returns:
+        RGB; about 1,400 pixels high whatever the size of the film.
+    """
+    return draw_overview(*film_sheet(film, analysis, turned, lies), analysis.report)
+
+
+def film_sheet(
+    film: Radiograph, analysis: Analysis, turned: FilmPose, lies: FilmPose | None = None
+) -> tuple[Sheet, list[Body]]:
+    """What is drawn on, and where the bodies are.
+
     Args:
         film: that was analysed.
         analysis: what was found, in pixels of the film as stored; without a label map, bodies are drawn by
             their six points or boxes.
         turned: how the picture shows the film.
         lies: how the patient lies in the film as stored; None where nothing tells.
-
-    Returns:
-        RGB; about 1,400 pixels high whatever the size of the film.
     """
     frame = _Frame(film, turned)
     places = [] if analysis.label_map is None else ndimage.find_objects(analysis.label_map.labels[0])
@@ -117,7 +125,7 @@ def film_overview(
         _letters(turned, lies),
         frame.spacing_mm,
     )
-    return draw_overview(sheet, bodies, analysis.report)
+    return sheet, bodies
 
 
 def _mask(

@@ -22,7 +22,8 @@ from dicom_ai_node.report import SpineReport, Vertebra
 Rgb = tuple[int, int, int]
 Mask = npt.NDArray[np.bool_]
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 110, 400, 64, 96
+_LEFT, _RIGHT, _TOP, _BOTTOM = 110, 400, 64, 116
+_KEY_LEFT: Final = 130
 _NARROWEST: Final = 960
 _INK: Final[Rgb] = (235, 235, 235)
 _FAINT: Final[Rgb] = (150, 150, 150)
@@ -69,8 +70,7 @@ class Sheet:
 
 def draw_overview(sheet: Sheet, bodies: Sequence[Body], report: SpineReport) -> Image.Image:
     """The image with its findings, RGB; `bodies` from head to tail."""
-    coloured = [(body.mask, _colour(body.vertebra)) for body in bodies]
-    pixels = _colour_bodies(np.repeat(sheet.grey[..., None], 3, axis=-1), coloured)
+    pixels = _coloured(sheet, bodies)
     rows, columns = sheet.grey.shape
     widest = max((font(19).getlength(_finding(body.vertebra)) for body in bodies), default=0)
     width = max(_NARROWEST, columns + _LEFT + max(_RIGHT, int(widest) + 40))
@@ -84,6 +84,34 @@ def draw_overview(sheet: Sheet, bodies: Sequence[Body], report: SpineReport) -> 
     if report.status != "analysed":
         _draw_refusal(draw, columns, report)
     return canvas
+
+
+def draw_key_picture(sheet: Sheet, bodies: Sequence[Body]) -> Image.Image:
+    """The image with its bodies and their names alone, RGB: for a page that says the rest in words.
+
+    Letters are large enough to be read at a third of the size.
+    """
+    pixels = _coloured(sheet, bodies)
+    rows, columns = sheet.grey.shape
+    canvas = Image.new("RGB", (_KEY_LEFT + columns, rows), _PAPER)
+    canvas.paste(Image.fromarray(pixels), (_KEY_LEFT, 0))
+    draw = ImageDraw.Draw(canvas)
+    _draw_points(draw, sheet, bodies, (_KEY_LEFT, 0))
+    places = _spread([body.row for body in bodies], 46.0)
+    for body, place in zip(bodies, places, strict=True):
+        across = np.flatnonzero(body.mask[int(np.clip(body.row, 0, rows - 1))])
+        front = across[0] if len(across) else columns // 2
+        ends = [(_KEY_LEFT - 12, place), (_KEY_LEFT + 8, body.row), (_KEY_LEFT + front - 6, body.row)]
+        draw.line(ends, fill=_HAIRLINE, width=2)
+        name, colour = body.vertebra.level.value, _colour(body.vertebra)
+        draw.text((_KEY_LEFT - 18, place), name, fill=colour, font=font(42), anchor="rm")
+    _draw_letters(draw, sheet, (_KEY_LEFT, 0), font(44))
+    return canvas
+
+
+def _coloured(sheet: Sheet, bodies: Sequence[Body]) -> npt.NDArray[np.uint8]:
+    coloured = [(body.mask, _colour(body.vertebra)) for body in bodies]
+    return _colour_bodies(np.repeat(sheet.grey[..., None], 3, axis=-1), coloured)
 
 
 def _colour(vertebra: Vertebra) -> Rgb:
@@ -117,11 +145,13 @@ def _around(mask: Mask) -> tuple[slice, slice]:
     )
 
 
-def _draw_points(draw: ImageDraw.ImageDraw, sheet: Sheet, bodies: Sequence[Body]) -> None:
+def _draw_points(
+    draw: ImageDraw.ImageDraw, sheet: Sheet, bodies: Sequence[Body], corner: tuple[int, int] = (_LEFT, _TOP)
+) -> None:
     r = 4.0 if sheet.spacing_mm is None else float(np.clip(1.3 / sheet.spacing_mm, 3.0, 5.0))
     for body in bodies:
         for row, column in () if body.points is None else body.points:
-            x, y = column + _LEFT, row + _TOP
+            x, y = column + corner[0], row + corner[1]
             draw.ellipse((x - r, y - r, x + r, y + r), fill=POINT_COLOUR, outline=(0, 0, 0), width=1)
 
 
@@ -177,25 +207,36 @@ def _spread(rows: Sequence[float], distance: float) -> list[float]:
 
 def _draw_frame(draw: ImageDraw.ImageDraw, sheet: Sheet, width: int, report: SpineReport) -> None:
     rows, columns = sheet.grey.shape
-    title, small, letters = font(24), font(17), font(28)
+    title, small = font(24), font(17)
     draw.text((20, 14), sheet.title, fill=_INK, font=title)
     draw.text((20, 42), _fitting(_algorithms(report), small, width - 40), fill=_FAINT, font=small)
     draw.text((width - 20, 14), "RESEARCH USE ONLY", fill=_INK, font=title, anchor="ra")
-    left, right, top, bottom = _LEFT + 16, _LEFT + columns - 16, _TOP + 14, _TOP + rows - 14
-    middle = _TOP + rows // 2
-    for at, letter, anchor in (
-        ((left, middle), sheet.letters[0], "lm"),
-        ((right, middle), sheet.letters[1], "rm"),
-        # Off the middle, where the topmost body may reach the edge.
-        ((_LEFT + columns // 5, top), sheet.letters[2], "mt"),
-        ((_LEFT + columns // 5, bottom), sheet.letters[3], "mb"),
-    ):
-        draw.text(at, letter, fill=_INK, font=letters, anchor=anchor, stroke_width=2, stroke_fill=(0, 0, 0))
+    _draw_letters(draw, sheet, (_LEFT, _TOP), font(28))
+    right, bottom = _LEFT + columns - 16, _TOP + rows - 14
     if sheet.spacing_mm is None:
         return
     bar = 50 / sheet.spacing_mm
     draw.line([(right - bar, bottom), (right, bottom)], fill=_INK, width=3)
     draw.text((right - bar / 2, bottom - 8), "50 mm", fill=_INK, font=small, anchor="mb")
+
+
+def _draw_letters(
+    draw: ImageDraw.ImageDraw,
+    sheet: Sheet,
+    corner: tuple[int, int],
+    letters: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+) -> None:
+    """Where the edges of the image lie in the patient."""
+    (rows, columns), (x, y) = sheet.grey.shape, corner
+    left, right, top, bottom = x + 16, x + columns - 16, y + 14, y + rows - 14
+    for at, letter, anchor in (
+        ((left, y + rows // 2), sheet.letters[0], "lm"),
+        ((right, y + rows // 2), sheet.letters[1], "rm"),
+        # Off the middle, where the topmost body may reach the edge.
+        ((x + columns // 5, top), sheet.letters[2], "mt"),
+        ((x + columns // 5, bottom), sheet.letters[3], "mb"),
+    ):
+        draw.text(at, letter, fill=_INK, font=letters, anchor=anchor, stroke_width=2, stroke_fill=(0, 0, 0))
 
 
 def _algorithms(report: SpineReport) -> str:

@@ -33,12 +33,18 @@ _FINEST_MM: Final = 0.3
 def sagittal_overview(volume: Volume, analysis: Analysis) -> Image.Image:
     """Draws the findings of one series.
 
+    Returns:
+        RGB; about 1,400 pixels high where there is a whole spine to show.
+    """
+    return draw_overview(*sagittal_sheet(volume, analysis), analysis.report)
+
+
+def sagittal_sheet(volume: Volume, analysis: Analysis) -> tuple[Sheet, list[Body]]:
+    """What is drawn on, and where the bodies are.
+
     Args:
         volume: that was analysed.
         analysis: what was found; without a label map, bodies are drawn by their six points or centres.
-
-    Returns:
-        RGB; about 1,400 pixels high where there is a whole spine to show.
     """
     seen = [item for item in analysis.report.vertebrae if item.center_mm is not None]
     centers = np.array([item.center_mm for item in seen], dtype=np.float64).reshape(-1, 3)
@@ -60,7 +66,7 @@ def sagittal_overview(volume: Volume, analysis: Analysis) -> Image.Image:
         ("A", "P", "H", "F"),
         sheet.spacing_mm,
     )
-    return draw_overview(shown, bodies, analysis.report)
+    return shown, bodies
 
 
 def _spacing(volume: Volume, centers: npt.NDArray[np.float64]) -> float:

@@ -1,14 +1,14 @@
 """Sending objects to an archive with C-STORE: what was stored, object by object, and nothing else.
 
-The files go out as they lie on disk, so a repeat sends the same bytes. Retrying is left to the caller: a
-`Sender` says what happened once.
+The files go out as they lie on disk where the archive takes them so, and a repeat sends the same bytes.
+Retrying is left to the caller: a `Sender` says what happened once.
 """
 
 from __future__ import annotations
 
 import queue
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,7 @@ from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    RLELossless,
 )
 from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
@@ -40,7 +41,12 @@ MAXIMUM_PDU_BYTES: Final = 131072
 
 VERIFICATION_SOP_CLASS: Final = "1.2.840.10008.1.1"
 
-_CONVERTIBLE: Final = (ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
+_PLAINER: Final[Mapping[str, tuple[UID, ...]]] = {
+    ExplicitVRLittleEndian: (ImplicitVRLittleEndian,),
+    DeflatedExplicitVRLittleEndian: (ExplicitVRLittleEndian, ImplicitVRLittleEndian),
+    RLELossless: (ExplicitVRLittleEndian, ImplicitVRLittleEndian),
+}
+"""What a file may go out as where its own transfer syntax is not accepted; no way loses anything."""
 
 
 class Peer(Protocol):
@@ -141,9 +147,10 @@ def echo(destination: Peer, *, calling_ae_title: str = CALLING_AE_TITLE) -> str 
 class Sender:
     """One association with one archive, opened when the first object is sent.
 
-    Presentation contexts are proposed for exactly the (SOP class, transfer syntax) pairs of `paths`, plus
-    Implicit VR Little Endian, which every archive must take (PS3.5 section 10.1), for files that are not
-    compressed.
+    Presentation contexts are proposed for exactly the (SOP class, transfer syntax) pairs of `paths`, and for
+    the plainer transfer syntaxes that a file can be sent in: at least Implicit VR Little Endian, which every
+    archive must take (PS3.5 section 10.1). Compressed pixels are unpacked where the archive does not take
+    them.
     """
 
     def __init__(
@@ -224,7 +231,11 @@ class Sender:
             answer = association.send_c_store(self._payload(association, parcel))
         except ValueError:
             # pynetdicom's way of saying that no presentation context fits.
-            return _outcome(parcel, None, f"{self._place()} accepts no context for {parcel.sop_class_uid}")
+            words = (
+                f"{self._place()} accepts no context for {parcel.sop_class_uid}; "
+                "choose another form or other kinds of results for it"
+            )
+            return _outcome(parcel, None, words)
         except RuntimeError as error:
             return _outcome(parcel, None, str(self._lost(f"the association broke ({error})")))
         if "Status" not in answer:
@@ -240,7 +251,12 @@ class Sender:
             and context.transfer_syntax[0] == parcel.transfer_syntax
             for context in association.accepted_contexts
         )
-        return parcel.path if exact else dcmread(parcel.path)
+        if exact:
+            return parcel.path
+        dataset = dcmread(parcel.path)
+        if parcel.transfer_syntax == RLELossless:
+            dataset.decompress(as_rgb=False, generate_instance_uid=False)
+        return dataset
 
     def _send_at_once(self, event: evt.Event) -> None:
         transport = event.assoc.dul.socket
@@ -303,8 +319,8 @@ def _contexts(parcels: Any) -> list[PresentationContext]:
     pairs: dict[tuple[str, str], None] = {}
     for parcel in parcels:
         pairs[parcel.sop_class_uid, parcel.transfer_syntax] = None
-        if parcel.transfer_syntax in _CONVERTIBLE:
-            pairs[parcel.sop_class_uid, ImplicitVRLittleEndian] = None
+        for plainer in _PLAINER.get(parcel.transfer_syntax, ()):
+            pairs[parcel.sop_class_uid, plainer] = None
     return [build_context(sop_class, syntax) for sop_class, syntax in pairs]
 
 

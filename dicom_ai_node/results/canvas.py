@@ -14,8 +14,8 @@ from dicom_ai_node.imaging.film_pose import FilmPose
 from dicom_ai_node.imaging.signal_window import signal_window
 from dicom_ai_node.imaging.slices import read_slices
 from dicom_ai_node.imaging.volume import Volume
+from dicom_ai_node.results.decimals import decimals
 from dicom_ai_node.results.reformat import WINDOW_CENTER, WINDOW_WIDTH
-from dicom_ai_node.results.seg import decimals
 from dicom_ai_node.results.source import SourceImages
 from dicom_ai_node.results.views import VertebraView
 

@@ -43,7 +43,8 @@ def encode_capture(
     else:
         dataset.PatientOrientation = ["P", "F"]
         what, derivation = "Curved sagittal reformat", codes.CURVED_MULTIPLANAR_REFORMATTING
-    dataset.BurnedInAnnotation = "YES"
+    # Nothing in it tells who the patient is (PS3.3 C.7.6.1.1.3).
+    dataset.BurnedInAnnotation = "NO"
     dataset.DerivationDescription = f"{what} with findings. {RESEARCH_USE_ONLY}"
     dataset.DerivationCodeSequence = [codes.item(derivation)]
     dataset.SamplesPerPixel = 3

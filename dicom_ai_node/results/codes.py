@@ -30,6 +30,8 @@ ANATOMICAL_STRUCTURE: Final = _sct("91723000", "Anatomical Structure")
 """CID 7150 Segmentation Property Category."""
 VERTEBRAL_BODY: Final = _sct("3572006", "Structure of body of vertebra")
 """SNOMED CT body structure; CID 7151, which is extensible, goes no further than the vertebra."""
+BACKGROUND: Final = _dcm("125040", "Background")
+"""CID 7150 and 7151: what the pixels of no segment are in a label map."""
 ARTIFICIAL_INTELLIGENCE: Final = _dcm("123110", "Artificial Intelligence")
 """CID 7162 Surface Processing Algorithm Family."""
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
+from dicom_ai_node.presets import BoxShape
 from dicom_ai_node.results import codes
 from dicom_ai_node.results.codes import Code
 from dicom_ai_node.results.modules import printable
@@ -23,8 +24,6 @@ SELECTED_FROM: Final = "SELECTED FROM"
 INFERRED_FROM: Final = "INFERRED FROM"
 
 Point = tuple[float, float]
-BoxShape = Literal["closed", "open"]
-"""Whether a box says its first corner again at the end: viewers differ in what they draw as a box."""
 
 
 def container(

@@ -18,7 +18,7 @@ from dicom_ai_node.imaging.film_pose import FilmPose
 from dicom_ai_node.imaging.header import read_header
 from dicom_ai_node.imaging.radiograph import Radiograph, padding, shown_inverted, stored_pixels
 from dicom_ai_node.results.canvas import Canvas
-from dicom_ai_node.results.seg import decimals
+from dicom_ai_node.results.decimals import decimals
 
 _TAGS: Final = (
     "SOPClassUID",

@@ -9,6 +9,7 @@ from typing import Final
 from pydicom.dataset import Dataset
 
 from dicom_ai_node.anatomy import Code, Level, code
+from dicom_ai_node.presets import BoxShape
 from dicom_ai_node.prior import PriorReport
 from dicom_ai_node.report import HeightsMm, SpineReport, Vertebra
 from dicom_ai_node.results import codes
@@ -18,7 +19,6 @@ from dicom_ai_node.results.content import (
     HAS_CONCEPT_MOD,
     HAS_OBS_CONTEXT,
     INFERRED_FROM,
-    BoxShape,
     box,
     coded,
     container,
@@ -46,6 +46,8 @@ class SegmentReference:
     segmentation: ImageReference
     number: int
     source_series_uid: str
+    has_own_frame: bool = True
+    """On a film: the segment is a frame by itself (BINARY), or shares one with the others (LABELMAP)."""
 
     @classmethod
     def by_level(cls, segmentation: Dataset | None, source: SourceImages) -> dict[Level, SegmentReference]:
@@ -54,9 +56,11 @@ class SegmentReference:
             return {}
         reference = ImageReference(str(segmentation.SOPClassUID), str(segmentation.SOPInstanceUID))
         series = source.series[0][0]
+        own_frame = segmentation.SegmentationType == "BINARY"
         return {
-            Level(item.SegmentLabel): cls(reference, int(item.SegmentNumber), series)
+            Level(item.SegmentLabel): cls(reference, int(item.SegmentNumber), series, own_frame)
             for item in segmentation.SegmentSequence
+            if item.SegmentNumber != segmentation.get("PixelPaddingValue")
         }
 
 
@@ -131,10 +135,13 @@ def _flat(
     head: Sequence[Dataset], segment: SegmentReference, region: VertebraView, statements: Sequence[Dataset]
 ) -> Dataset:
     """A segment on a film, whose one frame is a region of the plane."""
-    # Every segment is one frame, in the same order; its number excludes the segment's (PS3.3 table C.17.3-4).
-    frame = replace(segment.segmentation, frame=segment.number)
+    # Every segment of a BINARY object is one frame, in the same order. A frame's number excludes the
+    # segment's (PS3.3 table C.17.3-4); of a label map the segment is named instead.
+    drawn, number = segment.segmentation, segment.number
+    frame = replace(drawn, frame=number) if segment.has_own_frame else drawn
+    named = None if segment.has_own_frame else number
     place = [
-        image(CONTAINS, codes.REFERENCED_SEGMENTATION_FRAME, frame),
+        image(CONTAINS, codes.REFERENCED_SEGMENTATION_FRAME, frame, segment=named),
         image(CONTAINS, codes.SOURCE_IMAGE_FOR_SEGMENTATION, region.image),
     ]
     return container(codes.MEASUREMENT_GROUP, [*head, *place, *statements], template="1410")

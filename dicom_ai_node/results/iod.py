@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
+from pydicom.encaps import generate_frames
 from pydicom.uid import (
     Comprehensive3DSRStorage,
     GrayscaleSoftcopyPresentationStateStorage,
-    SegmentationStorage,
 )
 
 from dicom_ai_node.anatomy import PRIVATE_CODING_SCHEME
+from dicom_ai_node.results.rendition import SEGMENTATION_SOP_CLASSES
 from dicom_ai_node.results.template import content_items, structure_faults
 
 Required = tuple[str, tuple[str, ...], str]
@@ -30,7 +31,8 @@ def problems(dataset: Dataset) -> list[str]:
     """What is wrong with one object by itself, in words; nothing where it is sound."""
     found = [*_missing(dataset), *_coding_schemes(dataset)]
     checks = {
-        SegmentationStorage: _segmentation,
+        SEGMENTATION_SOP_CLASSES["binary"]: _bit_planes,
+        SEGMENTATION_SOP_CLASSES["labelmap"]: _label_planes,
         GrayscaleSoftcopyPresentationStateStorage: _presentation,
         Comprehensive3DSRStorage: _report,
     }
@@ -103,18 +105,11 @@ def _coding_schemes(dataset: Dataset) -> Iterator[str]:
         yield f"{_name(dataset)}: coding scheme {PRIVATE_CODING_SCHEME} is used but not declared"
 
 
-def _segmentation(dataset: Dataset) -> Iterator[str]:
-    frames = int(dataset.NumberOfFrames)
-    if len(dataset.PerFrameFunctionalGroupsSequence) != frames:
-        yield f"{_name(dataset)}: Per-frame Functional Groups and Number of Frames differ"
-    size = -(-frames * int(dataset.Rows) * int(dataset.Columns) // 8)
-    if len(dataset.PixelData) != size + size % 2:
-        there = len(dataset.PixelData)
-        yield f"{_name(dataset)}: Pixel Data has {there} bytes, {size + size % 2} belong there"
+def _bit_planes(dataset: Dataset) -> Iterator[str]:
+    yield from _frames(dataset, bits=1)
     numbers = [int(segment.SegmentNumber) for segment in dataset.SegmentSequence]
     if numbers != list(range(1, len(numbers) + 1)):
         yield f"{_name(dataset)}: segments are not numbered from 1 on"
-    yield from _functional_groups(dataset)
     drawn = {
         int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
         for group in dataset.PerFrameFunctionalGroupsSequence
@@ -123,9 +118,41 @@ def _segmentation(dataset: Dataset) -> Iterator[str]:
         yield f"{_name(dataset)}: segments and frames do not belong together"
 
 
+def _label_planes(dataset: Dataset) -> Iterator[str]:
+    """Every value of a pixel is described, and nothing is described that no pixel has."""
+    yield from _frames(dataset, bits=8)
+    if dataset.PhotometricInterpretation == "PALETTE COLOR" and not dataset.get("ICCProfile"):
+        yield f"{_name(dataset)}: a palette without ICC profile"
+    described = {int(segment.SegmentNumber) for segment in dataset.SegmentSequence}
+    if dataset.get("PixelPaddingValue") not in described:
+        yield f"{_name(dataset)}: no segment describes the pixel padding value"
+    if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        values = set(np.flatnonzero(np.bincount(np.frombuffer(dataset.PixelData, np.uint8))).tolist())
+        if values | {int(dataset.PixelPaddingValue)} != described:
+            yield f"{_name(dataset)}: segments and the values of pixels do not belong together"
+
+
+def _frames(dataset: Dataset, bits: int) -> Iterator[str]:
+    frames = int(dataset.NumberOfFrames)
+    if len(dataset.PerFrameFunctionalGroupsSequence) != frames:
+        yield f"{_name(dataset)}: Per-frame Functional Groups and Number of Frames differ"
+    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        there = sum(1 for _ in generate_frames(dataset.PixelData, number_of_frames=frames))
+        if there != frames:
+            yield f"{_name(dataset)}: Pixel Data has {there} frames, {frames} belong there"
+    else:
+        size = -(-frames * int(dataset.Rows) * int(dataset.Columns) * bits // 8)
+        if len(dataset.PixelData) != size + size % 2:
+            there = len(dataset.PixelData)
+            yield f"{_name(dataset)}: Pixel Data has {there} bytes, {size + size % 2} belong there"
+    yield from _functional_groups(dataset)
+
+
 def _functional_groups(dataset: Dataset) -> Iterator[str]:
     """Each macro shared or in every frame (PS3.3 table A.51-2); geometry where there is a patient space."""
-    needed = {"FrameContentSequence", "SegmentIdentificationSequence"}
+    needed = {"FrameContentSequence"}
+    if dataset.SegmentationType == "BINARY":
+        needed.add("SegmentIdentificationSequence")
     if dataset.get("FrameOfReferenceUID"):
         needed |= {"PixelMeasuresSequence", "PlaneOrientationSequence", "PlanePositionSequence"}
     shared = {element.keyword for element in dataset.SharedFunctionalGroupsSequence[0]}

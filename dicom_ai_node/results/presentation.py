@@ -19,10 +19,10 @@ from dicom_ai_node.colours import LABEL_COLOUR, POINT_COLOUR, Rgb, grade_colour,
 from dicom_ai_node.imaging.film_pose import FilmPose
 from dicom_ai_node.report import Analysis, Vertebra
 from dicom_ai_node.results.canvas import Canvas
+from dicom_ai_node.results.decimals import decimals
 from dicom_ai_node.results.identity import ResultIdentity
 from dicom_ai_node.results.labels import labels, notice
 from dicom_ai_node.results.modules import RESEARCH_USE_ONLY, Stamp, new_object
-from dicom_ai_node.results.seg import decimals
 from dicom_ai_node.results.source import ImageReference, SourceImages
 from dicom_ai_node.results.views import VertebraView
 

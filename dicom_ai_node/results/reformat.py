@@ -17,9 +17,9 @@ from dicom_ai_node.imaging.reformat import FlatReformat, sagittal_reformat
 from dicom_ai_node.imaging.volume import Volume
 from dicom_ai_node.report import Analysis
 from dicom_ai_node.results import codes
+from dicom_ai_node.results.decimals import decimals
 from dicom_ai_node.results.identity import ResultIdentity
 from dicom_ai_node.results.modules import RESEARCH_USE_ONLY, Stamp, new_object, referenced_series
-from dicom_ai_node.results.seg import decimals
 from dicom_ai_node.results.source import SourceImages
 
 SERIES_NUMBER: Final = 9103

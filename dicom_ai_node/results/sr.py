@@ -22,6 +22,7 @@ from typing import Final
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import Comprehensive3DSRStorage
 
+from dicom_ai_node.presets import BoxShape
 from dicom_ai_node.report import Analysis, SpineReport
 from dicom_ai_node.results import codes
 from dicom_ai_node.results.content import (
@@ -29,7 +30,6 @@ from dicom_ai_node.results.content import (
     HAS_ACQ_CONTEXT,
     HAS_CONCEPT_MOD,
     HAS_OBS_CONTEXT,
-    BoxShape,
     coded,
     container,
     day,
@@ -78,6 +78,7 @@ def encode_report(
     language: Language = ENGLISH,
     box: BoxShape = "closed",
     thresholds: Thresholds | None = None,
+    beside: str = "",
 ) -> FileDataset:
     """The structured report.
 
@@ -88,6 +89,7 @@ def encode_report(
         language: of what a human reads.
         box: how boxes on images are written. Another language or shape is another object of the same series.
         thresholds: what was graded with, for an analysis that does not say so itself.
+        beside: what is special about the segmentation, another form or none; that too is another object.
     """
     report = analysis.report
     dataset = new_object(
@@ -95,7 +97,7 @@ def encode_report(
         identity,
         report.algorithms,
         stamp,
-        kind="-".join(["sr", *_variants(language, box)]),
+        kind="-".join(["sr", *_variants(language, box), *filter(None, [beside])]),
         sop_class_uid=Comprehensive3DSRStorage,
         modality="SR",
         series_number=SERIES_NUMBER,

@@ -13,7 +13,8 @@ from typing import Final
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.uid import SegmentationStorage
+
+from dicom_ai_node.results.rendition import SEGMENTATION_SOP_CLASSES
 
 REGION, SEGMENT, FRAME, SOURCE = "111030", "121191", "121214", "121233"
 """Where a measurement group may lie: image region, referenced segment, segmentation frame with its source."""
@@ -310,7 +311,7 @@ def _references(report: Dataset) -> Iterator[str]:
             elif evidence[uid] != sop_class:
                 yield f"{uid} is referred to under another SOP class than in the evidence"
             drawn = concept(item) in {SEGMENT, FRAME}
-            if drawn and sop_class != SegmentationStorage:
+            if drawn and sop_class not in SEGMENTATION_SOP_CLASSES.values():
                 yield f"{uid} is referred to as a segmentation and is none"
             if item.ValueType == "IMAGE" and not drawn and uid not in library:
                 yield f"{uid} is spoken of but not in the image library"

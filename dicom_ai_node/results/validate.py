@@ -5,16 +5,21 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Protocol
 
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from dicom_ai_node.errors import EncodingError
 from dicom_ai_node.imaging.header import reading_quietly
 from dicom_ai_node.results.iod import problems, unresolved
+from dicom_ai_node.results.rendition import SEGMENTATION_SOP_CLASSES
 
 TOOL_TIMEOUT_SECONDS: Final = 60.0
 
@@ -32,6 +37,15 @@ _COPIED_TAGS: Final = frozenset(
 )
 """Names, numbers and UIDs of the source. An archive files by them, so they stay even where the sender broke
 their VR; a validator's word on them is no word on our object."""
+_UNKNOWN_CLASS: Final = (
+    # Of a label map: the class is in no table; and its background has the number 0 (PS3.3 C.8.20.2).
+    "Error - Information Object Not found",
+    "Error - SegmentNumber not monotonically increasing from one by one",
+    # Of a report that points at its segments.
+    "Error - Shall not be present for Referenced SOP Class that is not segmentation - "
+    "attribute <ReferencedSegmentNumber>",
+)
+"""What is said of a label map for want of its SOP class; dcmqi's label maps are told the same."""
 _INVALID_VALUE: Final = "Error - Value invalid for this VR - "
 _INVALID_VALUES: Final = "Error - Dicom dataset contains invalid data values"
 
@@ -41,7 +55,11 @@ class EncodedObject(Protocol):
 
     @property
     def kind(self) -> str:
-        """What sort of result it is: "sr", "seg", "pr", "sc", "reformat"."""
+        """What sort of result it is: "sr", "seg", "pr", "sc", "pdf", "reformat"."""
+
+    @property
+    def variant(self) -> str:
+        """Which form of it (`rendition.Rendition`); empty where there is only one."""
 
     @property
     def path(self) -> Path:
@@ -92,15 +110,42 @@ def tool_complaints(path: Path, kind: str) -> Iterator[str]:
     """
     dciodvfy = shutil.which("dciodvfy")
     if dciodvfy is not None:
-        yield from (f"dciodvfy: {line}" for line in dciodvfy_errors(_run(dciodvfy, path)))
+        with _inflated(path) as plain:
+            output = _run(dciodvfy, plain)
+        yield from (f"dciodvfy: {line}" for line in dciodvfy_errors(output, label_map=_about_label_map(path)))
     dcmpschk = shutil.which("dcmpschk")
     if dcmpschk is not None and kind == "pr":
         yield from (f"dcmpschk: {line}" for line in dcmpschk_errors(_run(dcmpschk, path)))
 
 
-def dciodvfy_errors(output: str) -> list[str]:
-    """The errors in what dciodvfy printed, but for those about values that the source brought along."""
+@contextmanager
+def _inflated(path: Path) -> Iterator[Path]:
+    """The file, or a copy of it that is not deflated: dciodvfy takes the deflated bytes for attributes."""
+    if read_file_meta_info(path).TransferSyntaxUID != DeflatedExplicitVRLittleEndian:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder, reading_quietly():
+        dataset = dcmread(path)
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        dataset.save_as(Path(folder) / path.name)
+        yield Path(folder) / path.name
+
+
+def _about_label_map(path: Path) -> bool:
+    """Whether an object is a label map, or refers to one."""
+    return SEGMENTATION_SOP_CLASSES["labelmap"].encode() in path.read_bytes()
+
+
+def dciodvfy_errors(output: str, *, label_map: bool = False) -> list[str]:
+    """The errors in what dciodvfy printed, but for those about values that the source brought along.
+
+    Args:
+        label_map: the object is a label map or refers to one; then those are left out too with which
+            releases before 2024 meet that SOP class.
+    """
     errors = [line.strip() for line in output.splitlines() if line.startswith("Error")]
+    if label_map:
+        errors = [line for line in errors if not line.startswith(_UNKNOWN_CLASS)]
     ours = [line for line in errors if not (line.startswith(_INVALID_VALUE) and _about_the_source(line))]
     if not any(line.startswith(_INVALID_VALUE) for line in ours):
         ours = [line for line in ours if not line.startswith(_INVALID_VALUES)]

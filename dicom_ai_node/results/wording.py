@@ -42,7 +42,7 @@ def impression(
 
 def finding(vertebra: Vertebra, language: Language = ENGLISH, change: Change | None = None) -> str:
     """One vertebra in words: ``L1: moderate wedge fracture, 31 % loss of height, Genant grade 2, ...``."""
-    words = [_diagnosis(vertebra, language)]
+    words = [diagnosis(vertebra, language)]
     low = bool(vertebra.fractured or vertebra.genant_grade)
     since = list(_since(vertebra, change, language))
     if vertebra.height_loss is not None and (low or since):
@@ -113,7 +113,7 @@ def compared(prior: PriorReport, language: Language) -> str | None:
 
 def _findings(report: SpineReport, language: Language, since: Mapping[Level, Change]) -> list[str]:
     judged = [vertebra for vertebra in report if vertebra.status == "analysed"]
-    striking = [item for item in judged if _strikes(item, since.get(item.level))]
+    striking = [item for item in judged if strikes(item, since.get(item.level))]
     rest = [item.level for item in judged if item not in striking]
     striking.sort(key=_severity)
     sentences = [finding(item, language, since.get(item.level)) for item in striking]
@@ -128,7 +128,8 @@ def _findings(report: SpineReport, language: Language, since: Mapping[Level, Cha
     return sentences
 
 
-def _strikes(vertebra: Vertebra, change: Change | None) -> bool:
+def strikes(vertebra: Vertebra, change: Change | None) -> bool:
+    """Whether the impression has a sentence of its own for a vertebra that was judged."""
     before = change is not None and bool(change.fractured_before)
     grown = change is not None and (change.since or 0.0) >= WORTH_TELLING
     return bool(vertebra.fractured or vertebra.genant_grade or vertebra.abnormal or before or grown)
@@ -145,7 +146,8 @@ def _severity(vertebra: Vertebra) -> tuple[float, ...]:
     )
 
 
-def _diagnosis(vertebra: Vertebra, language: Language) -> str:
+def diagnosis(vertebra: Vertebra, language: Language) -> str:
+    """What a vertebra has, in a few words without numbers."""
     grade = vertebra.genant_grade or 0
     shape = vertebra.deformity or "none"
     if vertebra.fractured:

@@ -30,6 +30,7 @@ from dicom_ai_node.workflow.ledger import (
     SERIALIZER,
     database_url,
 )
+from dicom_ai_node.workflow.renditions import deliveries
 from dicom_ai_node.workflow.steps import NODE_STEPS
 from dicom_ai_node.workflow.worker import WorkerDied, WorkerPool, WorkerRefused
 
@@ -125,17 +126,11 @@ class Engine:
                 "outcome": "results",
                 "report_status": said["status"],
                 "reason": said["reason"],
-                "deliveries": self._deliveries(said["objects"]),
+                "deliveries": deliveries(said["objects"], self._settings),
             }
         log.info("analysis ended", outcome=said["outcome"], reason=said["reason"], seconds=_since(started))
         self.run_ended.set()
         return said
-
-    def _deliveries(self, objects: list[dict[str, Any]]) -> dict[str, list[str]]:
-        return {
-            destination.name: [item["file"] for item in objects if item["kind"] in destination.results]
-            for destination in self._settings.destinations
-        }
 
     def _delivery(self, job_data: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
         job, name = Job.from_dict(job_data), arguments["destination"]

@@ -100,10 +100,11 @@ def _source(paths: Sequence[Path], modality: str) -> Source:
     raise InputError(f"none of {len(paths)} files has a readable header; send the series again")
 
 
-def node_steps(settings: Settings, *, secondary_capture: bool = False) -> Steps:
+def node_steps(settings: Settings, *, secondary_capture: bool = False, page: bool = False) -> Steps:
     """The steps as the node takes them: the pipelines of `pipelines`, the encoders of `results`.
 
-    A Secondary Capture is made where a destination wants one, or where `secondary_capture` says so.
+    Results are made in every form that a destination wants; a Secondary Capture also where
+    `secondary_capture` says so, and the report of one page as files where `page` does.
     """
     # Here and not above: whoever only asks for the types must not wait for torch.
     from dicom_ai_node.imaging.film_pose import FilmPose  # noqa: PLC0415
@@ -116,8 +117,9 @@ def node_steps(settings: Settings, *, secondary_capture: bool = False) -> Steps:
     from dicom_ai_node.results.source import SourceSeries  # noqa: PLC0415
     from dicom_ai_node.results.validate import validate  # noqa: PLC0415
     from dicom_ai_node.workflow.priors import compare_with_prior  # noqa: PLC0415
+    from dicom_ai_node.workflow.renditions import renditions  # noqa: PLC0415
 
-    wanted = any("sc" in destination.results for destination in settings.destinations)
+    wanted = renditions(settings)
 
     def analysed(pipeline: str, paths: Sequence[Path], progress: Progress) -> tuple[Analysis, SourceSeries]:
         found = analyse(pipeline, paths, settings, progress)
@@ -132,7 +134,9 @@ def node_steps(settings: Settings, *, secondary_capture: bool = False) -> Steps:
             series,
             folder,
             settings.results,
-            secondary_capture=secondary_capture or wanted,
+            renditions=wanted,
+            secondary_capture=secondary_capture,
+            page=page,
             # Head up, but never mirrored: letters on the film stay readable.
             pose=None if lies is None else FilmPose(lies.quarters),
             language=settings.results.language,

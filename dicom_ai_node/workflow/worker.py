@@ -209,6 +209,7 @@ class _Desk:
                     [
                         {
                             "kind": item.kind,
+                            "variant": item.variant,
                             "file": item.path.name,
                             "sop_class_uid": item.sop_class_uid,
                             "sop_instance_uid": item.sop_instance_uid,
@@ -227,8 +228,10 @@ class _Desk:
 
 
 class _Encoded:
-    def __init__(self, path: Path, kind: str, sop_class_uid: str, sop_instance_uid: str) -> None:
-        self.path, self.kind = path, kind
+    def __init__(
+        self, path: Path, kind: str, sop_class_uid: str, sop_instance_uid: str, variant: str = ""
+    ) -> None:
+        self.path, self.kind, self.variant = path, kind, variant
         self.sop_class_uid, self.sop_instance_uid = sop_class_uid, sop_instance_uid
 
 

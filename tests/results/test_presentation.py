@@ -8,6 +8,7 @@ import numpy as np
 import pydicom
 import pytest
 
+from conformance import mr_studies
 from conformance.studies import GRIDS, SPINE
 from dicom_ai_node.colours import GRADE_COLOURS, pcs_cielab
 from dicom_ai_node.imaging.volume import load_volume
@@ -161,17 +162,52 @@ def test_every_grade_has_its_layer_and_colour(encoded):
     assert orders == list(range(1, len(orders) + 1))
 
 
-@pytest.mark.parametrize("name", ["axial", "sagittal", "sagittal, row cosine negated"])
+@pytest.mark.parametrize("name", NAMES)
 def test_labels_lie_inside_the_image_and_beside_the_bodies(encoded, name):
     state = encoded(name).read("pr-1")
+    assert_labels_stand_free(state)
+    heights = [
+        label.BoundingBoxBottomRightHandCorner[1] - label.BoundingBoxTopLeftHandCorner[1]
+        for label in labels_of(state)
+    ]
+    rows = state.DisplayedAreaSelectionSequence[0].DisplayedAreaBottomRightHandCorner[1]
+    # As large as the image asks for, and never too small to be read.
+    assert max(heights) < max(8.0, 0.03 * rows) + 0.01
+    assert min(heights) > 3.99
+
+
+@pytest.mark.parametrize("dress", mr_studies.DRESSES, ids=lambda dress: dress.name)
+def test_labels_stand_free_on_every_make_of_mr(tmp_path, tool, dress):
+    study = mr_studies.make_mr_study(dress, tmp_path)
+    encode(study.analysis, study.source, tmp_path / "r", overlay=False)
+    state = pydicom.dcmread(tmp_path / "r" / "pr-1.dcm")
+    assert len(labels_of(state)) >= 3
+    assert_labels_stand_free(state)
+    assert "Test passed" in tool("dcmpschk", tmp_path / "r" / "pr-1.dcm")
+
+
+def labels_of(state: pydicom.Dataset) -> list[pydicom.Dataset]:
+    """The texts beside vertebrae; the notice stands in display coordinates."""
+    return [
+        label
+        for annotation in state.GraphicAnnotationSequence
+        for label in annotation.get("TextObjectSequence", ())
+        if label.BoundingBoxAnnotationUnits == "PIXEL"
+    ]
+
+
+def assert_labels_stand_free(state: pydicom.Dataset) -> None:
+    """Inside the image, on no vertebra and on no other label of the same image."""
     area = state.DisplayedAreaSelectionSequence[0]
     size = np.array(area.DisplayedAreaBottomRightHandCorner, float)
+    taken: dict[tuple[str, int], list[tuple[np.ndarray, np.ndarray]]] = {}
     for annotation in state.GraphicAnnotationSequence:
         image = annotation.ReferencedImageSequence[0]
+        place = image.ReferencedSOPInstanceUID, image.get("ReferencedFrameNumber", 1)
         shapes = [
             points
             for other, _, points in drawn(state, "POLYLINE")
-            if other.ReferencedSOPInstanceUID == image.ReferencedSOPInstanceUID
+            if (other.ReferencedSOPInstanceUID, other.get("ReferencedFrameNumber", 1)) == place
         ]
         for label in annotation.get("TextObjectSequence", ()):
             if label.BoundingBoxAnnotationUnits != "PIXEL":
@@ -184,6 +220,9 @@ def test_labels_lie_inside_the_image_and_beside_the_bodies(encoded, name):
             for points in shapes:
                 apart = (points.max(axis=0) <= first + 0.01) | (points.min(axis=0) >= last - 0.01)
                 assert apart.any()
+            for begin, end in taken.setdefault(place, []):
+                assert ((end <= first + 0.01) | (begin >= last - 0.01)).any()
+            taken[place].append((first, last))
 
 
 def test_the_state_says_research_use_on_every_image(encoded):

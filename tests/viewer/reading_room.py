@@ -59,7 +59,8 @@ class ReadingRoom:
     def __init__(self, folder: Path) -> None:
         self.archive = Orthanc(
             folder / "orthanc",
-            {"Plugins": [DICOMWEB_PLUGIN], "DicomWeb": {"Enable": True, "Root": "/dicom-web/"}},
+            Plugins=[DICOMWEB_PLUGIN],
+            DicomWeb={"Enable": True, "Root": "/dicom-web/"},
         )
         self.port = free_port()
         self._folder = folder

@@ -41,6 +41,7 @@ class Written:
     path: Path
     sop_class_uid: str
     sop_instance_uid: str
+    variant: str = ""
 
 
 def fast_steps(settings: Settings, *, secondary_capture: bool = False) -> Steps:

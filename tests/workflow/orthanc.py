@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -31,13 +30,13 @@ class Orthanc:
 
     Args:
         folder: for its configuration and storage.
-        settings: of its configuration file, beside or in place of those here.
+        further: settings of its configuration.
     """
 
     ae_title = "ORTHANC"
     host = "127.0.0.1"
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, folder: Path, **further: object) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.port, self.http_port = free_port(), free_port()
         self._folder = folder
@@ -54,7 +53,7 @@ class Orthanc:
             # Callers need not be known by name to ask what is there.
             "DicomAlwaysAllowFind": True,
             "DicomAlwaysAllowGet": True,
-            **(settings or {}),
+            **further,
         }
         self._config = folder / "orthanc.json"
         self._config.write_text(json.dumps(configuration), encoding="utf-8")
