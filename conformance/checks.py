@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import highdicom
 import numpy as np
@@ -20,11 +20,25 @@ import numpy.typing as npt
 import pydicom
 import SimpleITK
 
-from conformance.studies import Study
+from conformance.false_positives import unexplained
 from dicom_ai_node.anatomy import Level, code, verse_label
-from dicom_ai_node.report import Vertebra
+from dicom_ai_node.report import Analysis, Vertebra
+from dicom_ai_node.results import codes
 from dicom_ai_node.results.rendition import SEGMENTATION_SOP_CLASSES
+from dicom_ai_node.results.source import SourceSeries
 from dicom_ai_node.results.validate import dciodvfy_errors
+
+
+class Analysed(Protocol):
+    """A study with what is known of it."""
+
+    @property
+    def source(self) -> SourceSeries:
+        """The images."""
+
+    @property
+    def analysis(self) -> Analysis:
+        """What results say."""
 
 
 class ToolMissing(Exception):
@@ -48,14 +62,14 @@ def run_tool(name: str, *arguments: object) -> tuple[int, str]:
 
 
 def dciodvfy(path: Path) -> list[str]:
-    """Errors of dicom3tools' IOD validator, but for its not knowing the SOP class of label maps."""
+    """What dicom3tools' IOD validator says, but for its known false positives.
+
+    It does not know the SOP class of label maps: of these only the errors that are not due to that count.
+    """
     _, output = run_tool("dciodvfy", path)
-    label_map = SEGMENTATION_SOP_CLASSES["labelmap"].encode() in path.read_bytes()
-    return (
-        dciodvfy_errors(output, label_map=True)
-        if label_map
-        else [line for line in output.splitlines() if line.startswith("Error")]
-    )
+    if SEGMENTATION_SOP_CLASSES["labelmap"].encode() in path.read_bytes():
+        return dciodvfy_errors(output, label_map=True)
+    return unexplained(output.splitlines())
 
 
 def dcmpschk(path: Path) -> list[str]:
@@ -100,7 +114,7 @@ def highdicom_reads(folder: Path) -> list[str]:
     return [] if labels == tracked else [f"segments {labels}, measurement groups {tracked}"]
 
 
-def same_masks(study: Study, segmentation: Path) -> list[str]:
+def same_masks(study: Analysed, segmentation: Path) -> list[str]:
     """Dcmqi's masks against the label map, voxel by voxel in patient space.
 
     ITK images cannot be sheared: of a tilted series dcmqi keeps the pixels but not the place of each slice,
@@ -158,7 +172,7 @@ def _on_source_grid(
     return seen
 
 
-def same_numbers(study: Study, report: Path) -> list[str]:
+def same_numbers(study: Analysed, report: Path) -> list[str]:
     """Dcmqi's reading of the report against the analysis: sites, segments, values, units."""
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / "report.json"
@@ -166,14 +180,20 @@ def same_numbers(study: Study, report: Path) -> list[str]:
         if status != 0:
             return [output[-300:]]
         groups = json.loads(written.read_text(encoding="utf-8"))["Measurements"]
-    with_segment = {group["TrackingIdentifier"]: group for group in groups if "ReferencedSegment" in group}
+    in_space = study.source.volume is not None
+    with_segment = {
+        group["TrackingIdentifier"]: group
+        for group in groups
+        # Of a film's group dcmqi does not tell the frame.
+        if ("ReferencedSegment" in group if in_space else group.get("measurementItems"))
+    }
     vertebrae = study.analysis.report.vertebrae
     if list(with_segment) != [vertebra.level for vertebra in vertebrae]:
         return [f"groups for {list(with_segment)}"]
     complaints = []
     for number, vertebra in enumerate(vertebrae, start=1):
         group = with_segment[vertebra.level]
-        if group["ReferencedSegment"] != number:
+        if in_space and group["ReferencedSegment"] != number:
             complaints.append(f"{vertebra.level}: segment {group['ReferencedSegment']}")
         if group["FindingSite"]["CodeValue"] != code(vertebra.level).value:
             complaints.append(f"{vertebra.level}: finding site {group['FindingSite']}")
@@ -205,6 +225,15 @@ def expected_numbers(vertebra: Vertebra) -> dict[str, tuple[float, str]]:
         numbers["Probability of vertebral fracture"] = (100 * vertebra.fracture_probability, "%")
     if vertebra.mean_hu is not None:
         numbers["Attenuation Coefficient"] = (vertebra.mean_hu, "[hnsf'U]")
+    for classes in vertebra.classes.values():
+        for name, share in classes.items():
+            meaning = codes.ACUITIES[name][0] if name in codes.ACUITIES else codes.MALIGNANCIES[name]
+            numbers[meaning.meaning] = (100 * share, "%")
+    for name, share in vertebra.features.items():
+        numbers[codes.MR_FEATURES[name].meaning] = (100 * share, "%")
+    for series, ratios in vertebra.signal.items():
+        for against, ratio in ratios.items():
+            numbers[codes.SIGNALS[series, against].meaning] = (ratio, "{ratio}")
     return numbers
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -94,6 +94,18 @@ DRESSES = (
     Dress("DX, MONOCHROME1, mirrored and turned by 270", "DX", "MONOCHROME1", quarters=3, mirrored=True),
 )
 
+FURTHER_DRESSES = (
+    Dress("CR", "CR", "MONOCHROME2", pixel_spacing="calibrated"),
+    Dress("SC, MONOCHROME1", "SC", "MONOCHROME1", pixel_spacing="none"),
+    Dress("DX, turned by 180", "DX", "MONOCHROME2", quarters=2, pixel_spacing="detector"),
+    Dress("CR, MONOCHROME1, turned by 90", "CR", "MONOCHROME1", quarters=1),
+    Dress("DX, MONOCHROME1, turned by 270", "DX", "MONOCHROME1", quarters=3, pixel_spacing="calibrated"),
+    Dress("DX, mirrored", "DX", "MONOCHROME2", mirrored=True, pixel_spacing="calibrated"),
+    Dress("CR, MONOCHROME1, mirrored and turned by 90", "CR", "MONOCHROME1", quarters=1, mirrored=True),
+    Dress("SC, mirrored and turned by 180", "SC", "MONOCHROME2", 2, mirrored=True, pixel_spacing="none"),
+    Dress("SC, mirrored and turned by 270", "SC", "MONOCHROME2", 3, mirrored=True, pixel_spacing="none"),
+)
+
 
 @dataclass(frozen=True)
 class FilmStudy:
@@ -138,9 +150,15 @@ def bodies() -> list[FilmVertebra]:
     return [item for item in film.vertebrae if item.level in LEVELS]
 
 
-def make_film_study(dress: Dress, folder: Path) -> FilmStudy:
-    """Writes the film and analyses it by looking at the truth."""
+def make_film_study(dress: Dress, folder: Path, *, size: tuple[int, int] | None = None) -> FilmStudy:
+    """Writes the film and analyses it by looking at the truth.
+
+    Args:
+        size: rows, columns of the upright film; what lies beyond them below and at the back is cut off.
+    """
     case = phantom()
+    if size is not None:
+        case = replace(case, pixels=case.pixels[: size[0], : size[1]])
     white = 2**case.bits - 1
     bright = case.pixels if case.photometric == "MONOCHROME2" else white - case.pixels
     values = bright if dress.photometric == "MONOCHROME2" else white - bright
@@ -189,8 +207,12 @@ def _written(dress: Dress, values: npt.NDArray[Any], case: RadiographPhantom, pa
         magnification=image["magnification"] if calibrated else None,
         patient_orientation=dress.orientation((case.pixels.shape[0], case.pixels.shape[1])),
     )
-    write_radiograph(values.astype(np.uint16), path, header=header, seed=1)
-    write_radiograph(values[::2, ::2].astype(np.uint16), path.with_name("other.dcm"), header=header, seed=1)
+    # Each dress is a patient of its own.
+    seed = 1 + (*DRESSES, *FURTHER_DRESSES).index(dress)
+    write_radiograph(values.astype(np.uint16), path, header=header, seed=seed)
+    write_radiograph(
+        values[::2, ::2].astype(np.uint16), path.with_name("other.dcm"), header=header, seed=seed
+    )
     if dress.object_class == "SC":
         captured = pydicom.dcmread(path)
         captured.SOPClassUID = captured.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial.transform import Rotation
 
 from dicom_ai_node.anatomy import Level, verse_label
 from dicom_ai_node.imaging.mr_groups import StackGroup, group_of
@@ -32,6 +33,12 @@ AFFINE: Final = np.array(
 )
 """Slices to the left every 4.4 mm, rows to the feet, columns to the back, 1.3 mm pixels."""
 
+Kind = Literal["t2", "t1", "stir"]
+Step = tuple[float, float, float]
+
+BODY_COLUMNS: Final = slice(14, 38)
+"""In front of the middle, so that a mirror image is another picture."""
+
 LEVELS: Final = (Level.L1, Level.L2, Level.L3)
 """L1 is wedged and benign, L2 healthy, L3 dark on T1 and malignant."""
 
@@ -44,13 +51,27 @@ FEATURES: Final = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MrDress:
     """How a study is stored."""
 
     name: str
     make: Make
     enhanced: bool = False
+    kinds: tuple[Kind, ...] = ("t2", "t1")
+    affine: npt.NDArray[np.float64] = field(default_factory=lambda: AFFINE, repr=False)
+
+
+def _along(
+    slices: Step, rows: Step, columns: Step, turned: tuple[float, float, float] = (0, 0, 0)
+) -> npt.NDArray[np.float64]:
+    """An affine of these steps in LPS millimetres, turned by degrees, around the same middle as `AFFINE`."""
+    affine = np.eye(4)
+    about: npt.NDArray[np.float64] = Rotation.from_euler("xyz", turned, degrees=True).as_matrix()
+    affine[:3, :3] = about @ np.array([slices, rows, columns]).T
+    middle = (np.array(SHAPE) - 1) / 2
+    affine[:3, 3] = AFFINE[:3, :3] @ middle + AFFINE[:3, 3] - affine[:3, :3] @ middle
+    return affine
 
 
 DRESSES: Final = (
@@ -59,6 +80,17 @@ DRESSES: Final = (
     MrDress("classic, GE", "ge"),
     MrDress("classic, Canon", "canon"),
     MrDress("enhanced multi-frame", "siemens", enhanced=True),
+)
+
+FURTHER_DRESSES: Final = (
+    MrDress("enhanced multi-frame, Philips", "philips", enhanced=True),
+    MrDress("T2 alone", "siemens", kinds=("t2",)),
+    MrDress("T1 alone", "ge", kinds=("t1",)),
+    MrDress("T2, T1 and STIR", "philips", kinds=("t2", "t1", "stir")),
+    MrDress("T1 and STIR", "siemens", kinds=("t1", "stir")),
+    MrDress("from the left", "ge", affine=_along((-4.4, 0, 0), (0, 0, -1.3), (0, 1.3, 0))),
+    MrDress("oblique", "siemens", affine=_along((4.4, 0, 0), (0, 0, -1.3), (0, 1.3, 0), (5, -4, 9))),
+    MrDress("pixels higher than wide", "canon", affine=_along((4.4, 0, 0), (0, 0, -1.5), (0, 1.1, 0))),
 )
 
 
@@ -73,30 +105,33 @@ class MrStudyOfTruth:
 
 def make_mr_study(dress: MrDress, folder: Path) -> MrStudyOfTruth:
     """Writes T2 and T1 below `folder`, and says what there is to find in them."""
-    kinds: tuple[Literal["t2", "t1"], ...] = ("t2", "t1")
-    paths = [path for number, kind in enumerate(kinds) for path in _written(dress, kind, number, folder)]
+    paths = [
+        path for number, kind in enumerate(dress.kinds) for path in _written(dress, kind, number, folder)
+    ]
     group = group_of(paths)
     source = SourceSeries(group.paths, load_mr_volume(group.fixed))
-    return MrStudyOfTruth(_analysis(source, group), source, group)
+    return MrStudyOfTruth(_analysis(source, group, dress.affine), source, group)
 
 
-def _written(dress: MrDress, kind: Literal["t1", "t2"], number: int, folder: Path) -> list[Path]:
+def _written(dress: MrDress, kind: Kind, number: int, folder: Path) -> list[Path]:
     site = replace(sample_site(3), make=dress.make)
-    slow = kind == "t2"
+    slow, inverted = kind != "t1", kind == "stir"
     settings = MrSettings(
-        kind=kind, readout="SE", repetition_ms=3600.0 if slow else 550.0, echo_ms=100.0 if slow else 11.0,
-        inversion_ms=None, flip_deg=90.0, echo_train=17 if slow else 3, bandwidth_hz=200.0, field_t=1.5,
-        fat_saturated=False, saturation_band=True, partial_fourier=False, phase_by_rows=True, matrix=(90, 60),
+        kind=kind, readout="IR" if inverted else "SE", repetition_ms=3600.0 if slow else 550.0,
+        echo_ms=100.0 if slow else 11.0, inversion_ms=160.0 if inverted else None, flip_deg=90.0,
+        echo_train=17 if slow else 3, bandwidth_hz=200.0, field_t=1.5, fat_saturated=False,
+        saturation_band=True, partial_fourier=False, phase_by_rows=True, matrix=(90, 60),
         slice_thickness_mm=4.0,
     )  # fmt: skip
     header = mr_header(3, site, settings, number=number + 2, highest=1000)
-    study = StudyIdentity("2.25.3003", "20240131", frame_of_reference_uid="2.25.3003.1")
+    patient = f"2.25.{3003 + (*DRESSES, *FURTHER_DRESSES).index(dress)}"
+    study = StudyIdentity(patient, "20240131", frame_of_reference_uid=f"{patient}.1")
     header = replace(header, study=study)
     pixels = drawn(dark=() if slow else (Level.L3,))
     target = folder / kind
     if dress.enhanced:
-        return [write_enhanced_mr(pixels, AFFINE, target, seed=3, header=header)]
-    return write_mr_series([(pixels, AFFINE)], target, seed=3, header=header)
+        return [write_enhanced_mr(pixels, dress.affine, target, seed=3, header=header)]
+    return write_mr_series([(pixels, dress.affine)], target, seed=3, header=header)
 
 
 def body_rows(number: int) -> slice:
@@ -110,26 +145,31 @@ def drawn(dark: tuple[Level, ...] = ()) -> npt.NDArray[np.uint16]:
     signal[:, :, 50:56] = 600.0
     signal[:, :, 58:] = 900.0
     for number, level in enumerate(LEVELS):
-        signal[1:5, body_rows(number), 20:44] = 160.0 if level in dark else 420.0
+        signal[1:5, body_rows(number), BODY_COLUMNS] = 160.0 if level in dark else 420.0
     noise = np.random.default_rng(5).normal(0.0, 12.0, SHAPE)
     return np.clip(signal + noise, 0, 1000).astype(np.uint16)
 
 
-def _analysis(source: SourceSeries, group: StackGroup) -> Analysis:
+def _analysis(source: SourceSeries, group: StackGroup, affine: npt.NDArray[np.float64]) -> Analysis:
     volume = source.volume
     assert volume is not None
-    to_index = np.linalg.inv(volume.affine) @ AFFINE
+    to_index = np.linalg.inv(volume.affine) @ affine
     labels = np.zeros(volume.shape, np.uint8)
     vertebrae = []
     for number, level in enumerate(LEVELS):
-        rows = body_rows(number)
-        inside = np.argwhere(np.ones((4, rows.stop - rows.start, 24))) + np.array([1, rows.start, 20])
+        rows, first = body_rows(number), BODY_COLUMNS.start
+        inside = np.argwhere(np.ones((4, rows.stop - rows.start, 24))) + np.array([1, rows.start, first])
         index = np.rint(inside @ to_index[:3, :3].T + to_index[:3, 3]).astype(int)
         labels[tuple(index.T)] = verse_label(level)
         corners = np.array(
-            [[2.5, row, column] for column in (20, 32, 43) for row in (rows.start, rows.stop - 1)], np.float64
+            [
+                [2.5, row, column]
+                for column in (first, first + 12, BODY_COLUMNS.stop - 1)
+                for row in (rows.start, rows.stop - 1)
+            ],
+            np.float64,
         )
-        vertebrae.append(_vertebra(level, corners @ AFFINE[:3, :3].T + AFFINE[:3, 3]))
+        vertebrae.append(_vertebra(level, corners @ affine[:3, :3].T + affine[:3, 3]))
     report = SpineReport(
         "analysed",
         Source(

@@ -33,6 +33,7 @@ from dicom_ai_node.results.disease_groups import disease_evaluations, disease_me
 from dicom_ai_node.results.explanations import explanations, in_english
 from dicom_ai_node.results.follow_up import change_of_loss
 from dicom_ai_node.results.identity import ResultIdentity
+from dicom_ai_node.results.labels import label_text
 from dicom_ai_node.results.language import ENGLISH, Language
 from dicom_ai_node.results.source import ImageReference, SourceImages
 from dicom_ai_node.results.views import VertebraView
@@ -101,18 +102,23 @@ def measurement_groups(
             *_evaluations(vertebra, language),
         ]
         head = [*_identification(vertebra, identity), *_algorithms(report)]
-        if film and region is not None:
-            # Readers that merge by tracking UID show the first region: the box.
-            groups.append(_planar(head, region, shape, statements))
-            groups += _same_place(vertebra, identity, region, segment)
-        elif segment is not None:
-            groups.append(_volumetric(head, segment, statements))
+        if segment is not None:
+            if film and region is not None:
+                groups.append(_flat(head, segment, region, statements))
+            else:
+                groups.append(_volumetric(head, segment, statements))
             if region is not None:
-                groups.append(_planar(_identification(vertebra, identity), region, shape, []))
+                # OHIF makes a measurement of its own of a box that stands without numbers, and names it after
+                # the comment.
+                named = text(CONTAINS, codes.COMMENT, label_text(vertebra))
+                groups.append(_planar([*_identification(vertebra, identity), named], region, shape, []))
         elif region is not None:
             groups.append(_planar(head, region, shape, statements))
         else:
             groups.append(container(codes.MEASUREMENT_GROUP, [*head, *statements], template="1501"))
+        if film and region is not None:
+            # After the box: readers that merge by tracking UID show the first region.
+            groups += _outlines(vertebra, identity, region)
         if region is not None and region.corners_mm is not None and frame_of_reference_uid is not None:
             # TID 1410 allows one region to a group: the same box in space is a group of its own.
             place = polygon_in_space(CONTAINS, codes.IMAGE_REGION, region.corners_mm, frame_of_reference_uid)
@@ -129,26 +135,28 @@ def _volumetric(head: Sequence[Dataset], segment: SegmentReference, statements: 
     return container(codes.MEASUREMENT_GROUP, [*head, *place, *statements], template="1411")
 
 
-def _same_place(
-    vertebra: Vertebra, identity: ResultIdentity, region: VertebraView, segment: SegmentReference | None
-) -> Iterable[Dataset]:
-    """The body's outline, and its segment: TID 1410 allows one region to a group."""
+def _flat(
+    head: Sequence[Dataset], segment: SegmentReference, region: VertebraView, statements: Sequence[Dataset]
+) -> Dataset:
+    """A segment on a film, whose one frame is a region of the plane."""
+    # Every segment of a BINARY object is one frame, in the same order. A frame's number excludes the
+    # segment's (PS3.3 table C.17.3-4); of a label map the segment is named instead.
+    drawn, number = segment.segmentation, segment.number
+    frame = replace(drawn, frame=number) if segment.has_own_frame else drawn
+    named = None if segment.has_own_frame else number
+    place = [
+        image(CONTAINS, codes.REFERENCED_SEGMENTATION_FRAME, frame, segment=named),
+        image(CONTAINS, codes.SOURCE_IMAGE_FOR_SEGMENTATION, region.image),
+    ]
+    return container(codes.MEASUREMENT_GROUP, [*head, *place, *statements], template="1410")
+
+
+def _outlines(vertebra: Vertebra, identity: ResultIdentity, region: VertebraView) -> Iterable[Dataset]:
+    """The body's outline: TID 1410 allows one region to a group."""
     for outline in region.outlines:
         place = coordinates(CONTAINS, codes.IMAGE_REGION, "POLYLINE", outline, region.image)
         head = _identification(vertebra, identity)
         yield container(codes.MEASUREMENT_GROUP, [*head, place], template="1410")
-    if segment is not None:
-        # On a film every segment of a BINARY object is one frame, in the same order. A frame's number
-        # excludes the segment's (PS3.3 table C.17.3-4); of a label map the segment is named instead.
-        drawn, number = segment.segmentation, segment.number
-        frame = replace(drawn, frame=number) if segment.has_own_frame else drawn
-        named = None if segment.has_own_frame else number
-        places = [
-            image(CONTAINS, codes.REFERENCED_SEGMENTATION_FRAME, frame, segment=named),
-            image(CONTAINS, codes.SOURCE_IMAGE_FOR_SEGMENTATION, region.image),
-        ]
-        head = _identification(vertebra, identity)
-        yield container(codes.MEASUREMENT_GROUP, [*head, *places], template="1410")
 
 
 @dataclass(frozen=True)
@@ -209,18 +217,19 @@ def _algorithms(report: SpineReport) -> Iterable[Dataset]:
 _PERCENT_OF: Final = (
     (codes.HEIGHT_LOSS, "height_loss"),
     (codes.FRACTURE_PROBABILITY, "fracture_probability"),
-    (codes.LEVEL_CONFIDENCE, "level_confidence"),
 )
 
 
 def _measurements(vertebra: Vertebra, report: SpineReport, lines: _Lines | None) -> Iterable[Dataset]:
-    if vertebra.heights_mm is not None:
-        yield from _heights(vertebra.heights_mm, code(vertebra.level), lines)
+    # What decides comes first: viewers write the first few numbers on the image.
     for name, attribute in _PERCENT_OF:
         value = getattr(vertebra, attribute)
         if value is not None:
             source = [lines.six_points] if lines is not None and attribute == "height_loss" else []
             yield number(name, 100 * value, codes.PERCENT, source)
+    if vertebra.heights_mm is not None:
+        yield from _heights(vertebra.heights_mm, code(vertebra.level), lines)
+    yield number(codes.LEVEL_CONFIDENCE, 100 * vertebra.level_confidence, codes.PERCENT)
     for algorithm, classes in _acuities(vertebra):
         said_by = list(_algorithm(report, algorithm))
         for kind, share in classes.items():

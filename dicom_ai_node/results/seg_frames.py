@@ -28,6 +28,8 @@ _BY_POSITION: Final = (0x00200032, 0x00209113, "Position")
 _BY_STACK: Final = (0x00209057, 0x00209111, "In-Stack Position")
 """Dimensions: attribute, the functional group that it is in, its name."""
 
+_FILM_SPACINGS: Final = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -112,8 +114,7 @@ def _functional_groups(
     label_map: LabelMap,
     source: SourceImages,
 ) -> None:
-    # Each pixel is one of the film's, spacing and all (PS3.3 A.51.5.1): nothing to add.
-    shared = Dataset() if label_map.affine is None else _shared_groups(label_map.affine)
+    shared = _film_plane(source.header) if label_map.affine is None else _shared_groups(label_map.affine)
     dataset.SharedFunctionalGroupsSequence = [shared]
     dataset.PerFrameFunctionalGroupsSequence = frames
     dataset.NumberOfFrames = len(frames)
@@ -143,6 +144,21 @@ def _shared_groups(affine: npt.NDArray[np.float64]) -> Dataset:
     return shared
 
 
+def _film_plane(header: Dataset) -> Dataset:
+    """Pixel measures and orientation of a film's own plane: rows to the right, columns down.
+
+    Each pixel is one of the film's, which Derivation Image says (PS3.3 A.51.5.1); without a Frame of
+    Reference this plane has no place in the patient. It is there for readers that need one to lay a segment
+    on an image, and that assume the same of images without: OHIF shows an empty page where it is missing.
+    """
+    spacing = next(
+        (header[keyword].value for keyword in _FILM_SPACINGS if len(header.get(keyword) or ()) == 2), (1, 1)
+    )
+    shared = _shared_groups(np.array([[0.0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]]))
+    shared.PixelMeasuresSequence[0].PixelSpacing = decimals([float(value) for value in spacing])
+    return shared
+
+
 def _frame_groups(
     affine: npt.NDArray[np.float64] | None, index: int, dimensions: list[int], image: ImageReference | None
 ) -> Dataset:
@@ -154,6 +170,8 @@ def _frame_groups(
         position = Dataset()
         position.ImagePositionPatient = decimals(affine[:3, 3] + index * affine[:3, 0])
         groups.PlanePositionSequence = [position]
+    # Empty where the slice was not sent but interpolated (type 2).
+    groups.DerivationImageSequence = []
     if image is not None:
         origin = image.item()
         origin.PurposeOfReferenceCodeSequence = [codes.item(codes.SOURCE_IMAGE_FOR_PROCESSING)]

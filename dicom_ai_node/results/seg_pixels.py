@@ -30,6 +30,9 @@ def label_map_pixels(dataset: FileDataset, colours: Sequence[Rgb]) -> None:
     dataset.PixelPaddingValue = 0
     table = np.zeros((_ENTRIES, 3), np.uint8)
     table[1 : 1 + len(colours)] = np.array(colours, np.uint8).reshape(-1, 3)
+    # No pixel has this value. Where all entries of a channel stay below 128, dciodvfy takes it for one of
+    # fewer bits.
+    table[-1] = 255
     for channel, name in enumerate(("Red", "Green", "Blue")):
         setattr(dataset, f"{name}PaletteColorLookupTableDescriptor", [_ENTRIES, 0, 8])
         setattr(dataset, f"{name}PaletteColorLookupTableData", table[:, channel].tobytes())

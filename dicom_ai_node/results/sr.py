@@ -5,9 +5,9 @@ segment. TID 1411 allows either a segment or an image region, so the box on an i
 (TID 1410) of its own with the same tracking identifiers: readers that merge by tracking UID show both as
 one. Where there is no segment, the planar group holds everything.
 
-The same box in patient space is a third group. Nothing on a film has a volume: there the planar group with
-the box holds everything, the outline and the segment's frame are planar groups of their own, and numbers name
-the points that they were measured with.
+The same box in patient space is a third group. Nothing on a film has a volume: there a planar group with the
+segment's frame holds everything, box and outline are planar groups of their own, and numbers name the points
+that they were measured with.
 
 What a human reads comes first, under a heading for which TID 1500, which is extensible, has no row:
 Impressions (CID 7001), as a diagnostic report (TID 2000) has it.

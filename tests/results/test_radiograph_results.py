@@ -158,8 +158,11 @@ def test_the_segmentation_lies_on_the_film_and_in_no_space(film, name):
     assert (dataset.Rows, dataset.Columns) == (image.Rows, image.Columns)
     assert list(dataset.PatientOrientation) == list(image.PatientOrientation)
     assert "PlanePositionSequence" not in dataset.PerFrameFunctionalGroupsSequence[0]
-    # Spacing is the film's, which each pixel is a pixel of.
-    assert "PixelMeasuresSequence" not in dataset.SharedFunctionalGroupsSequence[0]
+    # Its plane is the film's own: its spacing, rows to the right, columns down.
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    spacing = image.get("PixelSpacing") or image.get("ImagerPixelSpacing") or [1, 1]
+    assert list(shared.PixelMeasuresSequence[0].PixelSpacing) == list(spacing)
+    assert list(shared.PlaneOrientationSequence[0].ImageOrientationPatient) == [1, 0, 0, 0, 1, 0]
     for frame in dataset.PerFrameFunctionalGroupsSequence:
         source = frame.DerivationImageSequence[0].SourceImageSequence[0]
         assert source.ReferencedSOPInstanceUID == image.SOPInstanceUID
@@ -219,9 +222,9 @@ def _cut(study: FilmStudy, level: Level) -> npt.NDArray[np.bool_]:
 def test_the_report_s_coordinates_lie_on_the_bodies(film, name):
     study, report = film(name).study, film(name).read("sr")
     for vertebra in study.analysis.report:
-        main, *others = groups(report, vertebra.level)
+        main, boxed, *others = groups(report, vertebra.level)
         (top, bottom), (left, right) = study.extent(vertebra.level)
-        regions = [item for item in scoords(main) if item[0] == "111030"]
+        regions = [item for item in scoords(boxed) if item[0] == "111030"]
         assert [item[1] for item in regions] == ["POLYLINE"]
         assert is_box(regions[0][2])
         assert (regions[0][2].min(axis=0) == (top, left)).all()
@@ -236,9 +239,9 @@ def test_the_report_s_coordinates_lie_on_the_bodies(film, name):
         calibrated = study.dress.pixel_spacing == "calibrated"
         judged = vertebra.level is not UNJUDGED
         assert [kind for _, kind, _, _ in measured] == judged * (
-            calibrated * ["POLYLINE"] * 3 + ["MULTIPOINT"]
+            ["MULTIPOINT"] + calibrated * ["POLYLINE"] * 3
         )
-        images = {image for group in (main, *others) for *_, image in scoords(group)}
+        images = {image for group in (main, boxed, *others) for *_, image in scoords(group)}
         assert images == {study.film.instance.sop_instance_uid}
 
 
@@ -271,10 +274,10 @@ def test_highdicom_finds_numbers_box_outline_and_segment_in_planar_groups(film, 
         assert read.keys() == expected.keys()
         for quantity, (value, unit) in expected.items():
             assert read[quantity] == (pytest.approx(value, abs=0.006), unit)
-        assert own[0].roi.value.shape == (5, 2)
+        assert own[1].roi.value.shape == (5, 2)
         frames = [
             item.ReferencedSOPSequence[0]
-            for item in groups(film(name).read("sr"), vertebra.level)[-1].ContentSequence
+            for item in groups(film(name).read("sr"), vertebra.level)[0].ContentSequence
             if item.ValueType == "IMAGE" and item.ConceptNameCodeSequence[0].CodeValue == "121214"
         ]
         assert [item.ReferencedFrameNumber for item in frames] == [number]

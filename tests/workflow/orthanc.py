@@ -23,7 +23,7 @@ def installed() -> bool:
     return Path(PROGRAM).exists()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -52,14 +52,14 @@ class Orthanc:
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.user = f"node:{password}" if password else user
-        self.port, self._http = _free_port(), _free_port()
+        self.port, self.http_port = free_port(), free_port()
         settings = {
             "Name": "test",
             "StorageDirectory": str(folder / "storage"),
             "IndexDirectory": str(folder / "index"),
             "DicomAet": self.ae_title,
             "DicomPort": self.port,
-            "HttpPort": self._http,
+            "HttpPort": self.http_port,
             "RemoteAccessAllowed": False,
             "AuthenticationEnabled": bool(password),
             "RegisteredUsers": {"node": password} if password else {},
@@ -78,7 +78,7 @@ class Orthanc:
     @property
     def url(self) -> str:
         """Where its pages and its REST interface are."""
-        return f"http://127.0.0.1:{self._http}"
+        return f"http://127.0.0.1:{self.http_port}"
 
     @property
     def dicomweb(self) -> str:
@@ -145,6 +145,12 @@ class Orthanc:
         if self.user is not None:
             request.add_header("Authorization", f"Basic {base64.b64encode(self.user.encode()).decode()}")
         return request
+
+    def store(self, path: Path) -> None:
+        """Takes in one file over the REST interface."""
+        status, answer = self.ask("POST", "instances", path.read_bytes())
+        assert status == 200
+        assert json.loads(answer)["Status"] in {"Success", "AlreadyStored"}
 
     def instances(self) -> dict[str, dict[str, str]]:
         """All instances: SOP Instance UID -> the main tags (with StudyInstanceUID and Modality)."""
