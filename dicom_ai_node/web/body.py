@@ -198,7 +198,9 @@ class BodiesInBounds:
             await send(message)
 
         async def drain() -> None:
-            left = _DRAIN_BYTES
+            nonlocal left_for_small
+            # Nobody reads it any more: it may be as large as it likes.
+            left_for_small, left = None, _DRAIN_BYTES
             try:
                 async with asyncio.timeout(_DRAIN_SECONDS):
                     while more and left > 0:

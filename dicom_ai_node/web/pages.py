@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any, Final
@@ -9,6 +10,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
+_QUOTED: Final = re.compile("`([^`]*)`")
 _STYLE: Final = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1d2733; max-width: 60rem; margin: 2rem auto; }
 body { padding: 0 1rem; }
@@ -51,13 +53,15 @@ def _body(described: Mapping[str, Any]) -> Iterator[str]:
 
 def _operation(method: str, path: str, operation: Mapping[str, Any]) -> Iterator[str]:
     yield f"<h3><b>{escape(method.upper())}</b> {escape(path)}</h3>"
-    yield f"<p>{escape(operation.get('description') or operation.get('summary', ''))}</p><dl>"
+    text = escape(operation.get("description") or operation.get("summary", ""))
+    shown = _QUOTED.sub(r"<code>\1</code>", text)
+    yield f"<p>{shown}</p><dl>"
     for parameter in operation.get("parameters", []):
         text = parameter.get("description", f"in {parameter['in']}")
         yield f"<dt>{escape(parameter['name'])}</dt><dd>{escape(text)}</dd>"
     for kind in operation.get("requestBody", {}).get("content", {}):
         yield f"<dt>body</dt><dd>{escape(kind)}</dd>"
-    for status, answer in operation["responses"].items():
+    for status, answer in sorted(operation["responses"].items()):
         kinds = ", ".join(kind for kind in answer.get("content", {}) if "problem" not in kind)
         text = answer["description"] + (f" ({kinds})" if kinds else "")
         yield f"<dt>{escape(status)}</dt><dd>{escape(text)}</dd>"

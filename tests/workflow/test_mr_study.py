@@ -23,7 +23,7 @@ from dicom_ai_node.workflow.coordinator import Coordinator, Judgement
 from dicom_ai_node.workflow.handover import JobFolder
 from dicom_ai_node.workflow.job import ID_SEPARATOR, Job, Run, RunName, State
 from dicom_ai_node.workflow.ledger import Ledger
-from dicom_ai_node.workflow.plan import Start, summarise
+from dicom_ai_node.workflow.plan import Start, Summary, summarise
 from tests.imaging.mr_files import AXIAL, SAGITTAL, made_by, write
 
 QUIET_S, WAIT_S, DAY_S = 30.0, 600.0, 86400.0
@@ -54,6 +54,10 @@ class Record:
 
     def runs(self, job_id: str) -> tuple[Run, ...]:
         return tuple(run for name, run in self._runs.items() if name.startswith(job_id + ID_SEPARATOR))
+
+    def summary(self, job_id: str) -> Summary | None:
+        runs = self.runs(job_id)
+        return summarise(runs) if runs else None
 
     def generations(self, series_key: str) -> tuple[Job, ...]:
         jobs = {run.job.id: run.job for run in self._runs.values() if run.job.series_key == series_key}
@@ -452,3 +456,27 @@ def test_a_node_analyses_a_lone_t2_and_again_with_its_t1(
     ]
     assert len({uid for uid, _, _ in archive.received}) == len(archive.received) == 6
     assert node.terminate() == 0
+
+
+def test_asked_again_the_series_that_carries_the_study_is_analysed_again_and_once(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    t2, t1 = mr(tmp_path, "t2", **FINE), mr(tmp_path, "t1", **FINE)
+    site.receive(t2, t1)
+    site.after(QUIET_S + 1)
+    site.analyse()
+    first, aside = site.latest(t2), site.latest(t1)
+    assert aside.carried_by == first.series_instance_uid
+    assert first.carried_by == ""
+    asked = site.spool.find(aside.study_key, aside.series_key)
+    assert asked is not None
+    site.coordinator.analyse_again(asked)
+    site.coordinator.analyse_again(asked)
+    again = site.latest(t2)
+    assert (again.generation, again.made_of) == (2, first.made_of)
+    folders = [JobFolder(site.settings.storage.results_folder / job.id) for job in (first, again)]
+    assert folders[0].read_input() == folders[1].read_input()
+    site.analyse()
+    for _ in range(2):
+        site.restart()
+        site.after(QUIET_S)
+    assert [job.generation for job in (site.latest(t2), site.latest(t1))] == [2, 1]
