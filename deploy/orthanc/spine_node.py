@@ -1108,7 +1108,8 @@ EXPLORER = r"""
     var list = $('<ul data-role="listview" data-inset="true" data-theme="d" data-divider-theme="c">');
     var row = $('<li>').append(badge(said.state));
     var parts = said.series instanceof Array ? said.series : [said];
-    list.addClass('spine-panel').append($('<li data-role="list-divider">').text('Spine'), row);
+    list.addClass('spine-panel')
+      .append($('<li data-role="list-divider">').text('Spine, for research use only'), row);
     if (said.state !== 'result') {
       list.append($('<li data-icon="refresh">').append(
         $('<a href="#" class="spine-analyse">').text('Analyse spine').click(analyse(path))));

@@ -35,7 +35,15 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
 def archive(node: NodeProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SpineOrthanc]:
     """A running Orthanc that hands its series to the node."""
     rules = {"Exclude": [{"SeriesDescription": "phantom|test object"}]}
-    archive = SpineOrthanc(tmp_path_factory.mktemp("orthanc"), {**address(node), **rules})
+    # As the README has them; other tests do without names.
+    names = {
+        "UserMetadata": {"SpineState": 4710, "SpineVersion": 4711, "SpineJob": 4712, "SpineDetails": 4713},
+        "UserContentType": {
+            "spine-report": [4710, "application/json"],
+            "spine-overlay": [4711, "image/png"],
+        },
+    }
+    archive = SpineOrthanc(tmp_path_factory.mktemp("orthanc"), {**address(node), **rules}, names)
     archive.start()
     yield archive
     archive.stop()

@@ -28,8 +28,8 @@ def test_a_stored_study_gets_its_results_without_any_further_call(
     assert job.instances == len(paths)
     assert said["job"] == job.id
     metadata = archive.get(f"series/{said['series']}/metadata?expand")
-    assert (metadata["4710"], metadata["4712"]) == ("delivered", job.id)
-    assert metadata["4711"] == archive.status()["node"]["version"]
+    assert (metadata["SpineState"], metadata["SpineJob"]) == ("delivered", job.id)
+    assert metadata["SpineVersion"] == archive.status()["node"]["version"]
     status, report = archive.ask("GET", f"spine/series/{said['series']}/report")
     assert status == 200
     assert [vertebra["level"] for vertebra in json.loads(report)["vertebrae"]] == ["L1"]
