@@ -9,21 +9,29 @@ from dicom_ai_node.report import SpineReport, Vertebra
 
 _GRADE_COLOURS = {0: "green", 1: "yellow", 2: "dark_orange", 3: "red"}
 _NOTHING = "-"
+_COLUMNS = ("level", "ant mm", "mid mm", "post mm", "loss", "grade", "type", "fracture", "HU", "opinion")
+_ALWAYS = ("level", "fracture", "opinion")
 
 
 def findings_table(report: SpineReport, title: str | None = None) -> Table:
-    """One row per vertebra: level, heights in millimetres, loss, Genant grade, type of deformity, density."""
+    """One row per vertebra: level, heights in millimetres, loss, Genant grade, type of deformity, density.
+
+    What was measured of none of them has no column.
+    """
     # As wide as 80 columns allow: a table in a log file has no more.
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("level", no_wrap=True)
-    for name in ("ant mm", "mid mm", "post mm", "loss", "grade"):
-        table.add_column(name, justify="right")
-    table.add_column("type")
-    table.add_column("fracture", justify="right")
-    table.add_column("HU", justify="right")
-    table.add_column("opinion")
-    for vertebra in report:
-        table.add_row(*_row(vertebra))
+    rows = [_row(vertebra) for vertebra in report]
+    kept = [
+        number
+        for number, name in enumerate(_COLUMNS)
+        if name in _ALWAYS or any(row[number] != _NOTHING for row in rows)
+    ]
+    for number in kept:
+        name = _COLUMNS[number]
+        right = name not in {"level", "type", "opinion"}
+        table.add_column(name, justify="right" if right else "left", no_wrap=name == "level")
+    for row in rows:
+        table.add_row(*(row[number] for number in kept))
     return table
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from dicom_ai_node.errors import NotAnalysable
 from dicom_ai_node.imaging.volume import Volume
 from dicom_ai_node.imaging.write_ct import CtHeader, write_ct_series
 from dicom_ai_node.inference.bundle import Bundle, find_models_dir, load_bundle
-from dicom_ai_node.inference.ct_slices import SliceBox
+from dicom_ai_node.inference.ct_slices import SliceBox, detect_all
 from dicom_ai_node.inference.publish import build_network, publish
 from dicom_ai_node.networks.ct_diseases import OUTPUTS
 from dicom_ai_node.phantom.ct import CtPhantom
@@ -205,6 +206,40 @@ def test_bodies_that_the_naming_network_does_not_know_are_refused(localise: Bund
     with pytest.raises(NotAnalysable) as refused:
         pipeline.analyse(head)
     assert refused.value.code == "coverage"
+
+
+@pytest.fixture(scope="module")
+def sighted(localise: Bundle, lumbar: CtPhantom) -> CtSagittalPipeline:
+    """With the detector of this repository; the judge knows."""
+    detector = load_bundle(find_models_dir(None) / "ct-detect", torch.device("cpu"))
+    networks = KnowingNetworks(lumbar, measured_planes(volume_of(lumbar)), ILL)
+    return CtSagittalPipeline(partial(detect_all, detector), networks.judge, localise, ALGORITHMS)
+
+
+def test_the_detector_of_this_repository_finds_the_vertebrae(
+    sighted: CtSagittalPipeline, lumbar: CtPhantom, plain: SpineReport
+) -> None:
+    report = sighted.analyse(volume_of(lumbar)).report
+    assert {vertebra.level for vertebra in report} >= {Level.L1, Level.L2, Level.L3, Level.L4, Level.L5}
+    for vertebra in report:
+        other = next((one for one in plain if one.level is vertebra.level), None)
+        if other is not None and vertebra.status == other.status == "analysed":
+            # From side to side a body's place is told by the slices that show it, 5.5 mm apart.
+            assert vertebra.center_mm == pytest.approx(other.center_mm, abs=12)
+            assert vertebra.diseases == other.diseases
+
+
+def test_legs_are_refused(sighted: CtSagittalPipeline) -> None:
+    """Slices through a thigh: muscle, a shaft of bone, air."""
+    affine = np.array([[5.0, 0, 0, -15.0], [0, 0, 1.0, -80.0], [0, -1.0, 0, 150.0], [0, 0, 0, 1.0]])
+    voxels = np.full((7, 300, 160), -1000, np.int16)
+    voxels[:, :, 20:140] = 60
+    voxels[:, :, 68:96] = 1300
+    voxels[:, :, 75:89] = -60
+    voxels += np.random.default_rng(2).normal(0, 12, voxels.shape).astype(np.int16)
+    with pytest.raises(NotAnalysable) as refused:
+        sighted.analyse(volume_of(CtPhantom(voxels, affine, voxels, voxels, {})))
+    assert refused.value.code in {"no-spine", "coverage"}
 
 
 @pytest.fixture(scope="module")
