@@ -771,8 +771,7 @@ class Courier:
             left = self._send_paths(item, left)
         refused: list[str] = []
         for instance in left:
-            if self._stopping.is_set():
-                raise NodeAway("Orthanc is stopping")
+            began = time.monotonic()
             try:
                 self.node.send(self.archive.instance(instance))
                 item.sent.add(instance)
@@ -781,6 +780,9 @@ class Courier:
                 if error.status not in (400, 413, 415):
                     raise
                 refused.append(str(error))
+            # Half of the time, so that whoever sends to Orthanc or asks it has the machine too.
+            if self._stopping.wait(min(0.02, time.monotonic() - began)):
+                raise NodeAway("Orthanc is stopping")
         return len(instances) - len(refused), sorted(set(refused))
 
     def _send_paths(self, item: Item, instances: list[str]) -> list[str]:
