@@ -20,6 +20,7 @@ from dicom_ai_node.anatomy import Level
 from dicom_ai_node.prior import PriorReport, PriorVertebra
 from dicom_ai_node.report import Analysis
 from dicom_ai_node.results.encode import encode
+from dicom_ai_node.results.rendition import Rendition
 from dicom_ai_node.results.template import concept, content_items, structure_faults, template
 
 SMALL = "sagittal"
@@ -163,7 +164,7 @@ def test_each_broken_rule_is_named(report: Dataset, words: str, spoil: Callable[
 
 def test_a_box_may_be_open_for_viewers_that_want_it_so(encoded, with_tools, tmp_path) -> None:
     study = encoded(SMALL).study
-    encode(study.analysis, study.source, tmp_path, overlay=False, box="open")
+    encode(study.analysis, study.source, tmp_path, overlay=False, renditions=(Rendition(box="open"),))
     opened, closed = pydicom.dcmread(tmp_path / "sr.dcm"), encoded(SMALL).read("sr")
     assert structure_faults(opened) == []
     assert with_tools(checks.dciodvfy, tmp_path / "sr.dcm") == []
