@@ -3,7 +3,7 @@
 PYTHON ?= python3
 # A folder with one study to send in `make demo`; empty: a phantom.
 STUDY ?=
-# Parallel test processes.
+# Parallel processes of tests and of the conformance suite.
 JOBS ?= 2
 
 VENV := .venv
@@ -36,6 +36,7 @@ demo: setup
 
 test: setup
 	tests/install-debian-packages.sh
+	tests/install-ohif.sh
 	$(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGUMENTS)
 
 lint: setup
@@ -45,7 +46,7 @@ lint: setup
 
 conformance: setup
 	tests/install-debian-packages.sh
-	$(BIN)/python -m conformance.run
+	$(BIN)/python -m conformance.run --jobs $(JOBS)
 
 bench: setup
 	$(BIN)/dicom-ai-node bench all

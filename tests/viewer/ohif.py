@@ -73,6 +73,11 @@ class Ohif:
         self.page.dblclick(_ROW.format(modality))
         self.page.wait_for_selector(_YES)
 
+    def look_only(self) -> None:
+        """Says no: what was opened stays on the screen as it is."""
+        self.page.click('[data-cy="no-hydrate-btn"]')
+        self.page.wait_for_selector(_YES, state="detached")
+
     def load(self) -> None:
         """Says yes."""
         self.page.click(_YES)
@@ -118,10 +123,6 @@ class Ohif:
 
     def words_on_image(self) -> str:
         """What is written over the image, which is something."""
-        left, top, width, height = self.canvas()
-        for share in (0.6, 0.7):
-            # Annotations on an image that was not on the screen before are drawn once the mouse moves.
-            self.page.mouse.move(left + share * width, top + share * height, steps=3)
         self.page.wait_for_selector(".cornerstone-viewport-element svg text tspan", state="attached")
         written: Any = self.page.evaluate(
             "() => [...document.querySelectorAll('.cornerstone-viewport-element svg text tspan')]"

@@ -181,7 +181,7 @@ def seen(
         room.archive.store(path)
     viewer = Ohif(browser, room.url, drawn.uid)
     viewer.preview("SEG")
-    viewer.load()
+    viewer.look_only()
     seen = Seen(drawn, viewer.canvas())
     for image in dict.fromkeys((viewer.image_on_screen(), drawn.fullest_slice())):
         viewer.scroll_to(image)
