@@ -157,7 +157,7 @@ class CtRoute(Section):
     max_spacing_mm: Millimetres = 6.0
     max_gap_mm: Annotated[float, Field(ge=0)] = 0.0
     max_pixel_spacing_mm: Millimetres = 2.0
-    sagittal: bool = False
+    sagittal: bool = True
     diseases: bool = False
     orientations: Annotated[tuple[Orientation, ...], BeforeValidator(_tuple)] = (
         "axial",

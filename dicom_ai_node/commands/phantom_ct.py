@@ -118,7 +118,7 @@ def _write_sagittal(
         other.hu, other.affine, folder / "dicom" / name, whose, acquisition, kind="sagittal", number=number
     )
     _write_truth(folder, other, "-sagittal")
-    why = "made from the axial series: Image Type says DERIVED"
+    why = "made from the axial series, which is analysed itself"
     maps = tuple(f"{word}-sagittal.nii.gz" for word in _MAPS)
     place = f"dicom/{name}"
     return SeriesEntry("sagittal reformat", "CT", place, files, None, None, why, "truth-sagittal.json", maps)

@@ -1,8 +1,7 @@
 """Sagittal CT slices that form no volume good enough for heights: too few, too thick, or reformats.
 
 P2's networks look at single slices, so that these series can be judged. A reformat of a volume that is
-analysed itself, and judged by the same networks, would be judged twice: it is left alone, and the decision
-says so.
+analysed itself would be reported twice: it is left alone, and the decision says so.
 """
 
 from __future__ import annotations
@@ -72,9 +71,16 @@ def route_sagittal(instances: Sequence[Instance], rules: CtRoute) -> RouteDecisi
     notes = (*shape.notes, *contradictions(wanted), *([summary(excluded)] if excluded else []))
     refusal = _refusal(shape, rules)
     if refusal is not None:
-        return RouteDecision(None, (refusal.text, *notes), tuple(excluded), refusal=refusal)
+        # Whoever sent a reformat that shows too little has the images that it was made of.
+        told = None if all(map(_is_computed, wanted)) else refusal
+        return RouteDecision(None, (refusal.text, *notes), tuple(excluded), refusal=told)
     words = f"{shape.in_words()}: judged slice by slice"
     return RouteDecision(CT_SAGITTAL_PIPELINE, (words, *notes), tuple(excluded), shape.paths)
+
+
+def _is_computed(instance: Instance) -> bool:
+    words = instance.header.get("ImageType") or ()
+    return not _COMPUTED.isdisjoint(str(word).upper() for word in words)
 
 
 def _refusal(shape: Shape, rules: CtRoute) -> Reason | None:
@@ -115,17 +121,19 @@ def beside_its_volume(
         rules: `[routes.ct]`.
 
     Returns:
-        The same decision, or that nothing is done: a volume in the same frame of reference is analysed, and
-        the same networks judge planes that are cut out of it (`[routes.ct] diseases`).
+        The same decision, or that nothing is done: a volume in the same frame of reference is analysed. The
+        same networks can judge planes that are cut out of it (`[routes.ct] diseases`).
     """
-    if decision.pipeline != CT_SAGITTAL_PIPELINE or not rules.diseases:
+    if decision.pipeline != CT_SAGITTAL_PIPELINE:
         return decision
     space = _frame_of_reference(decision.paths)
     for uid, other in volumes:
         if space and _frame_of_reference(other.paths) == space:
-            words = (
-                f"series {uid} of the same study and frame of reference is analysed as a volume, and judged "
-                "by the same networks: these sagittal slices carry nothing new"
+            words = f"series {uid} of the same study and frame of reference is analysed as a volume" + (
+                ", and judged by the same networks: these sagittal slices carry nothing new"
+                if rules.diseases
+                else "; these sagittal slices are not reported beside it. [routes.ct] diseases = true has "
+                "the volume judged for diseases too"
             )
             return RouteDecision(None, (words, *decision.reasons), decision.excluded)
     return decision

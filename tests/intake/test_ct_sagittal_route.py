@@ -54,12 +54,18 @@ def test_a_thin_sagittal_volume_is_a_volume(write_series: Series, wanted: Settin
     assert decide(write_series(24, sagittal(2.0)), wanted).pipeline == "ct-volume"
 
 
-def test_nothing_of_this_happens_unless_it_is_switched_on(write_series: Series) -> None:
-    settings = settings_from({"routes": {"ct": {"max_pixel_spacing_mm": 20.0}}})
+def test_nothing_of_this_happens_where_it_is_switched_off(write_series: Series) -> None:
+    settings = settings_from({"routes": {"ct": {"max_pixel_spacing_mm": 20.0, "sagittal": False}}})
     reformat = decide(write_series(20, sagittal(3.0), image_type=REFORMAT), settings)
     assert (reformat.pipeline, reformat.refusal) == (None, None)
     few = decide(write_series(9, sagittal()), settings)
     assert few.refusal is not None
+
+
+def test_a_reformat_that_shows_too_little_is_no_failed_study(write_series: Series, wanted: Settings) -> None:
+    decision = decide(write_series(3, sagittal(), image_type=REFORMAT), wanted)
+    assert (decision.pipeline, decision.refusal) == (None, None)
+    assert "send the whole series" in decision.reasons[0]
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,9 @@ def test_orientation_comes_from_geometry(write_series: Series, name: str, matrix
     decision = decide(write_series(12, matrix), ct_rules(max_spacing_mm=11.0, max_pixel_spacing_mm=15.0))
     assert decision.pipeline == "ct-volume"
     assert f"12 {name} slices" in decision.reasons[0]
-    refusing = ct_rules(max_spacing_mm=11.0, max_pixel_spacing_mm=15.0, orientations=["oblique"])
+    refusing = ct_rules(
+        max_spacing_mm=11.0, max_pixel_spacing_mm=15.0, orientations=["oblique"], sagittal=False
+    )
     refused = decide([*decision.paths], refusing)
     assert refused.pipeline is None
     assert refused.refusal is not None

@@ -74,8 +74,10 @@ def test_a_reformat_beside_its_volume_carries_nothing_new(site: Site) -> None:
     assert "carry nothing new" in jobs[None].reasons[0]
 
 
-def test_a_reformat_is_judged_where_the_volume_is_not_looked_at_for_diseases(tmp_path: Path) -> None:
+def test_a_reformat_is_not_reported_beside_its_volume_that_nobody_judges_for_diseases(tmp_path: Path) -> None:
     site = Site(tmp_path, diseases=False)
     site.send("reformat", SAGITTAL, 9, REFORMAT)
     site.send("axial", AXIAL, 24, ("ORIGINAL", "PRIMARY", "AXIAL"))
-    assert set(site.jobs()) == {"ct-volume", "ct-sagittal"}
+    jobs = site.jobs()
+    assert set(jobs) == {"ct-volume", None}
+    assert "diseases = true" in jobs[None].reasons[0]
