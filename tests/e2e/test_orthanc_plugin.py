@@ -31,7 +31,7 @@ def test_a_phantom_stored_in_orthanc_gets_its_results_without_any_further_call(
 ) -> None:
     if not PYTHON_PLUGIN.exists():
         pytest.skip("orthanc-python is not installed (apt-get install orthanc-python)")
-    write_ct_case(tmp_path / "case", 9, PersonWish({Level.L1: ("wedge", 2)}))
+    write_ct_case(tmp_path / "case", 7, PersonWish({Level.L1: ("wedge", 2)}))
     paths = sorted((tmp_path / "case" / "dicom").rglob("*.dcm"))
     study, series = uids(paths)
     with running_node(tmp_path, None, http_token=TOKEN) as node:
