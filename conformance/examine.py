@@ -58,6 +58,9 @@ def examine(name: str, folder: Path) -> Row:
             missing.add(str(error))
             cells[column] = "missing"
             continue
+        except Exception as error:
+            # A reader that fails is a complaint like any other.
+            found = [f"{type(error).__name__}: {error}"]
         cells[column] = "ok" if not found else f"{len(found)}"
         complaints += [f"{name}, {column}: {words}" for words in found]
     return Row(name, tuple(item.kind for item in made.objects), cells, tuple(complaints), frozenset(missing))
