@@ -24,8 +24,8 @@ COLUMNS: Final = (
 )
 
 BEYOND_DCMQI: Final = frozenset({"axial, gantry tilted 20 degrees back"})
-"""Series that are sheared towards lower rows: dcmqi, whose images cannot be sheared, counts rows from the first
-slice and says that the others lie outside. Highdicom reads the same masks."""
+"""Series that are sheared towards lower rows: dcmqi, whose images cannot be sheared, counts rows from the
+first slice and says that the others lie outside. Highdicom reads the same masks."""
 
 
 @dataclass(frozen=True)
