@@ -123,7 +123,13 @@ class Ohif:
 
     def words_on_image(self) -> str:
         """What is written over the image, which is something."""
-        self.page.wait_for_selector(".cornerstone-viewport-element svg text tspan", state="attached")
+        # OHIF at times draws what lies on an image that was not on the screen before only when asked again.
+        self.page.wait_for_function(
+            "() => { if (document.querySelector('.cornerstone-viewport-element svg text tspan')) return true;"
+            f" window.cornerstoneTools.utilities.triggerAnnotationRenderForViewportIds([{_VIEWPORT}.id]);"
+            " return false; }",
+            polling=1000,
+        )
         written: Any = self.page.evaluate(
             "() => [...document.querySelectorAll('.cornerstone-viewport-element svg text tspan')]"
             ".map(item => item.textContent).join('\\n')"
