@@ -1,8 +1,8 @@
 """P2's opinions beside P3's report on a CT volume: planes along the column, judged body by body.
 
 P3 knows where the bodies lie and what they are called, so P2's detector is not asked: its boxes are those of
-the label map on each plane. Both systems' words stand in the report; where they disagree on a fracture, the
-vertebra says so.
+the label map on each plane. Where that outlines a body badly, as it may around much cement, so is the box.
+Both systems' words stand in the report; where they disagree on a fracture, the vertebra says so.
 """
 
 from __future__ import annotations
