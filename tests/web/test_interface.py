@@ -42,7 +42,7 @@ def test_an_uploaded_series_goes_through_its_states_and_gives_out_its_results(
     assert report.headers["content-type"] == "application/json"
     assert report.json()["source"]["series_instance_uids"] == [series]
     with Image.open(BytesIO(client.get(f"/jobs/{job}/overlay").content)) as overlay:
-        assert (overlay.format, overlay.size) == ("PNG", (16, 16))
+        assert (overlay.format, overlay.size) == ("PNG", (64, 96))
     delivered = dict(web_archive.of_study(said[0]["study_instance_uid"]))
     assert {item["sop_instance_uid"] for item in state["results"]} == set(delivered)
     for item in state["results"]:
