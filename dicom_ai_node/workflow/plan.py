@@ -243,6 +243,9 @@ def _phase(runs: Sequence[Run]) -> tuple[Phase, str]:
         return Phase.RETRYING, reason
     if any(run.name.kind == "analysis" and run.status == "running" for run in open_runs):
         return Phase.ANALYSING, reason
+    if not open_runs and _results(runs) is not None:
+        # Between the end of one run and the start of the next.
+        return Phase.DELIVERING, reason
     return Phase.WAITING, reason
 
 

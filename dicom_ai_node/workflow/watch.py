@@ -19,14 +19,16 @@ from typing import Any, Final
 from dicom_ai_node.config import Settings
 from dicom_ai_node.intake.spool import Spool, SpooledSeries
 from dicom_ai_node.log import logger
+from dicom_ai_node.workflow.job import State
 from dicom_ai_node.workflow.ledger import Ledger
-from dicom_ai_node.workflow.standing import SeriesStanding, as_seconds, standing_of
+from dicom_ai_node.workflow.standing import SeriesStanding, as_seconds, as_time, standing_of
 
 LOOK_SECONDS: Final = 0.5
 KEPT_EVENTS: Final = 2048
 
 _OVERLAP_SECONDS: Final = 5.0
 _BEFORE_JOBS: Final = ("receiving", "waiting")
+_ENDS: Final = frozenset(State)
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,8 @@ class StateWatch:
         for series in self._spool.series():
             summary = jobs.get(series.series_key)
             if summary is not None and summary.state is not None and summary.job.is_of(series.generation):
-                told = (summary.standing, summary.job.id, summary.job.instances)
+                job = summary.job
+                told = _told(summary.standing, job.id, job.instances, as_time(summary.updated_at))
                 self._known[series.series_key] = _Known(
                     series.generation, series.announced, told, unsettled=False
                 )
@@ -158,7 +161,7 @@ class StateWatch:
 
     def _look_at(self, series: SpooledSeries, known: _Known | None) -> None:
         standing = standing_of(self._settings, series, self._ledger, self._now())
-        told = (standing.state, standing.job, standing.instances)
+        told = _told(standing.state, standing.job, standing.instances, standing.updated_at)
         # Before there is a job nothing in the ledger says that it is time to look.
         unsettled = standing.job is None and standing.state in _BEFORE_JOBS
         self._known[series.series_key] = _Known(series.generation, series.announced, told, unsettled)
@@ -193,6 +196,11 @@ class StateWatch:
                 logger().exception("look failed")
             self._woken.wait(LOOK_SECONDS)
             self._woken.clear()
+
+
+def _told(state: str, job: str | None, instances: int, updated_at: str) -> tuple[Any, ...]:
+    """What makes an event where it differs. A job that ended as before, between two looks, ended anew."""
+    return (state, job, instances, updated_at if state in _ENDS else "")
 
 
 def _series_of(job_id: str) -> str:

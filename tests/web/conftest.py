@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -82,7 +83,9 @@ class Interface:
             assert answer.status_code == 200
             assert answer.headers["content-type"].startswith("text/event-stream")
             number = ""
+            deadline = time.monotonic() + PATIENCE_S
             for line in answer.iter_lines():
+                assert time.monotonic() < deadline, "nothing of this came"
                 name, _, value = line.partition(": ")
                 match name:
                     case "" if value == "listening":

