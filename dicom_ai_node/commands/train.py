@@ -57,11 +57,23 @@ def command(  # noqa: PLR0917 - typer makes options of them
     folds: Annotated[
         int, typer.Option("--folds", min=0, help="mri-classify: cross-validate too (P4: 10).")
     ] = 0,
+    start_from: Annotated[
+        Path | None, typer.Option("--start-from", help="A bundle whose weights to begin with.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option("--learning-rate", min=1e-8, help="At its highest (default: the recipe's)."),
+    ] = None,
+    precision: Annotated[
+        str,
+        typer.Option("--precision", help="float32; bfloat16 is twice as fast where the processor knows it."),
+    ] = "float32",
 ) -> None:
     """Train TASK and write its bundle; checkpoints lie beside it, in OUT.training."""
-    from dicom_ai_node.inference.publish import publish  # noqa: PLC0415 - waits for torch
+    from dicom_ai_node.inference.bundle import bundle_of  # noqa: PLC0415 - waits for torch
+    from dicom_ai_node.inference.publish import HowTrained, publish  # noqa: PLC0415
     from dicom_ai_node.training.film_detect import FilmDetectTask  # noqa: PLC0415
-    from dicom_ai_node.training.loop import train  # noqa: PLC0415
+    from dicom_ai_node.training.loop import PRECISIONS, train  # noqa: PLC0415
     from dicom_ai_node.training.mri_classify import MriClassifyTask  # noqa: PLC0415
     from dicom_ai_node.training.mri_classify_recipes import MriClassifyRecipe  # noqa: PLC0415
     from dicom_ai_node.training.mri_recipes import MriRecipe  # noqa: PLC0415
@@ -72,6 +84,9 @@ def command(  # noqa: PLR0917 - typer makes options of them
         raise ConfigurationError(f"--folds cross-validates mri-classify; {task} has a held-out set")
     if device not in ("auto", "cpu", "cuda"):
         raise ConfigurationError(f"--device is auto, cpu or cuda, not {device!r}")
+    if precision not in PRECISIONS:
+        raise ConfigurationError(f"--precision is {' or '.join(PRECISIONS)}, not {precision!r}")
+    first = bundle_of(task, start_from) if start_from else None
     choice: Choice = device  # type: ignore[assignment]
     where = choose_device(choice)
     console = Console(highlight=False, soft_wrap=True)
@@ -82,7 +97,9 @@ def command(  # noqa: PLR0917 - typer makes options of them
 
     source = _Source.of(data, mixed=isinstance(recipe, MriRecipe))
     job, told, held_out, options = _prepared(recipe, source, work, say, pool)
-    options = replace(options, seed=seed)
+    options = replace(
+        options, seed=seed, precision=precision, learning_rate=learning_rate or options.learning_rate
+    )
     measured: dict[str, dict[str, float]] = {}
     if folds and isinstance(recipe, MriClassifyRecipe) and isinstance(job, MriClassifyTask):
         from dicom_ai_node.commands.train_mri_classify import fold_scores  # noqa: PLC0415
@@ -107,6 +124,7 @@ def command(  # noqa: PLR0917 - typer makes options of them
         device=where,
         options=options,
         resume=resume,
+        start=first.network.state_dict() if first else None,
         say=say,
         on_validated=lambda _network, values, _step: scores.update(values),
         max_steps=steps,
@@ -120,6 +138,7 @@ def command(  # noqa: PLR0917 - typer makes options of them
         training_data=told,
         data=source.said,
         steps=steps,
+        how=HowTrained(precision, learning_rate, first.metadata if first else None),
         taught_shares=job.taught_shares if isinstance(job, FilmDetectTask) else None,
     )
     console.print(f"{out}: {metadata.name} {metadata.version}, weights {metadata.weights[0].sha256[:12]}…")

@@ -22,7 +22,7 @@ from dicom_ai_node.inference.bundle import Bundle
 from dicom_ai_node.networks import film_points
 from dicom_ai_node.networks.column_detector import HEATMAP_STRIDE, ColumnAnswer
 from dicom_ai_node.networks.film_bodies import parted_bodies
-from dicom_ai_node.networks.film_classes import DetectClass, class_of_name
+from dicom_ai_node.networks.film_classes import HEALTHY, DetectClass, class_of_name
 from dicom_ai_node.networks.film_geometry import (
     box_crop,
     crop,
@@ -239,17 +239,39 @@ def six_points(bundle: Bundle, film: Film, boxes: Sequence[Floats]) -> film_poin
     return film_points.six_points(bundle.network, film, boxes, crops)
 
 
+@dataclass(frozen=True)
+class FractureLook:
+    """What P1's network says of one body.
+
+    Attributes:
+        ages: probability of each class of P1, given that the body is broken.
+        fractured: probability that it is; None of a network that was taught fractures alone, as P1's is.
+        taught: share of fractured bodies in what the network was taught.
+    """
+
+    ages: Mapping[str, float]
+    fractured: float | None
+    taught: float
+
+
 @torch.inference_mode()
-def acuity(bundle: Bundle, film: Film, boxes: Sequence[Floats]) -> list[dict[str, float]]:
-    """Probability of each class of P1 for the fracture in each box."""
+def fracture_looks(bundle: Bundle, film: Film, boxes: Sequence[Floats]) -> list[FractureLook]:
+    """What P1's network says of the body in each box."""
     settings = bundle.metadata.film
     if settings.margin is None:
         raise ModelError(f"{bundle.name}: metadata.json names no preprocessing.margin")
     names, answers = bundle.metadata.output_channels, []
+    taught = 1 - bundle.metadata.taught_shares.get(HEALTHY, 0.5)
     for batch in _batches([box_crop(box, settings.margin, settings.size, film.shape) for box in boxes]):
         images = torch.stack([_contrast(bundle, crop(film, *where, settings.size)) for where in batch])
         values = bundle.network(images[:, None].to(bundle.device)).softmax(dim=1).cpu().tolist()
-        answers += [dict(zip(names, row, strict=True)) for row in values]
+        for row in values:
+            said = dict(zip(names, row, strict=True))
+            fractured = 1 - said.pop(HEALTHY) if HEALTHY in said else None
+            total = sum(said.values())
+            answers.append(
+                FractureLook({name: value / total for name, value in said.items()}, fractured, taught)
+            )
     return answers
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from torch import nn
 
 from dicom_ai_node import __version__
-from dicom_ai_node.inference.bundle import Metadata, NetworkDefinition, save_bundle
+from dicom_ai_node.inference.bundle import Metadata, NetworkDefinition, combined_hash, save_bundle
 from dicom_ai_node.inference.preprocessing import (
     AnyPreprocessing,
     CtPatchPreprocessing,
@@ -64,6 +65,39 @@ _KINDS: Final[Mapping[type, tuple[type[AnyPreprocessing], str]]] = {
 """Recipe -> what its bundle says of its input, and of its use."""
 
 
+@dataclass(frozen=True)
+class HowTrained:
+    """What the command that rebuilds a bundle says beyond its task, data and steps.
+
+    Attributes:
+        precision: what the network computed in.
+        learning_rate: where it was not the recipe's.
+        started_from: the bundle whose weights training began with, if any.
+    """
+
+    precision: str = "float32"
+    learning_rate: float | None = None
+    started_from: Metadata | None = None
+
+    def options(self) -> str:
+        """As options of `train`."""
+        started = self.started_from
+        return (
+            (f" --start-from models/{started.name}" if started else "")
+            + (f" --learning-rate {self.learning_rate:g}" if self.learning_rate else "")
+            + (f" --precision {self.precision}" if self.precision != "float32" else "")
+        )
+
+    def data(self) -> str:
+        """What the weights to begin with had seen, and which they were."""
+        if self.started_from is None:
+            return ""
+        return (
+            f"; from the weights {combined_hash(self.started_from.weights)[:12]} on, which had seen "
+            f"{self.started_from.training_data}"
+        )
+
+
 def device_uid(name: str, version: str) -> str:
     """A UID under 2.25 that stays the same for one version of a bundle (PS3.5 annex B.2)."""
     return f"2.25.{uuid.uuid5(_DEVICE_NAMESPACE, f'{name} {version}').int}"
@@ -80,6 +114,7 @@ def publish(
     data: str = "phantom",
     steps: int | None = None,
     taught_shares: Mapping[str, float] | None = None,
+    how: HowTrained | None = None,
     notes: str = "",
 ) -> Metadata:
     """Write the bundle of a trained network to `folder`.
@@ -93,6 +128,7 @@ def publish(
         data: what the command that rebuilds the bundle is to train on: "phantom", or the name of a folder.
         steps: of the training, where it went by steps: the command that rebuilds the same weights names them.
         taught_shares: how frequent a class was in training, where the recipe does not fix it.
+        how: where it was not as the recipe has it.
         notes: a paragraph for the card: where it falls short.
     """
     rebuild = f"dicom-ai-node train {recipe.name} --data {data} --out models/{recipe.name}"
@@ -103,6 +139,8 @@ def publish(
         rebuild += f" --network {recipe.network}"
     if steps is not None:
         rebuild += f" --steps {steps}"
+    how = how or HowTrained()
+    rebuild += how.options()
     kind, use = _KINDS[type(recipe)]
     metadata = save_bundle(
         folder,
@@ -115,7 +153,7 @@ def publish(
             authors="the dicom-ai-node authors",
             license="Apache-2.0",
             intended_use=use,
-            training_data=training_data,
+            training_data=training_data + how.data(),
             trained_on=trained_on,
             rebuild=rebuild,
             output_channels=recipe.output_channels,

@@ -259,9 +259,8 @@ class CtVolumePipeline:
             elif link.level in measured:
                 found = self._vertebra(link, measured[link.level], volume, label_map)
                 if link.level in gradings:
-                    probability = combined(
-                        measured[link.level].body.fractured, taught, by_heights[link.level]
-                    )
+                    opinion = measured[link.level].body.fractured
+                    probability = combined([(opinion, taught)], by_heights[link.level])
                     found = with_grade(
                         found,
                         heights,

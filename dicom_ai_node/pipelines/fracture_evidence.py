@@ -9,7 +9,7 @@ healthy).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from statistics import median
 from typing import Final
@@ -55,19 +55,26 @@ def fracture_probabilities(
     }
 
 
-def combined(opinion: float | None, taught: float, by_heights: float) -> float:
-    """Two opinions as independent evidence: their odds multiply.
+def combined(opinions: Iterable[tuple[float | None, float]], by_heights: float) -> float:
+    """Opinions as independent evidence: their odds multiply.
 
     Args:
-        opinion: a network's probability of a fracture; None where it did not see the body.
-        taught: share of fractured bodies in its training: an opinion that repeats that share says nothing.
+        opinions: of networks: the probability of a fracture, None where one did not see the body; and the
+            share of fractured bodies in its training: an opinion that repeats that share says nothing.
         by_heights: see `fracture_probabilities`.
     """
-    if opinion is None:
+    seen = [(opinion, taught) for opinion, taught in opinions if opinion is not None]
+    if not seen:
         return by_heights
-    look, share, height = (min(max(value, _SURE[0]), _SURE[1]) for value in (opinion, taught, by_heights))
-    odds = look / (1 - look) * (1 - share) / share * height / (1 - height)
+    odds = _odds(by_heights)
+    for opinion, taught in seen:
+        odds *= _odds(opinion) / _odds(taught)
     return odds / (1 + odds)
+
+
+def _odds(probability: float) -> float:
+    bounded = min(max(probability, _SURE[0]), _SURE[1])
+    return bounded / (1 - bounded)
 
 
 def with_grade(

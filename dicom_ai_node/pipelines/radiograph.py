@@ -265,8 +265,9 @@ class RadiographPipeline:
         gradings = grade_spine(heights, cuts)
         by_heights = fracture_probabilities(heights, gradings, cuts, error=LOSS_ERROR)
         taught = self.detector.metadata.taught_shares.get("fractured", 0.5)
+        looks = networks.fracture_looks(self.acuity, pixels, [item.body.box for item in measured])
         vertebrae = []
-        for item in measured:
+        for item, look in zip(measured, looks, strict=True):
             level = item.body.link.level
             opinion = None if item.body.seen is None else item.body.seen.fractured
             vertebra = self._vertebra(film, turn, item)
@@ -275,17 +276,17 @@ class RadiographPipeline:
                     vertebra,
                     heights,
                     gradings[level],
-                    combined(opinion, taught, by_heights[level]),
+                    combined(
+                        [(opinion, taught), (look.fractured, look.taught)],
+                        by_heights[level],
+                    ),
                     threshold=self.settings.fracture_threshold,
                     mm=_mm_at_patient(film),
                 )
                 vertebra = _with_dissent(vertebra, opinion)
+            if vertebra.fractured:
+                vertebra = replace(vertebra, classes={**vertebra.classes, self.acuity.name: look.ages})
             vertebrae.append(vertebra)
-        broken = [number for number, vertebra in enumerate(vertebrae) if vertebra.fractured]
-        ages = networks.acuity(self.acuity, pixels, [measured[number].body.box for number in broken])
-        for number, age in zip(broken, ages, strict=True):
-            classes = {**vertebrae[number].classes, self.acuity.name: age}
-            vertebrae[number] = replace(vertebrae[number], classes=classes)
         return vertebrae
 
     def _vertebra(self, film: Radiograph, turn: FilmPose, item: _Measured) -> Vertebra:

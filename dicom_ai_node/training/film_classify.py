@@ -11,11 +11,12 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
+from dicom_ai_node.networks.film_classes import HEALTHY
 from dicom_ai_node.networks.film_classifiers import ResNet18, ViewNetwork
 from dicom_ai_node.networks.film_geometry import box_crop, crop, fitting
 from dicom_ai_node.networks.film_intensity import film_contrast
 from dicom_ai_node.training.augment import chance, normal, uniform
-from dicom_ai_node.training.classification_metrics import classification_scores
+from dicom_ai_node.training.classification_metrics import area_under_roc, classification_scores
 from dicom_ai_node.training.film_augment import FilmLook, collimated, pose, vary_film
 from dicom_ai_node.training.film_folders import leave_one_patient_out
 from dicom_ai_node.training.films import ACUITIES, VIEWS, Film, FilmVertebra
@@ -36,7 +37,9 @@ class FilmAcuityOptions:
         mirrored, upside_down: share of crops flipped (P1: horizontal and vertical flips).
         batch: crops per step.
         dropout: before the last layer.
-        visible: a fracture of which less is in the field is neither taught nor judged.
+        visible: a body of which less is in the field is neither taught nor judged.
+        healthy: share of bodies that are not broken. P1 classifies fractures that a reader has found; without
+            one, the network is asked that too and has a fourth class.
         look: see `FilmLook`.
     """
 
@@ -49,7 +52,13 @@ class FilmAcuityOptions:
     batch: int = 16
     dropout: float = 0.0
     visible: float = 0.8
+    healthy: float = 0.0
     look: FilmLook = field(default_factory=FilmLook)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What the network tells apart."""
+        return (*ACUITIES, HEALTHY) if self.healthy else ACUITIES
 
 
 class FilmAcuityTask:
@@ -65,18 +74,24 @@ class FilmAcuityTask:
             [(film, item) for film in training for item in self._judged(film) if item.acuity == acuity]
             for acuity in ACUITIES
         ]
+        self.healthy = [
+            (film, item) for film in training for item in self._visible(film) if not item.fractured
+        ]
 
     def build(self) -> ResNet18:
         """A fresh network."""
-        return ResNet18(len(ACUITIES), self.options.dropout)
+        return ResNet18(len(self.options.classes), self.options.dropout)
 
     def draw(self, generator: Generator) -> dict[str, Tensor]:
-        """A batch: `image` (batch, 1, *size), 0 to 1, and `target` (batch,); all classes equally often."""
+        """A batch: `image` (batch, 1, *size), 0 to 1, and `target` (batch,); all ages equally often."""
         known = [number for number, pairs in enumerate(self.pairs) if pairs]
         images, targets = [], []
         for _ in range(self.options.batch):
-            number = known[int(torch.randint(len(known), (), generator=generator))]
-            pairs = self.pairs[number]
+            if self.healthy and self.options.healthy and chance(generator, self.options.healthy):
+                number, pairs = len(ACUITIES), self.healthy
+            else:
+                number = known[int(torch.randint(len(known), (), generator=generator))]
+                pairs = self.pairs[number]
             film, vertebra = pairs[int(torch.randint(len(pairs), (), generator=generator))]
             images.append(self._drawn(generator, film, vertebra))
             targets.append(number)
@@ -87,11 +102,25 @@ class FilmAcuityTask:
         return functional.cross_entropy(network(batch["image"]), batch["target"])
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        """Accuracy and areas under the ROC over the held-out fractures; see `classification_scores`."""
+        """Accuracy and areas under the ROC over the held-out fractures; see `classification_scores`.
+
+        With `healthy` also `auc_fractured`, over all held-out bodies.
+        """
         probabilities, truth, groups = self.answers(network, self.validation)
-        if not len(truth):
-            return {"accuracy": float("nan")}
-        return classification_scores(probabilities, truth, ACUITIES, groups=groups, resamples=1)[0]
+        scores = {"accuracy": float("nan")}
+        if len(truth):
+            scores = classification_scores(probabilities, truth, ACUITIES, groups=groups, resamples=1)[0]
+        if self.options.healthy:
+            scores["auc_fractured"] = self._auc_fractured(network)
+        return scores
+
+    def _auc_fractured(self, network: nn.Module) -> float:
+        seen = [(film, item) for film in self.validation for item in self._visible(film)]
+        broken = np.array([item.fractured for _, item in seen], dtype=np.bool_)
+        if not broken.any() or broken.all():
+            return float("nan")
+        said = np.array([1 - self.said(network, film, item.box)[-1] for film, item in seen])
+        return area_under_roc(said, broken)
 
     def measure(self, network: nn.Module, film: Film) -> dict[str, list[float]]:
         """Quantity -> one value per fracture of known age: `right`, and `right_<class>` for its class."""
@@ -116,7 +145,13 @@ class FilmAcuityTask:
         return np.array(probabilities).reshape(-1, len(ACUITIES)), np.array(numbers, dtype=np.int64), groups
 
     def probabilities(self, network: nn.Module, film: Film, box: Floats) -> Floats:
-        """Of `ACUITIES`, shape (3,), for the vertebra in a box."""
+        """Of `ACUITIES`, shape (3,), given that the vertebra in a box is broken."""
+        ages = self.said(network, film, box)[: len(ACUITIES)]
+        answer: Floats = ages / ages.sum()
+        return answer
+
+    def said(self, network: nn.Module, film: Film, box: Floats) -> Floats:
+        """Probability of every class of the network, shape (classes,), for the vertebra in a box."""
         center, matrix = self._crop(film, box)
         image = film_contrast(crop(film.pixels, center, matrix, self.options.size))
         device = next(network.parameters()).device
@@ -126,10 +161,14 @@ class FilmAcuityTask:
         return answer
 
     def _judged(self, film: Film) -> list[FilmVertebra]:
+        return [item for item in self._visible(film) if item.acuity is not None and item.fractured]
+
+    def _visible(self, film: Film) -> list[FilmVertebra]:
+        """Bodies that have six points (the sacrum is no body to break) or are called broken."""
         return [
             item
             for item in film.vertebrae
-            if item.acuity is not None and item.fractured and item.visible >= self.options.visible
+            if item.visible >= self.options.visible and (item.six_points is not None or item.fractured)
         ]
 
     def _drawn(self, generator: Generator, film: Film, vertebra: FilmVertebra) -> Tensor:

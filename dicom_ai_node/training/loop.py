@@ -10,10 +10,10 @@ import copy
 import ctypes
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import torch
 from torch import Generator, Tensor, nn
@@ -21,6 +21,9 @@ from torch import Generator, Tensor, nn
 from dicom_ai_node.errors import ModelError
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+
+Precision = Literal["float32", "bfloat16"]
+PRECISIONS: Final[tuple[Precision, ...]] = ("float32", "bfloat16")
 
 
 class Task(Protocol):
@@ -49,7 +52,9 @@ class LoopOptions:
     term of `weight_decay` (P4); the rate of a `constant` schedule does not fall. With `early_stopping` the
     task's validation score `loss` decides: the weights for which it was lowest are what is returned, and
     after `patience` validations without a lower one training ends (0: never before its time). Validation
-    comes after so many seconds, or after `validate_every_steps`: then one seed gives one result.
+    comes after so many seconds, or after `validate_every_steps`: then one seed gives one result. With the
+    `precision` "bfloat16" the network computes in half the bits, about twice as fast on processors and GPUs
+    that know them; weights, losses and validation stay in float32.
     """
 
     optimiser: str = "adamw"
@@ -67,6 +72,7 @@ class LoopOptions:
     early_stopping: bool = False
     patience: int = 0
     validate_every_steps: int | None = None
+    precision: Precision = "float32"
 
 
 @dataclass
@@ -86,6 +92,7 @@ def train(
     device: torch.device,
     options: LoopOptions | None = None,
     resume: bool = False,
+    start: Mapping[str, Tensor] | None = None,
     say: Callable[[str], None],
     on_validated: Callable[[nn.Module, dict[str, float], int], None] | None = None,
     max_steps: int | None = None,
@@ -99,6 +106,8 @@ def train(
         device: where the network runs.
         options: see `LoopOptions`.
         resume: go on from the checkpoint; without it training begins anew.
+        start: weights to begin with instead of random ones, by name; those of another shape (another number
+            of classes) stay random.
         say: gets one line now and then.
         on_validated: gets the averaged network, its scores and the step after each validation.
         max_steps: stop after so many steps in all; the schedule then follows the steps, not the clock, and
@@ -115,7 +124,11 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(options.seed)
     generator = Generator().manual_seed(options.seed)
-    network = task.build().to(device).train()
+    network = task.build()
+    if start is not None and not resume:
+        _begin_with(network, start, task.name, say)
+    network = network.to(device).train()
+    seen = _InHalfTheBits(network) if options.precision == "bfloat16" else network
     average = copy.deepcopy(network).eval()
     optimiser = _optimiser(network, options)
     state: dict[str, Any] = {"step": 0, "seconds": 0.0}
@@ -135,7 +148,7 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = rate
         batch = {name: tensor.to(device, non_blocking=True) for name, tensor in task.draw(generator).items()}
-        loss = task.loss(network, batch)
+        loss = task.loss(seen, batch)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(network.parameters(), options.clip)
@@ -201,6 +214,51 @@ def keep_memory_mapped() -> None:
         library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     except (OSError, AttributeError):  # not glibc: slower, not wrong
         return
+
+
+class _InHalfTheBits(nn.Module):
+    """A network that computes in bfloat16 and answers in float32: losses add up many small numbers."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, *others: Any) -> Any:
+        with torch.autocast(x.device.type, dtype=torch.bfloat16):
+            return _as_float(self.network(x, *others))
+
+
+def _as_float(answer: Any) -> Any:
+    """The tensors of an answer, also inside of dictionaries and (named) tuples, in float32."""
+    if isinstance(answer, Tensor):
+        return answer.float() if answer.is_floating_point() else answer
+    if isinstance(answer, Mapping):
+        return {name: _as_float(item) for name, item in answer.items()}
+    if isinstance(answer, tuple) and hasattr(answer, "_fields"):
+        return type(answer)(*map(_as_float, answer))
+    if isinstance(answer, tuple | list):
+        return type(answer)(map(_as_float, answer))
+    return answer
+
+
+def _begin_with(
+    network: nn.Module, start: Mapping[str, Tensor], name: str, say: Callable[[str], None]
+) -> None:
+    """Take over the weights that fit.
+
+    Raises:
+        ModelError: none fits: they are those of another network.
+    """
+    own = network.state_dict()
+    fits = {key: value for key, value in start.items() if key in own and own[key].shape == value.shape}
+    if not any(fits[key].dim() > 1 for key in fits):
+        raise ModelError(f"no weights of the bundle to start from fit {name}; name a bundle of this network")
+    network.load_state_dict(fits, strict=False)
+    fresh = sorted(own.keys() - fits.keys())
+    say(
+        f"{name} starts from {len(fits)} of {len(own)} weights"
+        + "".join(f", {key} is fresh" for key in fresh)
+    )
 
 
 def _optimiser(network: nn.Module, options: LoopOptions) -> torch.optim.Optimizer:

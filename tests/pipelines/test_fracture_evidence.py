@@ -91,7 +91,8 @@ def test_the_deeper_a_body_the_more_probable_a_fracture(usual: float, loss: floa
 
 
 def test_opinions_multiply_and_none_decides_alone() -> None:
-    assert combined(None, 0.2, 0.7) == 0.7
-    assert combined(0.2, 0.2, 0.7) == pytest.approx(0.7)  # what every body is taught to be says nothing
-    assert combined(0.5, 0.2, 0.5) == pytest.approx(0.8)
-    assert combined(1.0, 0.5, 0.0) == pytest.approx(0.5)
+    assert combined([(None, 0.2)], 0.7) == 0.7
+    assert combined([(0.2, 0.2)], 0.7) == pytest.approx(0.7)  # what every body is taught to be says nothing
+    assert combined([(0.5, 0.2)], 0.5) == pytest.approx(0.8)
+    assert combined([(1.0, 0.5)], 0.0) == pytest.approx(0.5)
+    assert combined([(0.5, 0.2), (None, 0.9), (0.2, 0.5)], 0.5) == pytest.approx(0.5)

@@ -81,6 +81,7 @@ class Oracle:
 
     film: Film
     age: tuple[float, float, float] = (0.1, 0.7, 0.2)
+    sees_healthy: bool = False
     broken: float = 0.9
     unsure: float = 0.0
     sure: float = 6.0
@@ -185,7 +186,8 @@ class Acuity(nn.Module):
         self.oracle = oracle
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.tensor([self.oracle.age]).log().expand(len(x), -1)
+        said = [*self.oracle.age, *((1 - sum(self.oracle.age),) if self.oracle.sees_healthy else ())]
+        return torch.tensor([said]).log().expand(len(x), -1)
 
 
 def pipeline(oracle: Oracle) -> RadiographPipeline:
@@ -203,7 +205,8 @@ def pipeline(oracle: Oracle) -> RadiographPipeline:
         ),
         "radiograph-points": (Points(oracle, 1.7, (96, 96)), crops, ()),
         "radiograph-acuity": (
-            Acuity(oracle), FilmPreprocessing(size=(32, 32), margin=1.2), ("acute", "chronic", "pathologic")
+            Acuity(oracle), FilmPreprocessing(size=(32, 32), margin=1.2),
+            ("acute", "chronic", "pathologic", *(("healthy",) if oracle.sees_healthy else ())),
         ),
     }  # fmt: skip
     assert tuple(networks) == BUNDLES
@@ -327,6 +330,21 @@ def test_detector_and_heights_that_disagree_are_told() -> None:
     assert [reason.code for reason in answer.reasons] == ["disagreement"]
     assert "sound" in answer.reasons[0].text
     assert "grade 2" in answer.reasons[0].text
+
+
+def test_what_looks_healthy_is_broken_only_where_its_heights_are_clear() -> None:
+    film = column()
+    plain = by_level(pipeline(Oracle(film)).analyse(radiograph(film)))
+    age = (0.01, 0.02, 0.02)
+    seen = by_level(pipeline(Oracle(film, age=age, sees_healthy=True)).analyse(radiograph(film)))
+    for level in (Level.L1, Level.L2):
+        assert seen[level].fracture_probability < plain[level].fracture_probability
+        assert seen[level].genant_grade == plain[level].genant_grade
+    # Ages are told given that the body is broken.
+    assert seen[Level.L2].fractured
+    assert seen[Level.L2].classes["radiograph-acuity"] == pytest.approx(
+        {"acute": 0.2, "chronic": 0.4, "pathologic": 0.4}, abs=1e-6
+    )
 
 
 def test_points_that_lie_elsewhere_at_every_look_are_not_used() -> None:

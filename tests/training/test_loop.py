@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 from dicom_ai_node.errors import ModelError
 from dicom_ai_node.networks.unet import UNet
 from dicom_ai_node.training.augment import Intensity
-from dicom_ai_node.training.loop import LoopOptions, train
+from dicom_ai_node.training.loop import PRECISIONS, LoopOptions, train
 from dicom_ai_node.training.segment import SegmentOptions, SegmentTask
 from tests.training.labelled import block_spine
 
@@ -191,3 +191,61 @@ def test_a_constant_rate_does_not_fall(tmp_path: Path) -> None:
         rates.append([line.split("rate ")[1].split()[0] for line in lines if "rate " in line])
     assert set(rates[0]) == {"5.0e-02"}
     assert len(set(rates[1])) == 4
+
+
+class _BlockTask(SegmentTask):
+    """Remembers what its loss was given."""
+
+    seen: set[torch.dtype]
+
+    def loss(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        self.seen = {network(batch["image"]).dtype}
+        return super().loss(network, batch)
+
+
+def test_in_half_the_bits_it_learns_as_much_and_losses_stay_whole(tmp_path: Path) -> None:
+    options = SegmentOptions(spacing_mm=4.0, size=(16, 16, 16), channels=(8, 16), jitter_mm=2.0)
+    losses, weights = {}, {}
+    for precision in PRECISIONS:
+        lines: list[str] = []
+        task = _BlockTask([block_spine(1, 4.0)], [], options)
+        network = train(
+            task,
+            tmp_path / precision,
+            minutes=1,
+            device=CPU,
+            options=LoopOptions(precision=precision, report_every=20),
+            say=lines.append,
+            max_steps=20,
+        )
+        assert task.seen == {torch.float32}
+        losses[precision] = float(next(line.split()[6] for line in lines if " loss " in line))
+        weights[precision] = next(network.parameters()).detach()
+    assert weights["bfloat16"].dtype is torch.float32
+    assert not torch.equal(weights["bfloat16"], weights["float32"])
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.05)
+
+
+def test_training_can_begin_with_the_weights_of_another(tmp_path: Path) -> None:
+    learned = _train(tmp_path / "a", 200)
+    lines: list[str] = []
+
+    def begun(start: dict[str, Tensor]) -> nn.Module:
+        return train(
+            LineTask(),
+            tmp_path / "b",
+            minutes=1,
+            device=CPU,
+            options=OPTIONS,
+            start=start,
+            say=lines.append,
+            max_steps=1,
+        )
+
+    assert _number(begun(learned.state_dict()).weight) == pytest.approx(2.0, abs=0.1)
+    assert "line starts from 2 of 2 weights" in lines
+    # Another number of answers: what does not fit stays random, and is said.
+    begun({"weight": torch.zeros(1, 1), "bias": torch.zeros(3)})
+    assert "line starts from 1 of 2 weights, bias is fresh" in lines
+    with pytest.raises(ModelError, match="no weights of the bundle"):
+        begun({"other": torch.zeros(1, 1)})
