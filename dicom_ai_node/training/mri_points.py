@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn import functional
 
 from dicom_ai_node.errors import ConfigurationError
 from dicom_ai_node.networks.heatmaps import gaussian_heatmaps, peak_positions
@@ -20,6 +19,7 @@ from dicom_ai_node.networks.mr_intensity import mr_contrast
 from dicom_ai_node.networks.mscn import MSCN
 from dicom_ai_node.training.augment import chance, normal, sample_patch, uniform
 from dicom_ai_node.training.losses import heatmap_loss
+from dicom_ai_node.training.mask_faults import faulty
 from dicom_ai_node.training.metrics import pooled
 from dicom_ai_node.training.mri_augment import MrLook, vary_mr
 from dicom_ai_node.training.mri_cases import MrCase, MrVertebra
@@ -39,6 +39,7 @@ class MriPointsOptions:
         jitter_mm: standard deviation of the error of its centre.
         aside_mm: the slice may lie so far from the middle of the body.
         fractured: share of planes that show a fracture.
+        hole, disc: faults of the outline, see `mask_faults.faulty`.
         look: see `MrLook`.
     """
 
@@ -52,6 +53,8 @@ class MriPointsOptions:
     jitter_mm: float = 2.0
     aside_mm: float = 3.5
     fractured: float = 0.5
+    hole: float = 0.0
+    disc: float = 0.5
     look: MrLook = field(default_factory=lambda: MrLook(cropped=0.0, lost=0.0, moved=0.0))
 
 
@@ -147,7 +150,9 @@ class MriPointsTask:
         if exact:
             return torch.cat([image, mask]), positions
         image = vary_mr(generator, image.expand(3, -1, -1), options.look)[1:2]
-        return torch.cat([image, _roughen(generator, mask)]), positions
+        return torch.cat(
+            [image, faulty(generator, mask, options.spacing_mm, hole=options.hole, disc=options.disc)]
+        ), positions
 
 
 def measurable(case: MrCase) -> list[MrVertebra]:
@@ -183,13 +188,3 @@ def _turned(axis: Tensor, angle: float) -> Tensor:
 def _heights(points: Tensor) -> Tensor:
     answer: Tensor = torch.linalg.vector_norm(points[0::2] - points[1::2], dim=1)
     return answer
-
-
-def _roughen(generator: Generator, mask: Tensor) -> Tensor:
-    """The true mask with the faults of a predicted one: too small, too large, ragged, soft."""
-    soft = functional.avg_pool2d(mask[None], 5, stride=1, padding=2)[0] if chance(generator, 0.7) else mask
-    ragged = functional.interpolate(
-        normal(generator, 1, 1, 9, 9), size=mask.shape[1:], mode="bicubic", align_corners=True
-    )[0]
-    threshold = 0.5 + 0.12 * float(normal(generator, 1)) + 0.14 * uniform(generator, 0, 1) * ragged
-    return torch.sigmoid((soft - threshold) * uniform(generator, 8.0, 30.0))

@@ -25,6 +25,7 @@ from dicom_ai_node.training.augment import (
 )
 from dicom_ai_node.training.cases import Case, LabelledVertebra
 from dicom_ai_node.training.losses import heatmap_loss
+from dicom_ai_node.training.mask_faults import faulty
 from dicom_ai_node.training.metrics import pooled
 
 _AIR_HU = -1024.0
@@ -44,6 +45,7 @@ class PointsOptions:
         jitter_mm: standard deviation of the error of its centre.
         reflected: share of planes that continue beyond a small field of view as its mirror image.
         sliced: share of planes that look cut out of a series of thick slices.
+        hole, disc: faults of the outline, see `mask_faults.faulty`.
     """
 
     spacing_mm: float = 0.6
@@ -56,6 +58,8 @@ class PointsOptions:
     jitter_mm: float = 2.0
     reflected: float = 0.6
     sliced: float = 0.5
+    hole: float = 0.15
+    disc: float = 0.3
     intensity: Intensity = field(default_factory=lambda: Intensity(thick_slices=0.0))
 
 
@@ -142,7 +146,9 @@ class PointsTask:
         image = vary_intensity(generator, image.expand(3, -1, -1).clone(), options.intensity)[1:2]
         image = standardise(image, options.intensity.clip_hu)
         image = vary_contrast(generator, image, options.intensity)
-        return torch.cat([image, _roughen(generator, mask)]), positions
+        return torch.cat(
+            [image, faulty(generator, mask, options.spacing_mm, hole=options.hole, disc=options.disc)]
+        ), positions
 
 
 def _sliced(generator: Generator, plane: Tensor, spacing_mm: float) -> Tensor:
@@ -199,20 +205,4 @@ def _tilt(generator: Generator, degrees: float) -> Tensor:
         turn[first, first] = turn[second, second] = math.cos(angle)
         turn[first, second], turn[second, first] = -math.sin(angle), math.sin(angle)
         answer = answer @ turn
-    return answer
-
-
-def _roughen(generator: Generator, mask: Tensor) -> Tensor:
-    """The true mask with the faults of a predicted one: too small, too large, ragged, soft, with a hole."""
-    _, rows, columns = mask.shape
-    soft = functional.avg_pool2d(mask[None], 5, stride=1, padding=2)[0] if chance(generator, 0.7) else mask
-    ragged = functional.interpolate(
-        normal(generator, 1, 1, 9, 9), size=(rows, columns), mode="bicubic", align_corners=True
-    )[0]
-    threshold = 0.5 + 0.12 * float(normal(generator, 1)) + 0.14 * uniform(generator, 0, 1) * ragged
-    answer = torch.sigmoid((soft - threshold) * uniform(generator, 8.0, 30.0))
-    if chance(generator, 0.15):
-        row, column = (torch.rand(2, generator=generator) * torch.tensor([rows, columns])).tolist()
-        distance = (torch.arange(rows)[:, None] - row) ** 2 + (torch.arange(columns)[None] - column) ** 2
-        answer = torch.where(distance < uniform(generator, 2, 7) ** 2, 1 - answer, answer)
     return answer
