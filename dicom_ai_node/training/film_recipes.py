@@ -141,7 +141,7 @@ def acuity_recipe(name: str = "resnet18") -> FilmRecipe:
         arguments={"classes": len(options.classes)},
         output_channels=options.classes,
         preprocessing={"size": options.size, "margin": options.margin},
-        pool_size=0,
+        pool_size=150,
         pool_fractured=300,
         pool_max_pixels=FRACTURES_PIXELS,
         loop=LoopOptions(learning_rate=5e-4, validate_every_s=900),
@@ -237,6 +237,8 @@ def film_pool(
 ) -> list[Film]:
     """The films of a recipe's phantoms; those that lie in the folder already are not made again.
 
+    Both kinds come evenly spread, so that the first ones, which are held out, are a sample of them all.
+
     Args:
         recipe: of the task.
         folder: where the films are kept.
@@ -247,10 +249,9 @@ def film_pool(
     if size is not None:
         fractured = round(size * fractured / (plain + fractured))
         plain = size - fractured
-    seeds = [
-        *range(FIRST_SEED, FIRST_SEED + plain),
-        *range(FRACTURED_SEED, FRACTURED_SEED + fractured),
-    ]
+    kinds = ((FIRST_SEED, plain), (FRACTURED_SEED, fractured))
+    places = [((number + 0.5) / count, first + number) for first, count in kinds for number in range(count)]
+    seeds = [seed for _, seed in sorted(places)]
     films = []
     for number, seed in enumerate(seeds, start=1):
         path = folder / f"film-{seed:05d}.npz"
