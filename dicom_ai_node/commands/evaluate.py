@@ -186,14 +186,14 @@ def rows_of_network(recipe: TaskRecipe, bundle: Path, data: str, count: int, pro
     """
     import torch  # noqa: PLC0415
 
+    from dicom_ai_node.commands.verse_cases import labelled_ct  # noqa: PLC0415
     from dicom_ai_node.inference.bundle import bundle_of  # noqa: PLC0415
-    from dicom_ai_node.training.cases import load_cases  # noqa: PLC0415
 
     cases: Iterator[Case]
     if data == "phantom":
         cases, total = _fresh_cases(recipe, count), count
     elif Path(data).is_dir():
-        labelled = recipe.fitted(load_cases(Path(data)))
+        labelled = recipe.fitted(labelled_ct(Path(data), recipe.pool_spacing_mm))
         cases, total = iter(labelled), len(labelled)
     else:
         raise ConfigurationError(f"--data is 'phantom' or a folder of cases; {data} is neither")

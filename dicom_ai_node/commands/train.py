@@ -194,13 +194,14 @@ def _prepared(
 def _ct_task(
     recipe: TaskRecipe, source: _Source, work: Path, say: Say, pool: int | None
 ) -> tuple[Task, str, int]:
-    from dicom_ai_node.training.cases import load_cases, split  # noqa: PLC0415 - waits for torch
+    from dicom_ai_node.commands.verse_cases import labelled_ct  # noqa: PLC0415 - waits for torch
+    from dicom_ai_node.training.cases import split  # noqa: PLC0415
     from dicom_ai_node.training.tasks import phantom_pool  # noqa: PLC0415
 
     if source.folder is None:
         cases = phantom_pool(recipe, work / "pool", say, pool)
     else:
-        cases = recipe.fitted(load_cases(source.folder))
+        cases = recipe.fitted(labelled_ct(source.folder, recipe.pool_spacing_mm))
     training, held_out = split(cases, _HELD_OUT)
     return recipe.build(training, held_out), _told(len(cases), "cases", source.folder), len(held_out)
 

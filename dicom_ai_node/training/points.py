@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from dicom_ai_node.anatomy import verse_label
+from dicom_ai_node.errors import ConfigurationError
 from dicom_ai_node.networks.heatmaps import gaussian_heatmaps, peak_positions
 from dicom_ai_node.networks.intensity import standardise
 from dicom_ai_node.networks.mscn import MSCN
@@ -73,6 +74,10 @@ class PointsTask:
         pairs = [(c, v) for c in training for v in c.vertebrae if v.six_points is not None]
         self.normal_pairs = [pair for pair in pairs if not pair[1].fractured]
         self.fractured_pairs = [pair for pair in pairs if pair[1].fractured]
+        if training and not pairs:
+            raise ConfigurationError(
+                "ct-points learns from cases with six points per vertebra; none has them"
+            )
 
     def build(self) -> MSCN:
         """A fresh network."""
@@ -113,7 +118,7 @@ class PointsTask:
         return rows
 
     def _plane(self, generator: Generator) -> tuple[Tensor, Tensor]:
-        fractured = bool(self.fractured_pairs) and chance(generator, 0.5)
+        fractured = not self.normal_pairs or (bool(self.fractured_pairs) and chance(generator, 0.5))
         pairs = self.fractured_pairs if fractured else self.normal_pairs
         case, vertebra = pairs[int(torch.randint(len(pairs), (), generator=generator))]
         return self._cut(generator, case, vertebra, exact=False)

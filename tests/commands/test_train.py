@@ -54,6 +54,21 @@ def test_resume_goes_on_from_the_checkpoint(tmp_path: Path, cases: Path) -> None
     assert {int(entry["step"]) for entry in state["optimiser"]["state"].values()} == {3}
 
 
+@pytest.mark.usefixtures("small_recipes")
+def test_a_bundle_can_be_trained_further_and_says_from_what(tmp_path: Path, cases: Path) -> None:
+    first = _train(tmp_path / "first", cases, 2)
+    more = ("--start-from", str(tmp_path / "first"), "--learning-rate", "1e-4", "--precision", "bfloat16")
+    second = _train(tmp_path / "second", cases, 1, *more)
+    # One small step from there, not from random weights.
+    for before, after in zip(first.network.parameters(), second.network.parameters(), strict=True):
+        assert torch.allclose(before, after, atol=5e-3)
+    assert second.sha256 != first.sha256
+    assert second.metadata.rebuild.endswith(
+        "--steps 1 --start-from models/ct-segment --learning-rate 0.0001 --precision bfloat16"
+    )
+    assert f"from the weights {first.sha256[:12]} on" in second.metadata.training_data
+
+
 def test_an_unknown_task_is_wrong_use_and_the_known_ones_are_named(tmp_path: Path) -> None:
     said = runner.invoke(app, ["train", "ct-nonsense", "--out", str(tmp_path / "bundle")])
     assert said.exit_code == 2
@@ -67,6 +82,8 @@ def test_an_unknown_task_is_wrong_use_and_the_known_ones_are_named(tmp_path: Pat
     [
         (["ct-segment", "--data", "no/such/folder"], "neither"),
         (["ct-segment", "--device", "tpu"], "auto, cpu or cuda"),
+        (["ct-segment", "--precision", "int4"], "float32 or bfloat16"),
+        (["ct-segment", "--start-from", "models/ct-points"], "bundle of ct-points, not of ct-segment"),
     ],
 )
 def test_wrong_use_is_named(arguments: list[str], words: str, tmp_path: Path) -> None:
