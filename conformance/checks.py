@@ -225,6 +225,15 @@ def expected_numbers(vertebra: Vertebra) -> dict[str, tuple[float, str]]:
         numbers["Probability of vertebral fracture"] = (100 * vertebra.fracture_probability, "%")
     if vertebra.mean_hu is not None:
         numbers["Attenuation Coefficient"] = (vertebra.mean_hu, "[hnsf'U]")
+    for plane in vertebra.planes:
+        where = {-1: "right of the middle", 0: "middle plane", 1: "left of the middle"}[
+            int(np.sign(plane.aside_mm))
+        ]
+        for part in ("anterior", "middle", "posterior"):
+            name = f"{part.capitalize()} vertebral body height, {where}"
+            numbers[name] = (getattr(plane.heights_mm, part), "mm")
+        if plane.height_loss is not None:
+            numbers[f"Vertebral body height loss, {where}"] = (100 * plane.height_loss, "%")
     for classes in vertebra.classes.values():
         for name, share in classes.items():
             meaning = codes.ACUITIES[name][0] if name in codes.ACUITIES else codes.MALIGNANCIES[name]

@@ -24,6 +24,7 @@ from dicom_ai_node.report import (
     Analysis,
     HeightsMm,
     LabelMap,
+    PlaneMeasures,
     Reason,
     SixPoints,
     Source,
@@ -133,4 +134,18 @@ def _vertebra(block: Block) -> Vertebra:
         fractured=block.grade > 0,
         fracture_probability=0.03 + 0.3 * block.grade,
         mean_hu=180.0 + 20 * block.grade,
+        planes=_planes(block) if block.deformity == "wedge" else (),
     )
+
+
+def _planes(block: Block) -> tuple[PlaneMeasures, ...]:
+    """The middle plane, which counts, between two that are a millimetre lower and higher in front."""
+    planes = []
+    for aside, lower in ((-10.0, 1.0), (0.0, 0.0), (10.0, -1.0)):
+        points = block.six_points() + np.array([aside, 0.0, 0.0])
+        points[0, 2] -= lower
+        anterior = block.anterior - lower
+        heights = HeightsMm(anterior, block.middle, block.posterior, block.posterior)
+        loss = 1 - anterior / block.posterior
+        planes.append(PlaneMeasures(aside, aside == 0.0, SixPoints.from_array(points), heights, loss))
+    return tuple(planes)

@@ -177,10 +177,35 @@ class HeightsMm:
 
 
 @dataclass(frozen=True)
+class PlaneMeasures:
+    """What was measured in one sagittal plane of a body, which may lie beside its middle.
+
+    Attributes:
+        aside_mm: distance from the middle plane to the patient's left, negative to the right.
+        counts: whether the vertebra's own points and heights are those of this plane, or their mean over this
+            plane and its neighbour that counts too.
+        heights_mm: the reference is that of the same plane of the neighbouring vertebrae.
+        height_loss: of this plane alone; None where the level has no Genant grade.
+    """
+
+    aside_mm: float
+    counts: bool
+    six_points: SixPoints
+    heights_mm: HeightsMm
+    height_loss: float | None
+
+
+@dataclass(frozen=True)
 class Vertebra:
     """All that is known of one vertebra.
 
+    Points, heights, loss, grade and deformity belong together: they are those of the plane that counts, which
+    may lie beside the middle (see `planes`), so that a reader finds the loss in the heights and the heights
+    between the points. A picture of the middle shows `middle_points` instead, which lie on its endplates.
+
     Attributes:
+        planes: from the patient's right to his left, where more than one plane may have been measured (CT);
+            empty elsewhere.
         classes: algorithm -> class -> probability.
         malignant: whether an abnormal vertebra on MR holds a tumour; None where that was not judged.
         features: probability of each imaging feature of P4, table 1, where MR was looked at for them.
@@ -215,6 +240,13 @@ class Vertebra:
     seen_on: Mapping[str, SeenOn] = field(default_factory=dict)
     status: Status = "analysed"
     reasons: tuple[Reason, ...] = ()
+    planes: tuple[PlaneMeasures, ...] = ()
+
+    @property
+    def middle_points(self) -> SixPoints | None:
+        """The six points of the plane nearest to the middle; None where nothing was measured."""
+        nearest = min(self.planes, key=lambda plane: abs(plane.aside_mm), default=None)
+        return self.six_points if nearest is None else nearest.six_points
 
     @property
     def malignancy(self) -> float | None:
@@ -372,6 +404,20 @@ def _seen_on(data: Mapping[str, Any]) -> SeenOn:
     )
 
 
+def _six_points(data: Mapping[str, Any]) -> SixPoints:
+    return SixPoints(**{key: tuple(data[key]) for key in SIX_POINT_NAMES})
+
+
+def _plane(data: Mapping[str, Any]) -> PlaneMeasures:
+    return PlaneMeasures(
+        data["aside_mm"],
+        data["counts"],
+        _six_points(data["six_points"]),
+        HeightsMm(**data["heights_mm"]),
+        data["height_loss"],
+    )
+
+
 def _vertebra(data: Mapping[str, Any]) -> Vertebra:
     points, heights = data["six_points"], data["heights_mm"]
     return Vertebra(
@@ -380,9 +426,7 @@ def _vertebra(data: Mapping[str, Any]) -> Vertebra:
         level_alternatives=dict(data["level_alternatives"]),
         center_mm=None if data["center_mm"] is None else tuple(data["center_mm"]),
         box_px=_box(data["box_px"]),
-        six_points=None
-        if points is None
-        else SixPoints(**{key: tuple(points[key]) for key in SIX_POINT_NAMES}),
+        six_points=None if points is None else _six_points(points),
         heights_mm=None if heights is None else HeightsMm(**heights),
         height_loss=data["height_loss"],
         genant_grade=data["genant_grade"],
@@ -399,6 +443,7 @@ def _vertebra(data: Mapping[str, Any]) -> Vertebra:
         seen_on={name: _seen_on(item) for name, item in data["seen_on"].items()},
         status=_one_of(data["status"], Status),
         reasons=_reasons(data["reasons"]),
+        planes=tuple(_plane(item) for item in data["planes"]),
     )
 
 
@@ -438,7 +483,20 @@ def json_schema() -> dict[str, Any]:
             "corners_mm": _nullable({"type": "array", "items": point, "minItems": 4, "maxItems": 4}),
         }
     )
-    heights = {"type": "number", "minimum": 0}
+    six_points = _object(dict.fromkeys(SIX_POINT_NAMES, point))
+    heights = _object(
+        {key: {"type": "number", "minimum": 0} for key in ("anterior", "middle", "posterior", "reference")}
+    )
+    loss = _nullable({"type": "number", "maximum": 1})
+    plane = _object(
+        {
+            "aside_mm": {"type": "number"},
+            "counts": {"type": "boolean"},
+            "six_points": six_points,
+            "heights_mm": heights,
+            "height_loss": loss,
+        }
+    )
     vertebra = _object(
         {
             "level": {"enum": [level.value for level in LEVELS]},
@@ -446,11 +504,9 @@ def json_schema() -> dict[str, Any]:
             "level_alternatives": {"type": "object", "additionalProperties": probability},
             "center_mm": _nullable(point),
             "box_px": _nullable(box),
-            "six_points": _nullable(_object(dict.fromkeys(SIX_POINT_NAMES, point))),
-            "heights_mm": _nullable(
-                _object(dict.fromkeys(("anterior", "middle", "posterior", "reference"), heights))
-            ),
-            "height_loss": _nullable({"type": "number", "maximum": 1}),
+            "six_points": _nullable(six_points),
+            "heights_mm": _nullable(heights),
+            "height_loss": loss,
             "genant_grade": _nullable({"type": "integer", "minimum": 0, "maximum": 3}),
             "deformity": _nullable({"enum": list(get_args(Deformity))}),
             "fractured": _nullable({"type": "boolean"}),
@@ -471,6 +527,7 @@ def json_schema() -> dict[str, Any]:
             "seen_on": _mapping_of((*DISEASES, NO_DISEASE), seen_on),
             "status": status,
             "reasons": reasons,
+            "planes": {"type": "array", "items": plane},
         }
     )
     text = {"type": "string"}

@@ -21,6 +21,7 @@ from dicom_ai_node.report import (
     Algorithm,
     BoxPx,
     HeightsMm,
+    PlaneMeasures,
     Reason,
     SeenOn,
     SixPoints,
@@ -43,6 +44,11 @@ def vertebrae(level: Level) -> st.SearchStrategy[Vertebra]:
     boxes = st.builds(BoxPx, uids, st.integers(1, 999), pairs, pairs)
     corners = st.none() | st.tuples(*[points] * 4)
     seen_on = st.builds(SeenOn, st.integers(0, 9), st.integers(1, 9), st.none() | boxes, corners)
+    six_points = st.builds(SixPoints, *[points] * 6)
+    heights = st.builds(HeightsMm, *[st.floats(0, 60)] * 4)
+    planes = st.builds(
+        PlaneMeasures, numbers, st.booleans(), six_points, heights, st.none() | st.floats(-1, 1)
+    )
     return st.builds(
         Vertebra,
         level=st.just(level),
@@ -52,8 +58,8 @@ def vertebrae(level: Level) -> st.SearchStrategy[Vertebra]:
         ),
         center_mm=st.none() | points,
         box_px=st.none() | boxes,
-        six_points=st.none() | st.builds(SixPoints, *[points] * 6),
-        heights_mm=st.none() | st.builds(HeightsMm, *[st.floats(0, 60)] * 4),
+        six_points=st.none() | six_points,
+        heights_mm=st.none() | heights,
         height_loss=st.none() | st.floats(-1, 1),
         genant_grade=st.none() | st.integers(0, 3),
         deformity=st.none() | st.sampled_from(["wedge", "biconcave", "crush", "none"]),
@@ -71,6 +77,7 @@ def vertebrae(level: Level) -> st.SearchStrategy[Vertebra]:
         seen_on=st.dictionaries(st.sampled_from([*DISEASES, NO_DISEASE]), seen_on, max_size=3),
         status=st.sampled_from(["analysed", "not-analysable"]),
         reasons=st.lists(reasons, max_size=2).map(tuple),
+        planes=st.lists(planes, max_size=3).map(tuple),
     )
 
 
@@ -100,7 +107,8 @@ def test_every_report_obeys_the_published_schema(report: SpineReport) -> None:
 @given(reports(), st.data())
 def test_the_schema_notices_a_missing_key(report: SpineReport, data: st.DataObject) -> None:
     broken = copy.deepcopy(report.to_dict())
-    places = [broken, broken["source"], *broken["vertebrae"], *broken["algorithms"]]
+    planes = [plane for vertebra in broken["vertebrae"] for plane in vertebra["planes"]]
+    places = [broken, broken["source"], *broken["vertebrae"], *planes, *broken["algorithms"]]
     place = data.draw(st.sampled_from(places))
     del place[data.draw(st.sampled_from(sorted(place)))]
     with pytest.raises(jsonschema.ValidationError):

@@ -240,6 +240,49 @@ def six_points(shape: BodyShape) -> Array:
     )
 
 
+def six_points_beside(shape: BodyShape, aside: float) -> Array:
+    """Shape (6, 3): the six points in a sagittal plane beside the middle, in the body's frame.
+
+    They are defined there as in the middle: where the outline meets an endplate in front and behind, and the
+    endplates at half depth between these. An uneven endplate is followed, as its middle is no longer fixed.
+
+    Args:
+        shape: the body.
+        aside: distance of the plane to the left (mm), negative to the right.
+
+    Raises:
+        ValueError: the plane passes beside an endplate.
+    """
+    points = []
+    for upper in (True, False):
+        front, back = _depth_beside(shape, aside, upper=upper)
+        v = torch.tensor([front, 0.5 * (front + back), back], dtype=torch.float64)
+        u = torch.full_like(v, aside)
+        points.append(torch.stack([u, v, endplate(shape, u, v, upper=upper)], dim=1))
+    answer: Array = torch.stack(points, dim=1).reshape(6, 3).numpy()
+    return answer
+
+
+def _depth_beside(shape: BodyShape, aside: float, *, upper: bool) -> tuple[float, float]:
+    """V of the outline at an endplate (see `body_field`), in front and behind, in a sagittal plane."""
+    front, back, width = (
+        (shape.front_upper, shape.back_upper, shape.half_width_upper)
+        if upper
+        else (shape.front_lower, shape.back_lower, shape.half_width_lower)
+    )
+    share = (aside / width) ** 2
+    if share >= 1.0:
+        raise ValueError(f"a plane {aside:.1f} mm aside passes beside a body {2 * width:.1f} mm wide")
+    reach, s = 0.60 * (back - front), shape.squareness
+    # (1 - s)(p + q) + s sqrt(p^2 + q^2) = 1 for q, p being `share`: a quadratic equation of q.
+    rest = 1.0 - (1.0 - s) * share
+    a, b, c = (1.0 - s) ** 2 - s**2, -2.0 * (1.0 - s) * rest, rest**2 - s**2 * share**2
+    root = c / -b if abs(a) < 1e-12 else (-b - np.sqrt(b * b - 4.0 * a * c)) / (2.0 * a)
+    deep = reach * float(np.sqrt(root))
+    wall = back + shape.wall_concavity * (aside / (0.6 * width)) ** 2
+    return front + reach - deep, min(front + reach + deep, wall)
+
+
 def heights(shape: BodyShape) -> Heights:
     """Distances of the three pairs of `six_points`."""
     return heights_of(six_points(shape))

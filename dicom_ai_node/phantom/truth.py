@@ -10,6 +10,8 @@ vertebrae from head to tail, each with
   all in the body's own mid-sagittal plane; null for S1, whose lower end is fused;
 - `corners`: the rims' outermost points, left and right at half depth too: ``{name: [x, y, z]}``;
 - `heights_mm`: anterior, middle, posterior (distances of the pairs) and the reference of the Genant loss;
+- `beside`: list of ``{"aside_mm", "six_points", "heights_mm"}``: the same six points and the three heights in
+  the planes a quarter of the body's width to the right (`aside_mm` is negative) and to the left; null for S1;
 - `height_loss`, `genant_grade`, `deformity`, `fractured`: as `genant.grade_spine` says of the true heights;
   null for C3-C7 and S1, which Genant's method does not cover (`fractured` is false there);
 - `loss_before`: the loss of the same body before it broke, by the same rule;
@@ -45,7 +47,13 @@ import numpy.typing as npt
 
 from dicom_ai_node.anatomy import Level, verse_label
 from dicom_ai_node.genant import Heights, grade_spine
-from dicom_ai_node.phantom.body import heights, heights_of, rim_points, six_points
+from dicom_ai_node.phantom.body import (
+    heights,
+    heights_of,
+    rim_points,
+    six_points,
+    six_points_beside,
+)
 from dicom_ai_node.phantom.disease import FEATURE_NAMES, Disease
 from dicom_ai_node.phantom.grid import Grid
 from dicom_ai_node.phantom.lesion import Lesion, LesionKind, extent
@@ -105,6 +113,7 @@ def vertebra_truth(spine: Spine, vertebra: Vertebra, grid: Grid | None = None) -
             "posterior": round(measured.posterior, 4),
             "reference": round(measured.largest if grading is None else grading.reference_mm, 4),
         },
+        "beside": _beside(vertebra) if complete else None,
         "height_loss": None if grading is None else round(grading.loss, 5),
         "genant_grade": None if grading is None else grading.grade,
         "deformity": None if grading is None else grading.deformity,
@@ -120,6 +129,26 @@ def vertebra_truth(spine: Spine, vertebra: Vertebra, grid: Grid | None = None) -
         "density_mg_cm3": round(vertebra.matter.density, 1),
         "visible": 1.0 if grid is None else round(visible_share(vertebra, grid), 3),
     }
+
+
+def _beside(vertebra: Vertebra) -> list[dict[str, Any]]:
+    body = vertebra.body
+    quarter = 0.5 * min(body.half_width_upper, body.half_width_lower)
+    told = []
+    for aside in (-quarter, quarter):
+        own = six_points_beside(body, aside)
+        measured = heights_of(own)
+        points = to_patient(vertebra.frame, own)
+        told.append(
+            {
+                "aside_mm": round(aside, 3),
+                "six_points": {name: _list(p) for name, p in zip(SIX_POINT_NAMES, points, strict=True)},
+                "heights_mm": {
+                    name: round(getattr(measured, name), 4) for name in ("anterior", "middle", "posterior")
+                },
+            }
+        )
+    return told
 
 
 def _lesions(vertebra: Vertebra, axes: Array, center: Array) -> list[dict[str, Any]]:
@@ -241,6 +270,13 @@ def truth_schema() -> dict[str, Any]:
             "vacuum": {"type": "boolean"},
         }
     )
+    beside = record(
+        {
+            "aside_mm": {"type": "number"},
+            "six_points": record(dict.fromkeys(SIX_POINT_NAMES, point)),
+            "heights_mm": record(dict.fromkeys(("anterior", "middle", "posterior"), millimetres)),
+        }
+    )
     vertebra = record(
         {
             "level": names,
@@ -251,6 +287,7 @@ def truth_schema() -> dict[str, Any]:
             "heights_mm": maybe(
                 record(dict.fromkeys(("anterior", "middle", "posterior", "reference"), millimetres))
             ),
+            "beside": maybe({"type": "array", "items": beside, "minItems": 2, "maxItems": 2}),
             "height_loss": maybe(fraction),
             "genant_grade": maybe({"enum": [0, 1, 2, 3]}),
             "deformity": maybe({"enum": ["none", "wedge", "biconcave", "crush"]}),

@@ -22,6 +22,9 @@ MIN_BODY_ML: Final = 1.5
 EDGE_MM: Final = 2.5
 """A body nearer than this to the edge of the image is cut off."""
 
+CUT_SHARE: Final = 0.005
+"""So much of a body may lie there all the same: stray voxels of the outline."""
+
 TRABECULAR_MARGIN_MM: Final = 4.0
 """How far inside the body's surface attenuation is averaged, so that the cortex does not count."""
 
@@ -95,7 +98,7 @@ def is_cut_off(body: Body, volume: Volume) -> bool:
     index = points @ to_index[:3, :3].T + to_index[:3, 3]
     margin = EDGE_MM / volume.spacing_mm
     outside = (index < margin) | (index > np.array(volume.shape) - 1 - margin)
-    return bool(outside.any(axis=1).sum() > 0.005 * len(points))
+    return bool(outside.any(axis=1).sum() > CUT_SHARE * len(points))
 
 
 def paste(bodies: Mapping[Level, Body], volume: Volume) -> LabelMap:

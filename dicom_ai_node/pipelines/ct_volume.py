@@ -17,8 +17,8 @@ import torch
 
 from dicom_ai_node.anatomy import Level
 from dicom_ai_node.errors import NotAnalysable
-from dicom_ai_node.genant import GENANT_THRESHOLDS, Thresholds, grade_spine
-from dicom_ai_node.imaging.resample import crop_around, resample_isotropic, resample_to_grid
+from dicom_ai_node.genant import GENANT_THRESHOLDS, Thresholds
+from dicom_ai_node.imaging.resample import crop_around, resample_isotropic
 from dicom_ai_node.imaging.volume import Volume
 from dicom_ai_node.inference import ct
 from dicom_ai_node.inference.bundle import Bundle, load_bundle
@@ -26,13 +26,12 @@ from dicom_ai_node.pipelines.bodies import (
     Body,
     axial_box,
     body_from_probabilities,
-    is_cut_off,
     mean_hu,
     paste,
 )
-from dicom_ai_node.pipelines.body_frame import BodyFrame, frames_along_chain, turned_to_symmetry
 from dicom_ai_node.pipelines.column import bodies_of_column
-from dicom_ai_node.pipelines.fracture_evidence import combined, fracture_probabilities, with_grade
+from dicom_ai_node.pipelines.ct_heights import MeasuredBody, measured_bodies
+from dicom_ai_node.pipelines.fracture_evidence import combined, with_grade
 from dicom_ai_node.pipelines.labelling import (
     Candidate,
     LabellingSettings,
@@ -42,19 +41,12 @@ from dicom_ai_node.pipelines.labelling import (
     name_chain,
 )
 from dicom_ai_node.pipelines.limitations import every_limitation
-from dicom_ai_node.pipelines.morphometry import (
-    SagittalPlane,
-    held_to_outline,
-    implausible,
-    six_point_heights,
-)
 from dicom_ai_node.pipelines.unseen import unseen
+from dicom_ai_node.pipelines.worst_plane import CountedPlane, counted_planes
 from dicom_ai_node.report import (
     Analysis,
     HeightsMm,
     LabelMap,
-    Reason,
-    SixPoints,
     Source,
     SpineReport,
     Vertebra,
@@ -65,10 +57,6 @@ Progress = Callable[[str, float], None]
 
 LOSS_ERROR: Final = 0.025
 """What the error of a height loss on CT is taken to be: the width of the curve from sound to broken."""
-
-RIM_REACH_MM: Final = 2.0
-"""How far outside of the segmented body, whose corners are round, a rim may lie. On phantoms (from seed 100
-on) points up to 2.5 mm outside err by 0.9 mm, as all others do, those beyond by 2 to 5 mm."""
 
 NOT_REPORTED: Final = frozenset({Level.S1})
 """The sacrum anchors the numbering; it has no Genant grade."""
@@ -91,15 +79,6 @@ class CtVolumeSettings:
     labelling: LabellingSettings = field(default_factory=LabellingSettings)
     min_level_confidence: float = 0.7
     fracture_threshold: float = 0.5
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """One body with its six points, or with the reason why there are none."""
-
-    body: Body
-    points_mm: npt.NDArray[np.float64] | None
-    reason: Reason | None
 
 
 class CtVolumePipeline:
@@ -159,7 +138,7 @@ class CtVolumePipeline:
             )
         progress("measure", 0.75)
         label_map = paste(bodies, volume)
-        measured = self._measured(volume, bodies)
+        measured = measured_bodies(self.points, volume, bodies)
         progress("report", 0.95)
         report = self._report(volume, chain, measured, label_map)
         progress("report", 1.0)
@@ -198,81 +177,24 @@ class CtVolumePipeline:
         (probabilities,) = ct.segment(self.segment, crop[None])
         return body_from_probabilities(probabilities.cpu().numpy(), affine)
 
-    def _measured(self, volume: Volume, bodies: Mapping[Level, Body]) -> dict[Level, _Measured]:
-        frames = [
-            turned_to_symmetry(frame, *body.points_mm())
-            for body, frame in zip(
-                bodies.values(),
-                frames_along_chain([body.center_mm() for body in bodies.values()]),
-                strict=True,
-            )
-        ]
-        shape, spacing = ct.crop_shape(self.points), ct.spacing_mm(self.points)
-        planes = [SagittalPlane.through(frame, (shape[-2], shape[-1]), spacing) for frame in frames]
-        pictures = torch.stack(
-            [
-                torch.cat(
-                    [
-                        resample_to_grid(volume.voxels, volume.affine, plane.affine(), (1, *plane.shape)),
-                        resample_to_grid(
-                            torch.from_numpy(body.probability),
-                            body.affine,
-                            plane.affine(),
-                            (1, *plane.shape),
-                            antialias=False,
-                            fill=0.0,
-                        ),
-                    ]
-                )
-                for body, plane in zip(bodies.values(), planes, strict=True)
-            ]
-        )
-        found = ct.six_points(self.points, pictures.to(self.points.device)).cpu().numpy()
-        measured = {}
-        for number, (level, body) in enumerate(bodies.items()):
-            frame, plane, outline = frames[number], planes[number], pictures[number, 1].numpy()
-            points_mm = plane.to_patient(held_to_outline(found[number], outline, RIM_REACH_MM / spacing))
-            reason = _why_not_measured(level, body, frame, points_mm, volume)
-            measured[level] = _Measured(body, None if reason else points_mm, reason)
-        return measured
-
     def _report(
         self,
         volume: Volume,
         chain: list[NamedCentre],
-        measured: Mapping[Level, _Measured],
+        measured: Mapping[Level, MeasuredBody],
         label_map: LabelMap,
     ) -> SpineReport:
-        heights = {
-            level: six_point_heights(item.points_mm)
-            for level, item in measured.items()
-            if item.points_mm is not None
-        }
         cuts = self.settings.thresholds
-        gradings = grade_spine(heights, cuts)
-        by_heights = fracture_probabilities(heights, gradings, cuts, error=LOSS_ERROR)
-        taught = self.segment.metadata.taught_shares.get("fractured", 0.5)
+        counted = counted_planes(measured, cuts, error=LOSS_ERROR)
         vertebrae = []
         for link in chain:
             if link.interpolated and link.level not in NOT_REPORTED:
                 vertebrae.append(unseen(link))
             elif link.level in measured:
-                found = self._vertebra(link, measured[link.level], volume, label_map)
-                if link.level in gradings:
-                    opinion = measured[link.level].body.fractured
-                    probability = combined([(opinion, taught)], by_heights[link.level])
-                    found = with_grade(
-                        found,
-                        heights,
-                        gradings[link.level],
-                        probability,
-                        threshold=self.settings.fracture_threshold,
-                    )
-                elif link.level in heights:
-                    own = heights[link.level]
-                    own_mm = HeightsMm(own.anterior, own.middle, own.posterior, own.largest)
-                    found = replace(found, heights_mm=own_mm)
-                vertebrae.append(found)
+                body = measured[link.level]
+                found = self._vertebra(link, body, volume, label_map)
+                plane = counted.get(link.level)
+                vertebrae.append(found if plane is None else self._judged(found, body, plane))
         return SpineReport(
             status="analysed",
             source=Source(
@@ -289,8 +211,21 @@ class CtVolumePipeline:
             vertebrae=tuple(vertebrae),
         )
 
+    def _judged(self, found: Vertebra, measured: MeasuredBody, plane: CountedPlane) -> Vertebra:
+        """The vertebra with what the plane that counts says of it."""
+        found = replace(found, six_points=plane.points, planes=plane.planes)
+        if plane.grading is None or plane.probability is None:
+            own = plane.spine[found.level]
+            own_mm = HeightsMm(own.anterior, own.middle, own.posterior, own.largest)
+            return replace(found, heights_mm=own_mm)
+        taught = self.segment.metadata.taught_shares.get("fractured", 0.5)
+        probability = combined([(measured.body.fractured, taught)], plane.probability)
+        return with_grade(
+            found, plane.spine, plane.grading, probability, threshold=self.settings.fracture_threshold
+        )
+
     def _vertebra(
-        self, link: NamedCentre, measured: _Measured, volume: Volume, label_map: LabelMap
+        self, link: NamedCentre, measured: MeasuredBody, volume: Volume, label_map: LabelMap
     ) -> Vertebra:
         body = measured.body
         return Vertebra(
@@ -303,7 +238,6 @@ class CtVolumePipeline:
             mean_hu=mean_hu(link.level, body, volume, label_map),
             status="analysed" if measured.reason is None else "not-analysable",
             reasons=() if measured.reason is None else (measured.reason,),
-            six_points=None if measured.points_mm is None else SixPoints.from_array(measured.points_mm),
         )
 
 
@@ -321,17 +255,6 @@ def _refuse_unfit(volume: Volume) -> None:
             f"Slices are {volume.spacing_mm.max():.1f} mm apart; heights need {MAX_SPACING_MM:g} mm or less. "
             "Send the thin reconstruction.",
         )
-
-
-def _why_not_measured(
-    level: Level, body: Body, frame: BodyFrame, points_mm: npt.NDArray[np.float64], volume: Volume
-) -> Reason | None:
-    if is_cut_off(body, volume):
-        return Reason("coverage", f"{level} is cut off by the edge of the image.")
-    words = implausible(points_mm, frame)
-    if words is not None:
-        return Reason("model-refused", f"The measurement of {level} was not used: {words}.")
-    return None
 
 
 def _outstanding(peaks: Sequence[Candidate]) -> list[Candidate]:

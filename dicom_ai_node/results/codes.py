@@ -146,6 +146,13 @@ FINDING: Final = _dcm("121071", "Finding")
 FINDING_SITE: Final = _sct("363698007", "Finding Site")
 TOPOGRAPHICAL_MODIFIER: Final = _sct("106233006", "Topographical modifier")
 """TID 300 row 6 and CID 210."""
+LATERALITY: Final = _sct("272741003", "Laterality")
+"""TID 300 row 5."""
+LATERALITIES: Final[dict[str, Code]] = {
+    "RIGHT": _sct("24028007", "Right"),
+    "LEFT": _sct("7771000", "Left"),
+}
+"""CID 244 Laterality."""
 IMAGE_REGION: Final = _dcm("111030", "Image Region")
 REFERENCED_SEGMENT: Final = _dcm("121191", "Referenced Segment")
 REFERENCED_SEGMENTATION_FRAME: Final = _dcm("121214", "Referenced Segmentation Frame")
@@ -235,6 +242,24 @@ POSTERIOR_HEIGHT: Final = _private("HEIGHT-POSTERIOR", "Posterior vertebral body
 REFERENCE_HEIGHT: Final = _private("HEIGHT-REFERENCE", "Reference height for vertebral height loss")
 HEIGHT_LOSS: Final = _private("HEIGHT-LOSS", "Vertebral body height loss")
 HEIGHT_LOSS_CHANGE: Final = _private("HEIGHT-LOSS-DIFF", "Vertebral body height loss now minus before")
+_PLANES: Final[dict[str, str]] = {
+    "RIGHT": "right of the middle",
+    "MID": "middle plane",
+    "LEFT": "left of the middle",
+}
+PLANE_HEIGHTS: Final[dict[tuple[str, str], Code]] = {
+    (plane, part): _private(
+        f"HEIGHT-{part[:3].upper()}-{plane}", f"{part.capitalize()} vertebral body height, {words}"
+    )
+    for plane, words in _PLANES.items()
+    for part in ("anterior", "middle", "posterior")
+}
+"""Heights in one sagittal plane of a body, by the plane and the part, where several were measured."""
+PLANE_LOSSES: Final[dict[str, Code]] = {
+    plane: _private(f"LOSS-{plane}", f"Vertebral body height loss, {words}")
+    for plane, words in _PLANES.items()
+}
+"""What was lost in one sagittal plane of a body alone."""
 FRACTURE_PROBABILITY: Final = _private("FRACTURE-PROB", "Probability of vertebral fracture")
 LEVEL_CONFIDENCE: Final = _private("LEVEL-CONF", "Confidence of vertebral level")
 GENANT_GRADE: Final = _private("GENANT", "Genant semiquantitative grade")

@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from dicom_ai_node.anatomy import Code, Level, code
 from dicom_ai_node.presets import BoxShape
 from dicom_ai_node.prior import PriorReport
-from dicom_ai_node.report import HeightsMm, SpineReport, Vertebra
+from dicom_ai_node.report import HeightsMm, PlaneMeasures, SpineReport, Vertebra
 from dicom_ai_node.results import codes
 from dicom_ai_node.results.comparison import changes
 from dicom_ai_node.results.content import (
@@ -228,7 +228,8 @@ def _measurements(vertebra: Vertebra, report: SpineReport, lines: _Lines | None)
             source = [lines.six_points] if lines is not None and attribute == "height_loss" else []
             yield number(name, 100 * value, codes.PERCENT, source)
     if vertebra.heights_mm is not None:
-        yield from _heights(vertebra.heights_mm, code(vertebra.level), lines)
+        several = [_mean()] if sum(plane.counts for plane in vertebra.planes) > 1 else []
+        yield from _heights(vertebra.heights_mm, code(vertebra.level), lines, several)
     yield number(codes.LEVEL_CONFIDENCE, 100 * vertebra.level_confidence, codes.PERCENT)
     for algorithm, classes in _acuities(vertebra):
         said_by = list(_algorithm(report, algorithm))
@@ -242,8 +243,15 @@ def _measurements(vertebra: Vertebra, report: SpineReport, lines: _Lines | None)
             )
     yield from _mr_measurements(vertebra, report)
     if vertebra.mean_hu is not None:
-        mean = coded(HAS_CONCEPT_MOD, codes.DERIVATION, codes.MEAN)
-        yield number(codes.ATTENUATION_COEFFICIENT, vertebra.mean_hu, codes.HOUNSFIELD, [mean])
+        yield number(codes.ATTENUATION_COEFFICIENT, vertebra.mean_hu, codes.HOUNSFIELD, [_mean()])
+    if len(vertebra.planes) > 1:
+        # Last: what viewers write on the image is what counts.
+        for plane in vertebra.planes:
+            yield from _plane(plane, code(vertebra.level))
+
+
+def _mean() -> Dataset:
+    return coded(HAS_CONCEPT_MOD, codes.DERIVATION, codes.MEAN)
 
 
 def _mr_measurements(vertebra: Vertebra, report: SpineReport) -> Iterable[Dataset]:
@@ -260,7 +268,9 @@ def _mr_measurements(vertebra: Vertebra, report: SpineReport) -> Iterable[Datase
             yield number(codes.SIGNALS[series, key], value, codes.RATIO)
 
 
-def _heights(heights: HeightsMm, level: Code, lines: _Lines | None) -> Iterable[Dataset]:
+def _heights(
+    heights: HeightsMm, level: Code, lines: _Lines | None, derivation: Sequence[Dataset]
+) -> Iterable[Dataset]:
     for place, (name, value, where) in enumerate(
         (
             (codes.ANTERIOR_HEIGHT, heights.anterior, codes.ANTERIOR),
@@ -270,8 +280,28 @@ def _heights(heights: HeightsMm, level: Code, lines: _Lines | None) -> Iterable[
     ):
         modifier = coded(HAS_CONCEPT_MOD, codes.TOPOGRAPHICAL_MODIFIER, where)
         site = coded(HAS_CONCEPT_MOD, codes.FINDING_SITE, level, [modifier])
-        yield number(name, value, codes.MILLIMETRE, [site] if lines is None else [site, lines.heights[place]])
+        drawn = [] if lines is None else [lines.heights[place]]
+        yield number(name, value, codes.MILLIMETRE, [site, *derivation, *drawn])
     yield number(codes.REFERENCE_HEIGHT, heights.reference, codes.MILLIMETRE)
+
+
+def _plane(plane: PlaneMeasures, level: Code) -> Iterable[Dataset]:
+    """Loss and heights of one sagittal plane, named after it; the site says the side too (TID 300)."""
+    name = "MID" if plane.aside_mm == 0 else "LEFT" if plane.aside_mm > 0 else "RIGHT"
+    side = codes.LATERALITIES.get(name)
+    beside = [] if side is None else [coded(HAS_CONCEPT_MOD, codes.LATERALITY, side)]
+    if plane.height_loss is not None:
+        site = coded(HAS_CONCEPT_MOD, codes.FINDING_SITE, level, beside)
+        yield number(codes.PLANE_LOSSES[name], 100 * plane.height_loss, codes.PERCENT, [site])
+    for part, where in (
+        ("anterior", codes.ANTERIOR),
+        ("middle", codes.MIDDLE),
+        ("posterior", codes.POSTERIOR),
+    ):
+        modifier = coded(HAS_CONCEPT_MOD, codes.TOPOGRAPHICAL_MODIFIER, where)
+        site = coded(HAS_CONCEPT_MOD, codes.FINDING_SITE, level, [*beside, modifier])
+        value = getattr(plane.heights_mm, part)
+        yield number(codes.PLANE_HEIGHTS[name, part], value, codes.MILLIMETRE, [site])
 
 
 def _acuities(vertebra: Vertebra) -> Iterable[tuple[str, Mapping[str, float]]]:

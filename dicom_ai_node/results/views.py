@@ -38,7 +38,8 @@ class VertebraView:
     Attributes:
         rows, columns: first and last edge of the box; None on neighbouring slices, which show outlines only.
         outlines: closed polygons, each of shape (n, 2), first point = last.
-        points: shape (6, 2) in the order of `report.SIX_POINT_NAMES`; None where unknown.
+        points: shape (6, 2) in the order of `report.SIX_POINT_NAMES`, those of the body's middle plane, which
+            is what the picture shows; None where unknown.
         corners_mm: shape (4, 3), the box in LPS millimetres, in order; None without a patient space.
     """
 
@@ -77,7 +78,7 @@ def views_on_reformat(
             outlines, profile = (), None
         box = _box(outlines, profile, vertebra, reformat.to_pixels, 1 / reformat.spacing_mm)
         if box is not None:
-            points = _points(vertebra.six_points, reformat.to_pixels)
+            points = _points(vertebra.middle_points, reformat.to_pixels)
             rows, columns = _within(box, reformat.pixels.shape)
             beside = profile is not None and not outlines
             corners_mm = reformat.to_mm(_corners(rows, columns))
@@ -117,7 +118,7 @@ def views_on_slices(analysis: Analysis, source: SourceImages) -> tuple[VertebraV
         image = source.reference(middle)
         box = _box(outlines.get(middle, ()), None, vertebra, to_pixels, per_mm)
         if image is not None and box is not None:
-            points = _points(vertebra.six_points, to_pixels)
+            points = _points(vertebra.middle_points, to_pixels)
             polygons = outlines.get(middle, ())
             rows, columns = _within(box, plane)
             at = np.column_stack([np.full(4, middle), _corners(rows, columns)])
@@ -251,9 +252,9 @@ def _box(
     if profile is not None:
         edges: FloatArray = profile + np.array([[0.0], [1.0]])
         return edges
-    if vertebra.six_points is not None and len(vertebra.six_points.anterior_superior) == 3:
-        corners = to_pixels(vertebra.six_points.to_array()) + 0.5
-        return np.stack([corners.min(axis=0), corners.max(axis=0)])
+    points = _points(vertebra.middle_points, to_pixels)
+    if points is not None:
+        return np.stack([points.min(axis=0), points.max(axis=0)])
     if vertebra.center_mm is not None and len(vertebra.center_mm) == 3:
         reach = LONE_CENTRE_MM * per_mm
         centre = to_pixels(vertebra.center_mm) + 0.5

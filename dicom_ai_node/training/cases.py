@@ -38,6 +38,7 @@ class LabelledVertebra:
         fractured: Genant grade 1 or more.
         grade: Genant grade.
         heights_mm: anterior, middle, posterior, or None.
+        beside: six points, shape (6, 3), in each of the parasagittal planes that the truth knows.
     """
 
     level: Level
@@ -47,6 +48,7 @@ class LabelledVertebra:
     fractured: bool
     grade: int
     heights_mm: tuple[float, float, float] | None
+    beside: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,16 +104,18 @@ class Case:
         return LabelledVertebra(
             level=Level(entry["level"]),
             center=torch.tensor(self.index(entry["center_mm"]), dtype=torch.float32),
-            six_points=None
-            if points is None
-            else torch.tensor(self.index([points[name] for name in SIX_POINT_NAMES]), dtype=torch.float32),
+            six_points=None if points is None else self._six_points(points),
             axes=torch.tensor(_axes(entry["axes"]) @ directions.T, dtype=torch.float32),
             fractured=bool(entry.get("fractured")),
             grade=int(entry.get("genant_grade") or 0),
             heights_mm=None
             if heights is None
             else (float(heights["anterior"]), float(heights["middle"]), float(heights["posterior"])),
+            beside=tuple(self._six_points(plane["six_points"]) for plane in entry.get("beside") or ()),
         )
+
+    def _six_points(self, points: Mapping[str, Any]) -> Tensor:
+        return torch.tensor(self.index([points[name] for name in SIX_POINT_NAMES]), dtype=torch.float32)
 
 
 def _axes(axes: Any) -> npt.NDArray[np.float64]:

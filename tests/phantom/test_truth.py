@@ -12,7 +12,7 @@ import torch
 from dicom_ai_node.anatomy import Level, verse_label
 from dicom_ai_node.genant import Heights, grade_spine
 from dicom_ai_node.phantom import CtAcquisition, body_frame, render_ct, sample_spine, truth, truth_schema
-from dicom_ai_node.phantom.body import body_field
+from dicom_ai_node.phantom.body import body_field, six_points, six_points_beside
 from dicom_ai_node.report import SIX_POINT_NAMES, Deformity, SixPoints
 
 
@@ -39,6 +39,28 @@ def test_six_points_lie_on_the_surface_in_the_mid_sagittal_plane() -> None:
             u, v, w = (torch.from_numpy(local[:, k]) for k in range(3))
             distance = body_field(vertebra.body, u, v, w).outside
             assert float(distance.abs().max()) < 0.1, (seed, entry["level"])
+
+
+def test_six_points_beside_the_middle_lie_on_the_surface_a_quarter_of_the_width_aside() -> None:
+    for seed in range(6):
+        spine = sample_spine(seed)
+        for vertebra, entry in zip(spine.vertebrae, truth(spine)["vertebrae"], strict=True):
+            body = vertebra.body
+            np.testing.assert_allclose(six_points_beside(body, 0.0), six_points(body), atol=0.02)
+            if entry["beside"] is None:
+                assert entry["level"] == "S1"
+                continue
+            assert [plane["aside_mm"] < 0 for plane in entry["beside"]] == [True, False]
+            for plane in entry["beside"]:
+                points = np.array([plane["six_points"][name] for name in SIX_POINT_NAMES])
+                aside = (points - np.array(entry["center_mm"])) @ np.array(entry["axes"]["left"])
+                np.testing.assert_allclose(aside, plane["aside_mm"], atol=0.01)
+                local = (points - vertebra.frame[:3, 3]) @ vertebra.frame[:3, :3]
+                field = body_field(body, *(torch.from_numpy(local[:, k]) for k in range(3)))
+                # Rims lie on the wall, too; the middles of the endplates far from it.
+                assert float(field.outside.abs().max()) < 0.05, (seed, entry["level"])
+                assert float(field.side[[0, 1, 4, 5]].abs().max()) < 0.05
+                assert float(field.side[[2, 3]].max()) < -3.0
 
 
 def test_heights_and_grades_follow_from_the_six_points() -> None:

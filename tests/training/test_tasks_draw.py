@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -186,7 +187,7 @@ def test_fractured_vertebrae_are_drawn_as_often_as_asked_for() -> None:
 
 def test_points_lie_on_the_corners_of_the_mask() -> None:
     options = PointsOptions(
-        spacing_mm=1.0, size=(64, 64), intensity=PLAIN, tilt_degrees=0.0, jitter_mm=2.0, sliced=0.0
+        spacing_mm=1.0, size=(64, 64), intensity=PLAIN, tilt_degrees=0.0, jitter_mm=2.0, sliced=0.0, disc=0.0
     )
     task = PointsTask([block_spine(4, 2.0, fractured=())], [], options)
     batch = task.draw(_generator())
@@ -200,6 +201,36 @@ def test_points_lie_on_the_corners_of_the_mask() -> None:
         assert named["posterior_inferior"][0] == pytest.approx(int(rows.max()), abs=3.5)
         assert named["anterior_superior"][1] == pytest.approx(int(columns.min()), abs=3.5)
         assert named["posterior_inferior"][1] == pytest.approx(int(columns.max()), abs=3.5)
+
+
+def test_points_of_a_plane_beside_the_middle_are_those_of_the_body_there() -> None:
+    case = block_spine(4, 2.0, fractured=())
+    truth = copy.deepcopy(dict(case.truth))
+    labels = case.labels.clone()
+    for entry in truth["vertebrae"]:
+        # To the left of the middle each block is ten millimetres lower.
+        x, _, z = entry["center_mm"]
+        top = round((z + 4.0) / 2.0)
+        labels[top : top + 10, :, round(x / 2.0) + 1 :] = 0
+        points = {
+            name: [x + 10.0, y, z + 4.0 if "superior" in name else up]
+            for name, (_, y, up) in entry["six_points"].items()
+        }
+        entry["beside"] = [{"aside_mm": 10.0, "six_points": points, "heights_mm": None}]
+    options = PointsOptions(
+        spacing_mm=1.0, size=(64, 64), intensity=PLAIN, tilt_degrees=0.0, jitter_mm=0.0, sliced=0.0, disc=0.0,
+        hole=0.0, beside=0.5,
+    )  # fmt: skip
+    task = PointsTask([replace(case, labels=labels, truth=truth)], [], options)
+    generator, heights = _generator(), set()
+    for _ in range(3):
+        batch = task.draw(generator)
+        for mask, points in zip(batch["image"][:, 1], batch["positions"], strict=True):
+            rows = ((mask > 0.5).sum(dim=1) > 15).nonzero()
+            assert float(points[0, 0]) == pytest.approx(int(rows.min()), abs=3.5)
+            assert float(points[1, 0]) == pytest.approx(int(rows.max()), abs=3.5)
+            heights.add(float(points[1, 0] - points[0, 0]) > 22)
+    assert heights == {True, False}
 
 
 def test_plane_runs_foot_ward_and_back_ward() -> None:
