@@ -15,7 +15,8 @@ from conformance.ct_slices import DISEASED, DRESSES, SliceStudy, box_of, make_sl
 from conformance.studies import GRIDS, make_study
 from dicom_ai_node.anatomy import Level
 from dicom_ai_node.commands.findings import findings_table, in_one_line
-from dicom_ai_node.report import SpineReport, json_schema
+from dicom_ai_node.report import SpineReport
+from dicom_ai_node.report_schema import json_schema
 from dicom_ai_node.results import codes
 from dicom_ai_node.results.encode import encode
 from dicom_ai_node.results.validate import validate
