@@ -40,9 +40,10 @@ def pdf_page(page: Page, picture: Image | None) -> bytes:
     """The page as a PDF file."""
     _typefaces()
     data = io.BytesIO()
-    canvas = Canvas(data, pagesize=A4, pageCompression=1, invariant=1, lang=page.tag, initialFontName=_PLAIN)
+    tag = page.language.tag
+    canvas = Canvas(data, pagesize=A4, pageCompression=1, invariant=1, lang=tag, initialFontName=_PLAIN)
     canvas.setTitle(page.words.title)
-    canvas.setSubject(page.words.research_use)
+    canvas.setSubject(page.language.research_use)
     canvas.setCreator("dicom-ai-node")
     width, top = A4[0] - 2 * _MARGIN, A4[1] - _MARGIN
     top = _heading(canvas, page, width, top)
@@ -107,15 +108,15 @@ def _fitted(items: Sequence[Flowable], width: float, height: float) -> KeepInFra
 
 
 def _heading(canvas: Canvas, page: Page, width: float, top: float) -> float:
-    words = page.words
-    mark = pdfmetrics.stringWidth(words.research_use, _BOLD, 10) + 6 * mm
+    notice = page.language.research_use
+    mark = pdfmetrics.stringWidth(notice, _BOLD, 10) + 6 * mm
     canvas.setStrokeColor(_WARNING)
     canvas.setFillColor(_WARNING)
     canvas.setLineWidth(1.2)
     canvas.rect(_MARGIN + width - mark, top - 7 * mm, mark, 7 * mm)
     canvas.setFont(_BOLD, 10)
-    canvas.drawCentredString(_MARGIN + width - mark / 2, top - 4.8 * mm, words.research_use)
-    ends = _put(canvas, _words(words.title, 12.5, bold=True), width - mark - _GAP, top - 0.5 * mm)
+    canvas.drawCentredString(_MARGIN + width - mark / 2, top - 4.8 * mm, notice)
+    ends = _put(canvas, _words(page.words.title, 12.5, bold=True), width - mark - _GAP, top - 0.5 * mm)
     line = min(ends, top - 7 * mm) - 2 * mm
     canvas.setStrokeColor(_INK)
     canvas.line(_MARGIN, line, _MARGIN + width, line)
@@ -185,7 +186,7 @@ def _table(page: Page, width: float) -> list[Flowable]:
     if page.rows:
         heads = ("", words.level, words.finding, words.grade, words.loss, words.heights)
         lines = [[_words(head, 7.5, colour=_FAINT) for head in heads], *map(_line, page.rows)]
-        shares = (0.025, 0.1, 0.455, 0.07, 0.13, 0.22)
+        shares = (0.025, 0.1, 0.45, 0.07, 0.135, 0.22)
         style = [
             *_TIGHT,
             ("LINEBELOW", (0, 0), (-1, -1), 0.4, _RULE),
@@ -224,7 +225,7 @@ def _footer(canvas: Canvas, page: Page, width: float) -> float:
         for (red, green, blue), name in page.legend
     )
     lines = [_words(text, 7, colour=_FAINT) for text in (words.disclaimer, page.made_by)]
-    lines.insert(0, _marked(f"{escape(words.how_to_read)} {' &nbsp; '.join(keys)}", 7, colour=_FAINT))
+    lines.insert(0, _marked(f"{escape(page.language.how_to_read)} {' &nbsp; '.join(keys)}", 7, colour=_FAINT))
     height = sum(line.wrapOn(canvas, width, A4[1])[1] for line in lines) + 2 * mm
     canvas.setStrokeColor(_RULE)
     canvas.line(_MARGIN, _MARGIN + height, _MARGIN + width, _MARGIN + height)

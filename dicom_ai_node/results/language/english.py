@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from dicom_ai_node.report import REASON_CODES
+from dicom_ai_node.results.language.page_words import PageWords
 from dicom_ai_node.results.language.words import Language
 
 ENGLISH: Final = Language(
@@ -70,6 +71,8 @@ ENGLISH: Final = Language(
     abnormal_only="abnormal, no fracture",
     height_loss="{} loss of height",
     genant="Genant grade {}",
+    grades=("0 normal", "1 mild", "2 moderate", "3 severe", "not graded"),
+    how_to_read="Grade (Genant): how much of its height a vertebral body has lost.",
     fracture_probability="fracture probability {}",
     likely="likely {kind} ({share})",
     possibly="possibly {kind} ({share})",
@@ -116,4 +119,38 @@ ENGLISH: Final = Language(
     more_loss="{points} percentage points more loss of height than on {day}",
     less_loss="{points} percentage points less loss of height than on {day}, which a fracture does not do: "
     "check level and measurement",
+    page=PageWords(
+        title="Vertebral bodies: reading by artificial intelligence",
+        name="Patient",
+        birth_date="Date of birth",
+        sex="Sex",
+        sexes={"F": "female", "M": "male", "O": "other"},
+        patient_id="Patient ID",
+        accession="Accession number",
+        study_date="Date of examination",
+        examined="Examined",
+        modalities={"CT": "Computed tomography", "MR": "Magnetic resonance imaging", "": "Radiograph"},
+        images="{count} images",
+        one_image="1 image",
+        impression="Impression",
+        fractured="Vertebrae that look fractured: {levels}.",
+        one_fractured="One vertebra looks fractured: {levels}.",
+        malignant="May hold a tumour and should be looked at first: {levels}.",
+        unbroken="No vertebra looks fractured.",
+        refused="The images could not be analysed.",
+        picture="Outlined: the vertebral bodies that were found, in the colour of their grade.",
+        table="Vertebrae that stand out",
+        level="Level",
+        finding="Finding",
+        grade="Grade",
+        loss="Loss of height",
+        heights="Height front / middle / back",
+        rest="Measured, nothing that stands out: {levels}.",
+        remarks="To be borne in mind",
+        disclaimer=(
+            "Output of artificial intelligence that was not validated clinically and is no medical device. "
+            "It is no diagnosis: to be checked on the images by a physician."
+        ),
+        made_by="Made by {node}; models: {models}.",
+    ),
 )

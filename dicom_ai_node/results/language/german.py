@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from dicom_ai_node.results.language.page_words import PageWords
 from dicom_ai_node.results.language.words import Language
 
 GERMAN: Final = Language(
@@ -74,6 +75,8 @@ GERMAN: Final = Language(
     abnormal_only="auffällig, keine Fraktur",
     height_loss="Höhenminderung {}",
     genant="Genant Grad {}",
+    grades=("0 normal", "1 leichtgradig", "2 mittelgradig", "3 hochgradig", "ohne Grad"),
+    how_to_read="Grad (Genant): wie viel Höhe ein Wirbelkörper verloren hat.",
     fracture_probability="Frakturwahrscheinlichkeit {}",
     likely="wahrscheinlich {kind} ({share})",
     possibly="möglicherweise {kind} ({share})",
@@ -140,4 +143,38 @@ GERMAN: Final = Language(
     more_loss="Höhenminderung seit {day} um {points} Prozentpunkte zugenommen",
     less_loss="Höhenminderung {points} Prozentpunkte geringer als am {day}, was bei einer Fraktur nicht zu "
     "erwarten ist: Höhenzuordnung und Messung prüfen",
+    page=PageWords(
+        title="Wirbelkörper: Auswertung durch künstliche Intelligenz",
+        name="Patient",
+        birth_date="Geburtsdatum",
+        sex="Geschlecht",
+        sexes={"F": "weiblich", "M": "männlich", "O": "divers"},
+        patient_id="Patienten-ID",
+        accession="Auftragsnummer",
+        study_date="Untersuchungsdatum",
+        examined="Untersucht",
+        modalities={"CT": "Computertomographie", "MR": "Magnetresonanztomographie", "": "Röntgenaufnahme"},
+        images="{count} Bilder",
+        one_image="1 Bild",
+        impression="Beurteilung",
+        fractured="Wirbel, die gebrochen erscheinen: {levels}.",
+        one_fractured="Ein Wirbel erscheint gebrochen: {levels}.",
+        malignant="Möglicherweise tumorös und zuerst anzusehen: {levels}.",
+        unbroken="Kein Wirbel erscheint gebrochen.",
+        refused="Die Bilder konnten nicht ausgewertet werden.",
+        picture="Umrandet: die gefundenen Wirbelkörper in der Farbe ihres Grades.",
+        table="Auffällige Wirbel",
+        level="Höhe",
+        finding="Befund",
+        grade="Grad",
+        loss="Höhenminderung",
+        heights="Höhe vorn / Mitte / hinten",
+        rest="Vermessen und unauffällig: {levels}.",
+        remarks="Zu beachten",
+        disclaimer=(
+            "Ausgabe einer künstlichen Intelligenz, die nicht klinisch validiert und kein Medizinprodukt "
+            "ist. Keine Diagnose: ärztlich an den Bildern zu prüfen."
+        ),
+        made_by="Erstellt von {node}; Modelle: {models}.",
+    ),
 )

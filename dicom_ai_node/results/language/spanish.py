@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from dicom_ai_node.results.language.page_words import PageWords
 from dicom_ai_node.results.language.words import Language
 
 SPANISH: Final = Language(
@@ -64,6 +65,8 @@ SPANISH: Final = Language(
     abnormal_only="aspecto anormal, sin fractura",
     height_loss="pérdida de altura del {}",
     genant="grado {} de Genant",
+    grades=("0 normal", "1 leve", "2 moderado", "3 grave", "sin grado"),
+    how_to_read="Grado (Genant): cuánta altura ha perdido un cuerpo vertebral.",
     fracture_probability="probabilidad de fractura {}",
     likely="probablemente {kind} ({share})",
     possibly="posiblemente {kind} ({share})",
@@ -130,4 +133,38 @@ SPANISH: Final = Language(
     more_loss="pérdida de altura {points} puntos porcentuales mayor que el {day}",
     less_loss="pérdida de altura {points} puntos porcentuales menor que el {day}, lo que no es propio de una "
     "fractura: comprobar el nivel y la medición",
+    page=PageWords(
+        title="Cuerpos vertebrales: lectura por inteligencia artificial",
+        name="Paciente",
+        birth_date="Fecha de nacimiento",
+        sex="Sexo",
+        sexes={"F": "femenino", "M": "masculino", "O": "otro"},
+        patient_id="Identificador del paciente",
+        accession="Número de estudio",
+        study_date="Fecha del estudio",
+        examined="Examinado",
+        modalities={"CT": "Tomografía computarizada", "MR": "Resonancia magnética", "": "Radiografía"},
+        images="{count} imágenes",
+        one_image="1 imagen",
+        impression="Conclusión",
+        fractured="Vértebras de aspecto fracturado: {levels}.",
+        one_fractured="Una vértebra de aspecto fracturado: {levels}.",
+        malignant="Posible tumor, debe revisarse primero: {levels}.",
+        unbroken="Ninguna vértebra parece fracturada.",
+        refused="No fue posible analizar las imágenes.",
+        picture="Contornos: los cuerpos vertebrales encontrados, en el color de su grado.",
+        table="Vértebras llamativas",
+        level="Nivel",
+        finding="Hallazgo",
+        grade="Grado",
+        loss="Pérdida de altura",
+        heights="Altura anterior / media / posterior",
+        rest="Medidas, sin nada llamativo: {levels}.",
+        remarks="A tener en cuenta",
+        disclaimer=(
+            "Resultado de una inteligencia artificial sin validación clínica, que no es un producto "
+            "sanitario. No es un diagnóstico: un médico debe comprobarlo en las imágenes."
+        ),
+        made_by="Elaborado por {node}; modelos: {models}.",
+    ),
 )
