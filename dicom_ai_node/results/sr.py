@@ -107,15 +107,13 @@ def encode_report(
     segments = SegmentReference.by_level(segmentation, source)
     groups = measurement_groups(
         report,
+        source,
         identity,
         segments,
         views,
-        frame_of_reference_uid=source.frame_of_reference_uid,
-        film=source.is_film,
         prior=analysis.prior,
         language=language,
         shape=box,
-        source=source,
     )
     first = [container(codes.IMPRESSIONS, _impressions(analysis, language))]
     if analysis.prior is not None:
