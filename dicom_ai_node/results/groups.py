@@ -108,7 +108,7 @@ def measurement_groups(
             if region is not None:
                 # OHIF makes a measurement of its own of a box that stands without numbers, and names it after
                 # the comment.
-                named = text(CONTAINS, codes.COMMENT, label_text(vertebra))
+                named = text(CONTAINS, codes.COMMENT, label_text(vertebra, language))
                 groups.append(_planar([*_identification(vertebra, identity), named], region, shape, []))
         elif region is not None:
             groups.append(_planar(head, region, shape, statements))

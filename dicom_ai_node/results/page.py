@@ -146,7 +146,7 @@ def _facts(source: SourceImages, language: Language) -> Iterator[tuple[str, str]
 def _headline(report: SpineReport, language: Language) -> str:
     words = language.page
     if report.status == "not-analysable":
-        return words.refused
+        return language.refused
     if not report.vertebrae:
         return language.no_vertebra
     broken = [item.level for item in report if item.fractured]

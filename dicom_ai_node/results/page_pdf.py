@@ -1,8 +1,7 @@
 """The report of one page as PDF: always one page of A4, the same bytes for the same page.
 
-The typeface (DejaVu Sans, a free descendant of Bitstream Vera) comes with matplotlib and is embedded, so
-that umlauts, accents, Greek and Cyrillic names are shown wherever the page is read. There is no script, no
-link and no transparency in it.
+The typeface is embedded, so that umlauts, accents, Greek and Cyrillic names are shown wherever the page is
+read. There is no script, no link and no transparency in it.
 """
 
 from __future__ import annotations
@@ -10,11 +9,9 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Final
 from xml.sax.saxutils import escape
 
-import matplotlib as mpl
 from PIL.Image import Image
 from reportlab.lib.colors import Color, HexColor
 from reportlab.lib.pagesizes import A4
@@ -27,6 +24,7 @@ from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import Flowable, KeepInFrame, Paragraph, Spacer, Table, TableStyle
 
 from dicom_ai_node.results.page import Page, Row
+from dicom_ai_node.results.typeface import BOLD, PLAIN
 
 _PLAIN, _BOLD = "DejaVuSans", "DejaVuSans-Bold"
 _INK, _FAINT, _RULE, _WARNING = (HexColor(value) for value in ("#1c1c20", "#55555c", "#c8c8ce", "#a33a00"))
@@ -61,8 +59,7 @@ def pdf_page(page: Page, picture: Image | None) -> bytes:
 
 @lru_cache(maxsize=1)
 def _typefaces() -> dict[str, Any]:
-    folder = Path(mpl.get_data_path()) / "fonts" / "ttf"
-    found = {name: TTFont(name, str(folder / f"{name}.ttf")) for name in (_PLAIN, _BOLD)}
+    found = {name: TTFont(name, str(file)) for name, file in ((_PLAIN, PLAIN), (_BOLD, BOLD))}
     for typeface in found.values():
         pdfmetrics.registerFont(typeface)
     pdfmetrics.registerFontFamily(_PLAIN, normal=_PLAIN, bold=_BOLD, italic=_PLAIN, boldItalic=_BOLD)

@@ -100,11 +100,11 @@ def test_the_slices_show_boxes_and_the_short_names(results: tuple[SliceStudy, Pa
     study = results[0]
     box = study.analysis.report.vertebrae[1].box_px
     assert box is not None
-    assert {"T12 not judged", "L1 OVCF KD", "L2", "L3 SN", "L4 OF PS"} <= words[box.sop_instance_uid]
+    assert {"T12 not judged", "L1 OVCF, KD", "L2", "L3 SN", "L4 OF, PS"} <= words[box.sop_instance_uid]
     # The slices that show a disease best have its box as well.
     best = study.analysis.report.vertebrae[1].seen_on["OVCF"].box_px
     assert best is not None
-    assert "L1 OVCF KD" in words[best.sop_instance_uid]
+    assert "L1 OVCF, KD" in words[best.sop_instance_uid]
 
 
 def test_no_segmentation_is_made_where_nothing_was_outlined(results: tuple[SliceStudy, Path]) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import date
-from typing import Any, get_args
+from typing import get_args
 
 import pydicom
 import pytest
@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from conformance import checks
 from dicom_ai_node.anatomy import Level
 from dicom_ai_node.config import ResultSettings
-from dicom_ai_node.report import ACUITIES, MALIGNANCIES, REASON_CODES, Deformity
+from dicom_ai_node.report import ACUITIES, DISEASES, MALIGNANCIES, REASON_CODES, Deformity
 from dicom_ai_node.results.encode import encode
 from dicom_ai_node.results.identity import ResultIdentity
 from dicom_ai_node.results.iod import problems
@@ -23,6 +23,7 @@ from dicom_ai_node.results.language import ENGLISH, LANGUAGES, Language
 from dicom_ai_node.results.modules import Stamp
 from dicom_ai_node.results.source import SourceImages, read_source
 from dicom_ai_node.results.sr import encode_report
+from tests.results.phrases import phrases
 
 OTHERS = [tag for tag in LANGUAGES if tag != "en"]
 Report = Callable[..., pydicom.FileDataset]
@@ -88,43 +89,32 @@ def test_no_language_lacks_a_text(language: Language) -> None:
     assert set(ACUITIES + MALIGNANCIES) <= language.classes.keys() == ENGLISH.classes.keys()
     assert language.fractures.keys() == language.deformities.keys() == set(get_args(Deformity))
     assert language.levels.keys() == {level.region for level in Level}
-    assert language.images.keys() == ENGLISH.images.keys()
-    texts = dict(_phrases(language))
-    assert texts.keys() == dict(_phrases(ENGLISH)).keys()
+    short = language.picture
+    assert short.deformities.keys() == set(get_args(Deformity)) - {"none"}
+    assert short.acuities.keys() | short.malignancies.keys() == set(ACUITIES + MALIGNANCIES)
+    assert short.diseases.keys() == DISEASES.keys()
+    texts = dict(phrases(language))
+    assert texts.keys() == dict(phrases(ENGLISH)).keys()
     assert [name for name, phrase in texts.items() if not phrase.strip()] == []
-
-
-def _phrases(words: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Every phrase of a table with its place in it: ``fractures wedge 1``, ``page title``."""
-    if isinstance(words, str):
-        yield name, words
-        return
-    if isinstance(words, Mapping):
-        parts = words.items()
-    elif is_dataclass(words):
-        parts = {field.name: getattr(words, field.name) for field in fields(words)}.items()
-    else:
-        parts = dict(enumerate(words)).items()
-    for key, part in parts:
-        yield from _phrases(part, f"{name} {key}".strip())
 
 
 @pytest.mark.parametrize("tag", OTHERS)
 def test_every_language_says_the_same_things(tag: str) -> None:
-    english = dict(_phrases(ENGLISH))
-    for name, phrase in _phrases(LANGUAGES[tag]):
+    english = dict(phrases(ENGLISH))
+    for name, phrase in phrases(LANGUAGES[tag]):
         if name != "run":
             assert placeholders(phrase) == placeholders(english[name]), name
 
 
 @pytest.mark.parametrize("tag", OTHERS)
 def test_nothing_is_left_in_english(tag: str) -> None:
-    english = dict(_phrases(ENGLISH))
-    same = {name for name, phrase in _phrases(LANGUAGES[tag]) if phrase == english[name]}
+    english = dict(phrases(ENGLISH))
+    same = {name for name, phrase in phrases(LANGUAGES[tag]) if phrase == english[name]}
     assert same <= {
         *("percent", "finding", "levels C", "levels T", "levels L", "levels S"),
         # The same words in another language.
         *("grades 0", "classes normal", "page name", "page grade", "page images", "page one_image"),
+        *("picture grade", "picture deformities biconcave", "picture six_points"),
     }
 
 

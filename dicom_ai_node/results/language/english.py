@@ -6,6 +6,7 @@ from typing import Final
 
 from dicom_ai_node.report import REASON_CODES
 from dicom_ai_node.results.language.page_words import PageWords
+from dicom_ai_node.results.language.picture_words import PictureWords
 from dicom_ai_node.results.language.words import Language
 
 ENGLISH: Final = Language(
@@ -85,6 +86,7 @@ ENGLISH: Final = Language(
     others_not_broken="No fracture found in {}.",
     not_judged="{level} could not be judged: {why}",
     not_analysable="The images could not be analysed: {}",
+    refused="The images could not be analysed.",
     no_vertebra="No vertebra was found.",
     no_reason="No reason was given.",
     provenance="{research_use}. Output of artificial intelligence ({models}), not validated clinically; to "
@@ -137,7 +139,6 @@ ENGLISH: Final = Language(
         one_fractured="One vertebra looks fractured: {levels}.",
         malignant="May hold a tumour and should be looked at first: {levels}.",
         unbroken="No vertebra looks fractured.",
-        refused="The images could not be analysed.",
         picture="Outlined: the vertebral bodies that were found, in the colour of their grade.",
         table="Vertebrae that stand out",
         level="Level",
@@ -152,5 +153,23 @@ ENGLISH: Final = Language(
             "It is no diagnosis: to be checked on the images by a physician."
         ),
         made_by="Made by {node}; models: {models}.",
+    ),
+    picture=PictureWords(
+        notice="AI - {research_use}",
+        reformat="Vertebral bodies, curved sagittal reformat",
+        film="Vertebral bodies, radiograph",
+        not_judged="not judged",
+        off_plane="off plane",
+        abnormal="abnormal",
+        level_only="level only",
+        loss="loss {}",
+        grade="grade {}",
+        deformities={"wedge": "wedge", "biconcave": "biconcave", "crush": "crush"},
+        acuities={"acute": "acute", "chronic": "chronic", "pathologic": "pathologic"},
+        malignancies={"benign": "benign", "malignant": "malignant"},
+        diseases={"OVCF": "OVCF", "OF": "OF", "SN": "SN", "KD": "KD", "PS": "PS"},
+        no_disease="no disease seen",
+        slices="{slices} of {of}",
+        six_points="six points",
     ),
 )

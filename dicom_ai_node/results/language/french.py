@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from dicom_ai_node.results.language.page_words import PageWords
+from dicom_ai_node.results.language.picture_words import PictureWords
 from dicom_ai_node.results.language.words import Language
 
 FRENCH: Final = Language(
@@ -88,6 +89,7 @@ FRENCH: Final = Language(
     others_not_broken="Pas de fracture décelée : {}.",
     not_judged="{level} n'a pas pu être évaluée. {why}",
     not_analysable="Les images n'ont pas pu être analysées. {}",
+    refused="Les images n'ont pas pu être analysées.",
     no_vertebra="Aucune vertèbre n'a été trouvée.",
     no_reason="Aucun motif n'est indiqué.",
     provenance="{research_use}. Résultat d'une intelligence artificielle ({models}), sans validation "
@@ -160,7 +162,6 @@ FRENCH: Final = Language(
         one_fractured="Une vertèbre d'aspect fracturé : {levels}.",
         malignant="Possible tumeur, à regarder en premier : {levels}.",
         unbroken="Aucune vertèbre d'aspect fracturé.",
-        refused="Les images n'ont pas pu être analysées.",
         picture="Contours : les corps vertébraux trouvés, dans la couleur de leur grade.",
         table="Vertèbres remarquables",
         level="Niveau",
@@ -176,5 +177,29 @@ FRENCH: Final = Language(
             "Ce n'est pas un diagnostic : à vérifier sur les images par un médecin."
         ),
         made_by="Établi par {node} ; modèles : {models}.",
+    ),
+    picture=PictureWords(
+        notice="IA - {research_use}",
+        reformat="Corps vertébraux, coupe sagittale curviligne",
+        film="Corps vertébraux, radiographie",
+        not_judged="non évaluée",
+        off_plane="hors du plan",
+        abnormal="anormale",
+        level_only="niveau seul",
+        loss="perte {}",
+        grade="grade {}",
+        deformities={"wedge": "cunéiforme", "biconcave": "biconcave", "crush": "aplatie"},
+        acuities={"acute": "récente", "chronic": "ancienne", "pathologic": "pathologique"},
+        malignancies={"benign": "bénigne", "malignant": "maligne"},
+        diseases={
+            "OVCF": "tassement",
+            "OF": "fracture ancienne",
+            "SN": "Schmorl",
+            "KD": "Kümmell",
+            "PS": "opérée",
+        },
+        no_disease="aucune maladie vue",
+        slices="{slices} sur {of}",
+        six_points="six points",
     ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from dicom_ai_node.results.language.page_words import PageWords
+from dicom_ai_node.results.language.picture_words import PictureWords
 from dicom_ai_node.results.language.words import Language
 
 GERMAN: Final = Language(
@@ -89,6 +90,7 @@ GERMAN: Final = Language(
     others_not_broken="Keine Fraktur in {} nachweisbar.",
     not_judged="{level} nicht beurteilbar: {why}",
     not_analysable="Die Bilder konnten nicht ausgewertet werden: {}",
+    refused="Die Bilder konnten nicht ausgewertet werden.",
     no_vertebra="Es wurde kein Wirbel gefunden.",
     no_reason="Es wurde kein Grund angegeben.",
     provenance="{research_use}. Ergebnis künstlicher Intelligenz ({models}), klinisch nicht validiert; an "
@@ -161,7 +163,6 @@ GERMAN: Final = Language(
         one_fractured="Ein Wirbel erscheint gebrochen: {levels}.",
         malignant="Möglicherweise tumorös und zuerst anzusehen: {levels}.",
         unbroken="Kein Wirbel erscheint gebrochen.",
-        refused="Die Bilder konnten nicht ausgewertet werden.",
         picture="Umrandet: die gefundenen Wirbelkörper in der Farbe ihres Grades.",
         table="Auffällige Wirbel",
         level="Höhe",
@@ -176,5 +177,29 @@ GERMAN: Final = Language(
             "ist. Keine Diagnose: ärztlich an den Bildern zu prüfen."
         ),
         made_by="Erstellt von {node}; Modelle: {models}.",
+    ),
+    picture=PictureWords(
+        notice="KI - {research_use}",
+        reformat="Wirbelkörper, gekrümmte sagittale Ebene",
+        film="Wirbelkörper, Röntgenaufnahme",
+        not_judged="nicht beurteilt",
+        off_plane="neben der Ebene",
+        abnormal="auffällig",
+        level_only="nur benannt",
+        loss="Verlust {}",
+        grade="Grad {}",
+        deformities={"wedge": "Keilwirbel", "biconcave": "bikonkav", "crush": "Plattwirbel"},
+        acuities={"acute": "akut", "chronic": "alt", "pathologic": "pathologisch"},
+        malignancies={"benign": "benigne", "malignant": "maligne"},
+        diseases={
+            "OVCF": "Sinterung",
+            "OF": "alte Fraktur",
+            "SN": "Schmorl",
+            "KD": "Kümmell",
+            "PS": "operiert",
+        },
+        no_disease="keine Krankheit gesehen",
+        slices="{slices} von {of}",
+        six_points="sechs Punkte",
     ),
 )

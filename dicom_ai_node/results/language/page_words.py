@@ -33,7 +33,6 @@ class PageWords:
     one_fractured: str
     malignant: str
     unbroken: str
-    refused: str
     picture: str
     table: str
     level: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from dicom_ai_node.results.language.page_words import PageWords
+from dicom_ai_node.results.language.picture_words import PictureWords
 from dicom_ai_node.results.language.words import Language
 
 SPANISH: Final = Language(
@@ -79,6 +80,7 @@ SPANISH: Final = Language(
     others_not_broken="No se observan fracturas en {}.",
     not_judged="No se pudo valorar {level}. {why}",
     not_analysable="No se pudieron analizar las imágenes. {}",
+    refused="No se pudieron analizar las imágenes.",
     no_vertebra="No se encontró ninguna vértebra.",
     no_reason="No se indicó el motivo.",
     provenance="{research_use}. Resultado de inteligencia artificial ({models}), sin validación clínica; "
@@ -151,7 +153,6 @@ SPANISH: Final = Language(
         one_fractured="Una vértebra de aspecto fracturado: {levels}.",
         malignant="Posible tumor, debe revisarse primero: {levels}.",
         unbroken="Ninguna vértebra parece fracturada.",
-        refused="No fue posible analizar las imágenes.",
         picture="Contornos: los cuerpos vertebrales encontrados, en el color de su grado.",
         table="Vértebras llamativas",
         level="Nivel",
@@ -166,5 +167,29 @@ SPANISH: Final = Language(
             "sanitario. No es un diagnóstico: un médico debe comprobarlo en las imágenes."
         ),
         made_by="Elaborado por {node}; modelos: {models}.",
+    ),
+    picture=PictureWords(
+        notice="IA - {research_use}",
+        reformat="Cuerpos vertebrales, plano sagital curvo",
+        film="Cuerpos vertebrales, radiografía",
+        not_judged="no valorada",
+        off_plane="fuera del plano",
+        abnormal="anormal",
+        level_only="solo nivel",
+        loss="pérdida {}",
+        grade="grado {}",
+        deformities={"wedge": "cuneiforme", "biconcave": "bicóncava", "crush": "aplanada"},
+        acuities={"acute": "aguda", "chronic": "crónica", "pathologic": "patológica"},
+        malignancies={"benign": "benigna", "malignant": "maligna"},
+        diseases={
+            "OVCF": "aplastamiento",
+            "OF": "fractura antigua",
+            "SN": "Schmorl",
+            "KD": "Kümmell",
+            "PS": "operada",
+        },
+        no_disease="sin enfermedad visible",
+        slices="{slices} de {of}",
+        six_points="seis puntos",
     ),
 )

@@ -12,6 +12,7 @@ from datetime import date
 
 from dicom_ai_node.anatomy import USUAL_LEVELS, Code, Level
 from dicom_ai_node.results.language.page_words import PageWords
+from dicom_ai_node.results.language.picture_words import PictureWords
 
 ByGrade = tuple[str, str, str, str]
 """A phrase for each Genant grade, 0 to 3."""
@@ -40,7 +41,9 @@ class Language:
         images: those of a modality, as they stand in `compared`.
         grades: names of the grades 0 to 3, and of what has none, beside their colours.
         how_to_read: what a grade is, for those who do not know it.
+        refused: `not_analysable` without the reason.
         page: what stands on the report of one page beside the findings.
+        picture: what stands in pictures, in as few letters as possible.
     """
 
     tag: str
@@ -76,6 +79,7 @@ class Language:
     others_not_broken: str
     not_judged: str
     not_analysable: str
+    refused: str
     no_vertebra: str
     no_reason: str
     provenance: str
@@ -99,6 +103,7 @@ class Language:
     less_loss: str
 
     page: PageWords
+    picture: PictureWords
 
     @property
     def code(self) -> Code:
