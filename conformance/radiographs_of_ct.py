@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 
 from dicom_ai_node.errors import InputError
-from dicom_ai_node.imaging.film_picture import film_overview
+from dicom_ai_node.imaging.film_picture import film_sheet
 from dicom_ai_node.imaging.film_pose import FilmPose
 from dicom_ai_node.imaging.film_spacing import FilmSpacing
 from dicom_ai_node.imaging.radiograph import Radiograph
@@ -31,6 +31,7 @@ from dicom_ai_node.phantom.spine import sample_spine
 from dicom_ai_node.pipelines.ct_volume import CtVolumePipeline
 from dicom_ai_node.pipelines.radiograph import RadiographPipeline
 from dicom_ai_node.report import Analysis
+from dicom_ai_node.results.overview import draw_overview
 
 _PIXEL_MM: Final = 0.5
 _DISTANCE_MM: Final = 1150.0
@@ -134,7 +135,7 @@ def main() -> int:
         except InputError as error:
             told[name] = {"refused": str(error)}
             continue
-        film_overview(film.film, read, FilmPose()).save(asked.out / f"{name}.png")
+        draw_overview(*film_sheet(film.film, read, FilmPose()), read.report).save(asked.out / f"{name}.png")
         told[name] = {"vertebrae": compared(film, read), **_summary(compared(film, read))}
     (asked.out / "films-of-ct.json").write_text(json.dumps(told, indent=2) + "\n", "utf-8")
     sys.stdout.write(json.dumps(told, indent=2) + "\n")

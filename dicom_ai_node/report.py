@@ -1,7 +1,7 @@
 """The waist of the house: what a pipeline says about one study, and all that an encoder gets.
 
-Plain frozen dataclasses that convert to and from JSON without loss (`to_json`, `from_json`); the JSON
-schema is `json_schema`. Points are [x, y, z] in patient LPS millimetres where the image has a frame of
+Plain frozen dataclasses that convert to and from JSON without loss (`to_json`, `from_json`); the JSON's
+schema is in `report_schema`. Points are [x, y, z] in patient LPS millimetres where the image has a frame of
 reference, else [row, column] pixels with the image named in `box_px`. A key that does not apply is null,
 never absent.
 """
@@ -9,14 +9,14 @@ never absent.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from dicom_ai_node.anatomy import LEVELS, Level, order
+from dicom_ai_node.anatomy import Level, order
 from dicom_ai_node.prior import PriorReport
 
 SCHEMA: Final = "dicom-ai-node/report/1"
@@ -395,13 +395,8 @@ def _box(data: Mapping[str, Any] | None) -> BoxPx | None:
 
 
 def _seen_on(data: Mapping[str, Any]) -> SeenOn:
-    corners = data["corners_mm"]
-    return SeenOn(
-        data["slices"],
-        data["of"],
-        _box(data["box_px"]),
-        None if corners is None else tuple(tuple(corner) for corner in corners),
-    )
+    corners = None if data["corners_mm"] is None else tuple(map(tuple, data["corners_mm"]))
+    return SeenOn(data["slices"], data["of"], _box(data["box_px"]), corners)
 
 
 def _six_points(data: Mapping[str, Any]) -> SixPoints:
@@ -419,32 +414,27 @@ def _plane(data: Mapping[str, Any]) -> PlaneMeasures:
 
 
 def _vertebra(data: Mapping[str, Any]) -> Vertebra:
-    points, heights = data["six_points"], data["heights_mm"]
-    return Vertebra(
-        level=Level(data["level"]),
-        level_confidence=data["level_confidence"],
-        level_alternatives=dict(data["level_alternatives"]),
-        center_mm=None if data["center_mm"] is None else tuple(data["center_mm"]),
-        box_px=_box(data["box_px"]),
-        six_points=None if points is None else _six_points(points),
-        heights_mm=None if heights is None else HeightsMm(**heights),
-        height_loss=data["height_loss"],
-        genant_grade=data["genant_grade"],
-        deformity=None if data["deformity"] is None else _one_of(data["deformity"], Deformity),
-        fractured=data["fractured"],
-        fracture_probability=data["fracture_probability"],
-        classes={name: dict(classes) for name, classes in data["classes"].items()},
-        mean_hu=data["mean_hu"],
-        malignant=data["malignant"],
-        features=dict(data["features"]),
-        signal={series: dict(ratios) for series, ratios in data["signal"].items()},
-        abnormal=tuple(data["abnormal"]),
-        diseases=None if data["diseases"] is None else tuple(data["diseases"]),
-        seen_on={name: _seen_on(item) for name, item in data["seen_on"].items()},
-        status=_one_of(data["status"], Status),
-        reasons=_reasons(data["reasons"]),
-        planes=tuple(_plane(item) for item in data["planes"]),
-    )
+    points, heights, deformity = data["six_points"], data["heights_mm"], data["deformity"]
+    plain = {item.name: data[item.name] for item in fields(Vertebra)}
+    built = {
+        "level": Level(data["level"]),
+        "level_alternatives": dict(data["level_alternatives"]),
+        "center_mm": None if data["center_mm"] is None else tuple(data["center_mm"]),
+        "box_px": _box(data["box_px"]),
+        "six_points": None if points is None else _six_points(points),
+        "heights_mm": None if heights is None else HeightsMm(**heights),
+        "deformity": None if deformity is None else _one_of(deformity, Deformity),
+        "classes": {name: dict(classes) for name, classes in data["classes"].items()},
+        "features": dict(data["features"]),
+        "signal": {series: dict(ratios) for series, ratios in data["signal"].items()},
+        "abnormal": tuple(data["abnormal"]),
+        "diseases": None if data["diseases"] is None else tuple(data["diseases"]),
+        "seen_on": {name: _seen_on(item) for name, item in data["seen_on"].items()},
+        "status": _one_of(data["status"], Status),
+        "reasons": _reasons(data["reasons"]),
+        "planes": tuple(_plane(item) for item in data["planes"]),
+    }
+    return Vertebra(**plain | built)
 
 
 def _reasons(items: list[Mapping[str, str]]) -> tuple[Reason, ...]:
@@ -455,126 +445,3 @@ def _one_of(value: str, kind: Any) -> Any:
     if value not in get_args(kind):
         raise ValueError(f"{value!r} is not one of {', '.join(get_args(kind))}")
     return value
-
-
-def json_schema() -> dict[str, Any]:
-    """The published JSON schema (draft 2020-12) of a report; every key is required."""
-    probability = {"type": "number", "minimum": 0, "maximum": 1}
-    point = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 3}
-    pair = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
-    reasons = {
-        "type": "array",
-        "items": _object({"code": {"enum": list(REASON_CODES)}, "text": {"type": "string"}}),
-    }
-    status = {"enum": list(get_args(Status))}
-    box = _object(
-        {
-            "sop_instance_uid": {"type": "string"},
-            "frame": {"type": "integer", "minimum": 1},
-            "rows": pair,
-            "columns": pair,
-        }
-    )
-    seen_on = _object(
-        {
-            "slices": {"type": "integer", "minimum": 0},
-            "of": {"type": "integer", "minimum": 1},
-            "box_px": _nullable(box),
-            "corners_mm": _nullable({"type": "array", "items": point, "minItems": 4, "maxItems": 4}),
-        }
-    )
-    six_points = _object(dict.fromkeys(SIX_POINT_NAMES, point))
-    heights = _object(
-        {key: {"type": "number", "minimum": 0} for key in ("anterior", "middle", "posterior", "reference")}
-    )
-    loss = _nullable({"type": "number", "maximum": 1})
-    plane = _object(
-        {
-            "aside_mm": {"type": "number"},
-            "counts": {"type": "boolean"},
-            "six_points": six_points,
-            "heights_mm": heights,
-            "height_loss": loss,
-        }
-    )
-    vertebra = _object(
-        {
-            "level": {"enum": [level.value for level in LEVELS]},
-            "level_confidence": probability,
-            "level_alternatives": {"type": "object", "additionalProperties": probability},
-            "center_mm": _nullable(point),
-            "box_px": _nullable(box),
-            "six_points": _nullable(six_points),
-            "heights_mm": _nullable(heights),
-            "height_loss": loss,
-            "genant_grade": _nullable({"type": "integer", "minimum": 0, "maximum": 3}),
-            "deformity": _nullable({"enum": list(get_args(Deformity))}),
-            "fractured": _nullable({"type": "boolean"}),
-            "fracture_probability": _nullable(probability),
-            "classes": {
-                "type": "object",
-                "additionalProperties": {"type": "object", "additionalProperties": probability},
-            },
-            "mean_hu": _nullable({"type": "number"}),
-            "malignant": _nullable({"type": "boolean"}),
-            "features": {"type": "object", "additionalProperties": probability},
-            "signal": {
-                "type": "object",
-                "additionalProperties": _mapping_of(SIGNAL_RATIOS, {"type": "number", "minimum": 0}),
-            },
-            "abnormal": {"type": "array", "items": {"type": "string"}},
-            "diseases": _nullable({"type": "array", "items": {"enum": list(DISEASES)}}),
-            "seen_on": _mapping_of((*DISEASES, NO_DISEASE), seen_on),
-            "status": status,
-            "reasons": reasons,
-            "planes": {"type": "array", "items": plane},
-        }
-    )
-    text = {"type": "string"}
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": SCHEMA,
-        **_object(
-            {
-                "schema": {"const": SCHEMA},
-                "status": status,
-                "reasons": reasons,
-                "limitations": reasons,
-                "source": _object(
-                    {
-                        "study_instance_uid": text,
-                        "series_instance_uids": {"type": "array", "items": text},
-                        "modality": text,
-                        "frame_of_reference_uid": _nullable(text),
-                    }
-                ),
-                "algorithms": {
-                    "type": "array",
-                    "items": _object(dict.fromkeys(("name", "version", "bundle_sha256", "device_uid"), text)),
-                },
-                "vertebrae": {"type": "array", "items": vertebra},
-            }
-        ),
-    }
-
-
-def _object(properties: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": dict(properties),
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-
-
-def _mapping_of(keys: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:
-    """An object that may have these keys."""
-    return {
-        "type": "object",
-        "properties": {key: dict(values) for key in keys},
-        "additionalProperties": False,
-    }
-
-
-def _nullable(schema: Mapping[str, Any]) -> dict[str, Any]:
-    return {"anyOf": [dict(schema), {"type": "null"}]}

@@ -28,8 +28,8 @@ from dicom_ai_node.report import (
     Source,
     SpineReport,
     Vertebra,
-    json_schema,
 )
+from dicom_ai_node.report_schema import json_schema
 
 numbers = st.floats(-5000, 5000)
 shares = st.floats(0, 1)

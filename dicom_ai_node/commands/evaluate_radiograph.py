@@ -15,7 +15,7 @@ import torch
 
 from dicom_ai_node.anatomy import Level, order, verse_label
 from dicom_ai_node.errors import NotAnalysable
-from dicom_ai_node.imaging.film_picture import film_overview
+from dicom_ai_node.imaging.film_picture import film_sheet
 from dicom_ai_node.imaging.film_pose import FilmPose
 from dicom_ai_node.imaging.film_spacing import FilmSpacing
 from dicom_ai_node.imaging.radiograph import Radiograph
@@ -23,6 +23,7 @@ from dicom_ai_node.imaging.volume import SliceRef
 from dicom_ai_node.pipelines.radiograph import RadiographPipeline
 from dicom_ai_node.report import Analysis, Vertebra
 from dicom_ai_node.results.film_views import found_pose
+from dicom_ai_node.results.overview import draw_overview
 from dicom_ai_node.training.classification_metrics import area_under_roc
 from dicom_ai_node.training.detection_metrics import (
     Instances,
@@ -97,9 +98,8 @@ def evaluate_radiographs(
             continue
         if plots is not None:
             plots.mkdir(parents=True, exist_ok=True)
-            film_overview(radiograph, analysis, FilmPose(), found_pose(analysis.report)).save(
-                plots / f"film-{seed:05d}.png"
-            )
+            sheet = film_sheet(radiograph, analysis, FilmPose(), found_pose(analysis.report))
+            draw_overview(*sheet, analysis.report).save(plots / f"film-{seed:05d}.png")
         row = _row(analysis, film, tally)
         rows.append({"not_analysable_film": [0.0], **row})
         say(f"film {seed}: {sum(row['level_right']):.0f} of {len(row['found'])} found and named")

@@ -1,4 +1,4 @@
-"""`film_overview`: a radiograph with what was found on it, in the style of the CT's overview."""
+"""`film_sheet`: a radiograph as a picture, with the bodies that were found on it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from scipy import ndimage
 
 from dicom_ai_node.anatomy import verse_label
 from dicom_ai_node.imaging.film_pose import FilmPose
-from dicom_ai_node.imaging.overview_sheet import Body, Mask, Sheet, draw_overview
 from dicom_ai_node.imaging.radiograph import Radiograph
+from dicom_ai_node.imaging.sheet import Body, Mask, Sheet
 from dicom_ai_node.report import Analysis, LabelMap, Vertebra
 
 FloatArray = npt.NDArray[np.float64]
@@ -86,17 +86,6 @@ class _Frame:
         return shown
 
 
-def film_overview(
-    film: Radiograph, analysis: Analysis, turned: FilmPose, lies: FilmPose | None = None
-) -> Image.Image:
-    """Draws the findings on one radiograph.
-
-    Returns:
-        RGB; about 1,400 pixels high whatever the size of the film.
-    """
-    return draw_overview(*film_sheet(film, analysis, turned, lies), analysis.report)
-
-
 def film_sheet(
     film: Radiograph, analysis: Analysis, turned: FilmPose, lies: FilmPose | None = None
 ) -> tuple[Sheet, list[Body]]:
@@ -121,7 +110,7 @@ def film_sheet(
             bodies.append(Body(vertebra, float(rows[0] + rows[-1]) / 2, mask, shown))
     sheet = Sheet(
         _grey(frame.image(film.pixels)),
-        "Vertebral bodies, radiograph",
+        "film",
         _letters(turned, lies),
         frame.spacing_mm,
     )

@@ -1,7 +1,6 @@
-"""`sagittal_overview`: the one picture that shows what was found, for people who look before they read.
+"""`sagittal_sheet`: a volume as one picture of the whole spine, with the bodies that were found in it.
 
-A curved sagittal reformat, CT in a bone window; every body outlined in the colour of its grade and named
-beside the spine, never on it; the six points; loss of height in words.
+A curved sagittal reformat, CT in a bone window.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from dicom_ai_node.anatomy import verse_label
-from dicom_ai_node.imaging.overview_sheet import Body, Mask, Sheet, draw_overview
 from dicom_ai_node.imaging.reformat import CurvedReformat, curved_sagittal_reformat, shown_extent
 from dicom_ai_node.imaging.resample import sample_points
+from dicom_ai_node.imaging.sheet import Body, Mask, Sheet
 from dicom_ai_node.imaging.signal_window import signal_window
 from dicom_ai_node.imaging.volume import Volume
 from dicom_ai_node.report import Analysis, LabelMap, Vertebra
@@ -28,15 +27,6 @@ BONE_WINDOW: Final = (-350.0, 1150.0)
 _HEIGHT: Final = 1200
 """Pixels of the reformat from head to feet, at most."""
 _FINEST_MM: Final = 0.3
-
-
-def sagittal_overview(volume: Volume, analysis: Analysis) -> Image.Image:
-    """Draws the findings of one series.
-
-    Returns:
-        RGB; about 1,400 pixels high where there is a whole spine to show.
-    """
-    return draw_overview(*sagittal_sheet(volume, analysis), analysis.report)
 
 
 def sagittal_sheet(volume: Volume, analysis: Analysis) -> tuple[Sheet, list[Body]]:
@@ -62,7 +52,7 @@ def sagittal_sheet(volume: Volume, analysis: Analysis) -> tuple[Sheet, list[Body
     window = signal_window(volume.voxels) if volume.modality == "MR" else BONE_WINDOW
     shown = Sheet(
         _windowed(sheet.pixels, *window),
-        "Vertebral bodies, curved sagittal reformat",
+        "reformat",
         ("A", "P", "H", "F"),
         sheet.spacing_mm,
     )

@@ -11,7 +11,8 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 from dicom_ai_node.report import Analysis
 from dicom_ai_node.results import codes
-from dicom_ai_node.results.identity import ResultIdentity
+from dicom_ai_node.results.identity import ResultIdentity, in_language
+from dicom_ai_node.results.language import ENGLISH, Language
 from dicom_ai_node.results.modules import RESEARCH_USE_ONLY, Stamp, new_object
 from dicom_ai_node.results.source import SourceImages
 
@@ -19,7 +20,13 @@ SERIES_NUMBER: Final = 9105
 
 
 def encode_capture(
-    picture: Image.Image, analysis: Analysis, source: SourceImages, identity: ResultIdentity, stamp: Stamp
+    picture: Image.Image,
+    analysis: Analysis,
+    source: SourceImages,
+    identity: ResultIdentity,
+    stamp: Stamp,
+    *,
+    language: Language = ENGLISH,
 ) -> FileDataset:
     """The picture, which says what it is, as an RGB image."""
     dataset = new_object(
@@ -27,7 +34,7 @@ def encode_capture(
         identity,
         analysis.report.algorithms,
         stamp,
-        kind="sc-1",
+        kind=in_language("sc-1", language),
         sop_class_uid=SecondaryCaptureImageStorage,
         modality="OT",
         series_number=SERIES_NUMBER,

@@ -32,7 +32,7 @@ SaidBy = Callable[[str], Iterable[Dataset]]
 
 
 def disease_measurements(
-    vertebra: Vertebra, source: SourceImages | None, said_by: SaidBy, shape: BoxShape = "closed"
+    vertebra: Vertebra, source: SourceImages, said_by: SaidBy, shape: BoxShape = "closed"
 ) -> Iterable[Dataset]:
     """The probability of each disease, and of none of them, with what it was seen on."""
     shares = vertebra.disease_shares
@@ -43,7 +43,7 @@ def disease_measurements(
         probability, finding = codes.DISEASES[name]
         children = [coded(HAS_CONCEPT_MOD, codes.FINDING, finding), *said_by(algorithm)]
         seen = vertebra.seen_on.get(name)
-        if seen is not None and source is not None:
+        if seen is not None:
             children += _region(seen, source, shape)
         yield number(probability, 100 * share, codes.PERCENT, children)
 

@@ -1,4 +1,4 @@
-"""Diseases that sagittal CT slices show, in words: whole for a report, short for a picture."""
+"""Diseases that sagittal CT slices show, in the words of a report."""
 
 from __future__ import annotations
 
@@ -26,8 +26,3 @@ def seen_on(vertebra: Vertebra, name: str, language: Language = ENGLISH) -> str:
     """``on 3 of 7 sagittal slices``; "" where that is not known."""
     seen = vertebra.seen_on.get(name)
     return "" if seen is None else language.on_slices.format(slices=seen.slices, of=seen.of)
-
-
-def disease_names(vertebra: Vertebra) -> str:
-    """``OVCF KD``: the short names of the vertebra's diseases; "" where there is none."""
-    return " ".join(vertebra.diseases or ())

@@ -9,7 +9,8 @@ from pydicom.uid import EncapsulatedPDFStorage
 
 from dicom_ai_node.report import Analysis
 from dicom_ai_node.results import codes
-from dicom_ai_node.results.identity import ResultIdentity
+from dicom_ai_node.results.identity import ResultIdentity, in_language
+from dicom_ai_node.results.language import ENGLISH, Language
 from dicom_ai_node.results.modules import RESEARCH_USE_ONLY, Stamp, new_object
 from dicom_ai_node.results.source import SourceImages
 
@@ -17,7 +18,13 @@ SERIES_NUMBER: Final = 9106
 
 
 def encode_pdf(
-    data: bytes, analysis: Analysis, source: SourceImages, identity: ResultIdentity, stamp: Stamp
+    data: bytes,
+    analysis: Analysis,
+    source: SourceImages,
+    identity: ResultIdentity,
+    stamp: Stamp,
+    *,
+    language: Language = ENGLISH,
 ) -> FileDataset:
     """The document.
 
@@ -29,7 +36,7 @@ def encode_pdf(
         identity,
         analysis.report.algorithms,
         stamp,
-        kind="pdf",
+        kind=in_language("pdf", language),
         sop_class_uid=EncapsulatedPDFStorage,
         modality="DOC",
         series_number=SERIES_NUMBER,

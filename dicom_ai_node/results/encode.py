@@ -12,9 +12,9 @@ from pydicom.dataset import FileDataset
 from dicom_ai_node.imaging.film_picture import film_sheet
 from dicom_ai_node.imaging.film_pose import FilmPose
 from dicom_ai_node.imaging.header import reading_quietly
-from dicom_ai_node.imaging.overview_sheet import Body, Sheet, draw_key_picture, draw_overview
 from dicom_ai_node.imaging.picture import sagittal_sheet
 from dicom_ai_node.imaging.reformat import FlatReformat
+from dicom_ai_node.imaging.sheet import Body, Sheet
 from dicom_ai_node.presets import ResultKind, SegmentationForm
 from dicom_ai_node.report import Analysis, Reason
 from dicom_ai_node.results.canvas import Canvas, canvas_of, canvases_of_slices
@@ -26,6 +26,7 @@ from dicom_ai_node.results.film_views import found_pose, views_on_film
 from dicom_ai_node.results.identity import ResultIdentity
 from dicom_ai_node.results.language import LANGUAGES, Language, LanguageTag
 from dicom_ai_node.results.modules import Stamp
+from dicom_ai_node.results.overview import draw_key_picture, draw_overview
 from dicom_ai_node.results.page import page_of
 from dicom_ai_node.results.page_html import html_page
 from dicom_ai_node.results.page_pdf import pdf_page
@@ -87,7 +88,7 @@ def encode(
         page: whether the report of one page is written as report.html and report.pdf.
         pose: how presentation state and overview turn a radiograph. None leaves it in the presentation state
             as it is stored, and turns the overview head up where the findings tell how.
-        language: of what a human reads in the structured report and on the page.
+        language: of what a human reads in report, page and pictures.
 
     Returns:
         The DICOM objects, those that others refer to first.
@@ -119,11 +120,13 @@ def encode(
         document = any("pdf" in item.kinds for item in renditions)
         drawn = _sheet(analysis, source, pose) if overlay or capture or page or document else None
         if drawn is not None and (overlay or capture):
-            picture = draw_overview(*drawn, analysis.report)
+            picture = draw_overview(*drawn, analysis.report, manner.language)
             if overlay:
                 picture.save(folder / "overlay.png")
             if capture:
-                key_image = encode_capture(picture, analysis, images, identity, stamp)
+                key_image = encode_capture(
+                    picture, analysis, images, identity, stamp, language=manner.language
+                )
                 written.append(_write("sc", folder / "sc-1.dcm", key_image))
         if page or document:
             words = page_of(analysis, images, manner.language)
@@ -133,7 +136,7 @@ def encode(
                 (folder / "report.html").write_text(html_page(words, small), encoding="utf-8")
                 (folder / "report.pdf").write_bytes(data)
             if document:
-                encapsulated = encode_pdf(data, analysis, images, identity, stamp)
+                encapsulated = encode_pdf(data, analysis, images, identity, stamp, language=manner.language)
                 written.append(_write("pdf", folder / "pdf.dcm", encapsulated))
     return written
 
@@ -190,7 +193,14 @@ def _objects(
         canvases = canvases_of_slices(views, images, source.volume)
     for number, (canvas, drawn) in enumerate(canvases, start=1):
         state = encode_presentation(
-            analysis, images, identity, stamp, views=drawn, canvas=canvas, number=number
+            analysis,
+            images,
+            identity,
+            stamp,
+            views=drawn,
+            canvas=canvas,
+            number=number,
+            language=manner.language,
         )
         yield "pr", f"pr-{number}", "", state
     for number, item in enumerate(distinct(renditions, "sr", lambda item: item.report_variant)):

@@ -67,13 +67,11 @@ class SegmentReference:
 
 def measurement_groups(
     report: SpineReport,
+    source: SourceImages,
     identity: ResultIdentity,
     segments: dict[Level, SegmentReference],
     views: Sequence[VertebraView],
     *,
-    frame_of_reference_uid: str | None,
-    film: bool = False,
-    source: SourceImages | None = None,
     prior: PriorReport | None = None,
     language: Language = ENGLISH,
     shape: BoxShape = "closed",
@@ -81,15 +79,15 @@ def measurement_groups(
     """All groups of a report, from head to tail; the groups of one vertebra stand together.
 
     Args:
-        frame_of_reference_uid: the space of the images; without one no box is given in space.
-        film: the source is a projection image, on which no region has a volume: every group is planar.
-        source: the images, for what was seen on one of them; None leaves those references out.
+        source: the images. Without a frame of reference no box is given in space; on a film no region has a
+            volume: every group is planar.
         prior: the earlier report that this one is compared with.
         language: of texts.
         shape: how boxes are written.
     """
     regions = {view.vertebra.level: view for view in views if view.rows is not None}
     since = changes(report, prior)
+    film, space = source.is_film, source.frame_of_reference_uid
     groups = []
     for vertebra in report:
         segment, region = segments.get(vertebra.level), regions.get(vertebra.level)
@@ -110,7 +108,7 @@ def measurement_groups(
             if region is not None:
                 # OHIF makes a measurement of its own of a box that stands without numbers, and names it after
                 # the comment.
-                named = text(CONTAINS, codes.COMMENT, label_text(vertebra))
+                named = text(CONTAINS, codes.COMMENT, label_text(vertebra, language))
                 groups.append(_planar([*_identification(vertebra, identity), named], region, shape, []))
         elif region is not None:
             groups.append(_planar(head, region, shape, statements))
@@ -119,9 +117,9 @@ def measurement_groups(
         if film and region is not None:
             # After the box: readers that merge by tracking UID show the first region.
             groups += _outlines(vertebra, identity, region)
-        if region is not None and region.corners_mm is not None and frame_of_reference_uid is not None:
+        if region is not None and region.corners_mm is not None and space is not None:
             # TID 1410 allows one region to a group: the same box in space is a group of its own.
-            place = polygon_in_space(CONTAINS, codes.IMAGE_REGION, region.corners_mm, frame_of_reference_uid)
+            place = polygon_in_space(CONTAINS, codes.IMAGE_REGION, region.corners_mm, space)
             own = [*_identification(vertebra, identity), place]
             groups.append(container(codes.MEASUREMENT_GROUP, own, template="1410"))
     return groups

@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset
 from dicom_ai_node import __version__
 from dicom_ai_node.prior import PriorReport
 from dicom_ai_node.report import Algorithm
+from dicom_ai_node.results.language import ENGLISH, Language
 
 MANUFACTURER: Final = "dicom-ai-node project"
 MODEL_NAME: Final = "dicom-ai-node"
@@ -85,6 +86,14 @@ class ResultIdentity:
         A vertebra that an earlier report tracks keeps the identifier that it has there.
         """
         return dict(self.tracked).get(level) or _uid(f"tracking {self.study_instance_uid} {level}")
+
+
+def in_language(kind: str, language: Language) -> str:
+    """What an object with words in it is derived for: ``pr-1`` in English, ``pr-1-de`` in German.
+
+    Both may lie in one archive: they are two objects of one series.
+    """
+    return kind if language is ENGLISH else f"{kind}-{language.tag}"
 
 
 def is_own_result(dataset: Dataset) -> bool:

@@ -15,8 +15,7 @@ from pydicom.dataset import Dataset
 
 from dicom_ai_node.report import Vertebra
 from dicom_ai_node.results.canvas import Canvas
-from dicom_ai_node.results.disease_words import disease_names
-from dicom_ai_node.results.modules import RESEARCH_USE_ONLY
+from dicom_ai_node.results.language import ENGLISH, Language
 from dicom_ai_node.results.views import VertebraView
 
 FloatArray = npt.NDArray[np.float64]
@@ -31,10 +30,15 @@ _TIERS: Final = 6
 """Rows of labels over a spine that lies."""
 
 
-def labels(views: Sequence[VertebraView], drawn: Sequence[VertebraView], canvas: Canvas) -> list[Dataset]:
+def labels(
+    views: Sequence[VertebraView],
+    drawn: Sequence[VertebraView],
+    canvas: Canvas,
+    language: Language = ENGLISH,
+) -> list[Dataset]:
     """One text object for each of `drawn`, beside all that is drawn of `views` on the same image."""
     extents = [_extent(view, canvas) for view in views]
-    words = [_words(view) for view in views]
+    words = [_words(view, language) for view in views]
     corners = np.array(extents)
     place = _above_or_below if _lies(corners) else _before_or_behind
     places = place(corners, words, canvas)
@@ -46,38 +50,39 @@ def labels(views: Sequence[VertebraView], drawn: Sequence[VertebraView], canvas:
     ]
 
 
-def label_text(vertebra: Vertebra) -> str:
+def label_text(vertebra: Vertebra, language: Language = ENGLISH) -> str:
     """``L1 G2 -31% acute``, ``L3 OVCF``, ``T9 malignant?``; the level alone where nothing is to add."""
+    short, level = language.picture, vertebra.level.value
     if vertebra.status != "analysed":
-        return f"{vertebra.level.value} not judged"
-    words = vertebra.level.value
+        return f"{level} {short.not_judged}"
+    words = [level]
     if vertebra.genant_grade and vertebra.height_loss is not None:
-        words += f" G{vertebra.genant_grade} -{100 * vertebra.height_loss:.0f}%"
-        kind = vertebra.acuity
-        words += "" if kind is None else f" {kind[0]}"
+        words.append(f"G{vertebra.genant_grade} -{100 * vertebra.height_loss:.0f}%")
+        words += [] if vertebra.acuity is None else [short.acuities[vertebra.acuity[0]]]
     if vertebra.diseases:
-        words += f" {disease_names(vertebra)}"
+        words.append(", ".join(short.diseases[name] for name in vertebra.diseases))
     if vertebra.malignant is not None:
         # An opinion that is to be checked, and the shortest way to say so on a picture.
-        words += " malignant?" if vertebra.malignant else " benign?"
+        words.append(f"{short.malignancies['malignant' if vertebra.malignant else 'benign']}?")
     elif vertebra.abnormal and not vertebra.genant_grade:
-        words += " abnormal"
-    return words
+        words.append(short.abnormal)
+    return " ".join(words)
 
 
-def notice() -> Dataset:
+def notice(language: Language = ENGLISH) -> Dataset:
     """What every image says."""
     item = Dataset()
     item.BoundingBoxAnnotationUnits = "DISPLAY"
-    item.UnformattedTextValue = f"AI - {RESEARCH_USE_ONLY}"
+    item.UnformattedTextValue = language.picture.notice.format(research_use=language.research_use)
     item.BoundingBoxTopLeftHandCorner = [0.02, 0.01]
     item.BoundingBoxBottomRightHandCorner = [0.98, 0.045]
     item.BoundingBoxTextHorizontalJustification = "LEFT"
     return item
 
 
-def _words(view: VertebraView) -> str:
-    return label_text(view.vertebra) + (" off plane" if view.off_plane else "")
+def _words(view: VertebraView, language: Language) -> str:
+    said = label_text(view.vertebra, language)
+    return f"{said} {language.picture.off_plane}" if view.off_plane else said
 
 
 def _text(words: str, box: FloatArray, justification: str, canvas: Canvas) -> Dataset:

@@ -27,9 +27,11 @@ from dicom_ai_node.results.identity import (
     MODEL_NAME,
     ResultIdentity,
 )
+from dicom_ai_node.results.language import ENGLISH
 from dicom_ai_node.results.source import ImageReference, SourceImages
 
-RESEARCH_USE_ONLY: Final = "RESEARCH USE ONLY"
+RESEARCH_USE_ONLY: Final = ENGLISH.research_use
+"""In descriptions of objects, which stay English whatever the language of the texts."""
 SERIAL_NUMBER: Final = "1"
 
 

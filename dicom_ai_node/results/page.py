@@ -18,8 +18,7 @@ from dicom_ai_node.colours import Rgb, grade_colour
 from dicom_ai_node.report import Analysis, SpineReport, Vertebra
 from dicom_ai_node.results.comparison import changes
 from dicom_ai_node.results.identity import MODEL_NAME
-from dicom_ai_node.results.language import ENGLISH, Language
-from dicom_ai_node.results.page_words import WORDS, PageWords
+from dicom_ai_node.results.language import ENGLISH, Language, PageWords
 from dicom_ai_node.results.source import SourceImages
 from dicom_ai_node.results.wording import diagnosis, explained, impression, strikes
 
@@ -52,8 +51,7 @@ class Page:
         remarks: what limits the findings.
     """
 
-    tag: str
-    words: PageWords
+    language: Language
     facts: tuple[tuple[str, str], ...]
     headline: str
     impression: tuple[str, ...]
@@ -63,10 +61,15 @@ class Page:
     made_by: str
 
     @property
+    def words(self) -> PageWords:
+        """Headings and fixed sentences."""
+        return self.language.page
+
+    @property
     def legend(self) -> tuple[tuple[Rgb, str], ...]:
         """What each colour means."""
         grades = (grade_colour(grade) for grade in (0, 1, 2, 3, None))
-        return tuple(zip(grades, self.words.grades, strict=True))
+        return tuple(zip(grades, self.language.grades, strict=True))
 
 
 def page_of(analysis: Analysis, source: SourceImages, language: Language = ENGLISH) -> Page:
@@ -75,7 +78,7 @@ def page_of(analysis: Analysis, source: SourceImages, language: Language = ENGLI
     Args:
         source: its header says who the patient is.
     """
-    report, words = analysis.report, WORDS[language.tag]
+    report, words = analysis.report, language.page
     since = changes(report, analysis.prior)
     judged = [item for item in report if item.status == "analysed"]
     striking = [item for item in judged if strikes(item, since.get(item.level))]
@@ -84,13 +87,13 @@ def page_of(analysis: Analysis, source: SourceImages, language: Language = ENGLI
     sentences = impression(report, language, analysis.prior)[:-1]
     if len(striking) > _MOST_SENTENCES:
         sentences = sentences[len(striking) :]
+    headline = _headline(report, language)
     models = ", ".join(f"{item.name} {item.version}" for item in report.algorithms)
     return Page(
-        language.tag,
-        words,
-        tuple(_facts(source, words, language)),
-        _headline(report, words, language),
-        tuple(sentences),
+        language,
+        tuple(_facts(source, language)),
+        headline,
+        tuple(sentence for sentence in sentences if sentence != headline),
         tuple(_row(item, language) for item in striking),
         words.rest.format(levels=language.level_list(rest)) if rest and striking else "",
         tuple(_remarks(report, language)),
@@ -117,8 +120,8 @@ def day_of(value: object) -> date | None:
         return None
 
 
-def _facts(source: SourceImages, words: PageWords, language: Language) -> Iterator[tuple[str, str]]:
-    header = source.header
+def _facts(source: SourceImages, language: Language) -> Iterator[tuple[str, str]]:
+    header, words = source.header, language.page
 
     def text(keyword: str) -> str:
         return str(header.get(keyword) or "").strip()
@@ -140,11 +143,12 @@ def _facts(source: SourceImages, words: PageWords, language: Language) -> Iterat
     yield words.examined, ", ".join(dict.fromkeys(item for item in what if item))
 
 
-def _headline(report: SpineReport, words: PageWords, language: Language) -> str:
+def _headline(report: SpineReport, language: Language) -> str:
+    words = language.page
     if report.status == "not-analysable":
-        return words.refused
+        return language.refused
     if not report.vertebrae:
-        return words.nothing
+        return language.no_vertebra
     broken = [item.level for item in report if item.fractured]
     ill = [item.level for item in report if item.malignant]
     said = words.unbroken

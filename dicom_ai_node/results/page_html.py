@@ -43,10 +43,10 @@ def html_page(page: Page, picture: Image | None) -> str:
 
 def _lines(page: Page, picture: Image | None) -> Iterator[str]:
     words = page.words
-    yield f'<!doctype html>\n<html lang="{page.tag}">\n<head>\n<meta charset="utf-8">'
+    yield f'<!doctype html>\n<html lang="{page.language.tag}">\n<head>\n<meta charset="utf-8">'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
     yield f"<title>{escape(words.title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>"
-    mark = f'<span class="mark">{escape(words.research_use)}</span>'
+    mark = f'<span class="mark">{escape(page.language.research_use)}</span>'
     yield f"<header><h1>{escape(words.title)}</h1>{mark}</header>"
     facts = (f"<dt>{escape(name)}</dt><dd>{escape(fact) or '–'}</dd>" for name, fact in page.facts)
     yield f"<dl>{''.join(facts)}</dl>\n<main>"
@@ -70,7 +70,7 @@ def _lines(page: Page, picture: Image | None) -> Iterator[str]:
     if page.rest:
         yield f"<p>{escape(page.rest)}</p>"
     keys = " ".join(f"{_key(colour)}{escape(name)}&emsp;" for colour, name in page.legend)
-    yield f"<footer><p>{escape(words.how_to_read)}</p><p>{keys}</p><p>{escape(words.disclaimer)}</p>"
+    yield f"<footer><p>{escape(page.language.how_to_read)}</p><p>{keys}</p><p>{escape(words.disclaimer)}</p>"
     yield f"<p>{escape(page.made_by)}</p></footer>\n</body>\n</html>"
 
 

@@ -1,8 +1,7 @@
 """The report of one page as PDF: always one page of A4, the same bytes for the same page.
 
-The typeface (DejaVu Sans, a free descendant of Bitstream Vera) comes with matplotlib and is embedded, so
-that umlauts, accents, Greek and Cyrillic names are shown wherever the page is read. There is no script, no
-link and no transparency in it.
+The typeface is embedded, so that umlauts, accents, Greek and Cyrillic names are shown wherever the page is
+read. There is no script, no link and no transparency in it.
 """
 
 from __future__ import annotations
@@ -10,11 +9,9 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Final
 from xml.sax.saxutils import escape
 
-import matplotlib as mpl
 from PIL.Image import Image
 from reportlab.lib.colors import Color, HexColor
 from reportlab.lib.pagesizes import A4
@@ -27,6 +24,7 @@ from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import Flowable, KeepInFrame, Paragraph, Spacer, Table, TableStyle
 
 from dicom_ai_node.results.page import Page, Row
+from dicom_ai_node.results.typeface import BOLD, PLAIN
 
 _PLAIN, _BOLD = "DejaVuSans", "DejaVuSans-Bold"
 _INK, _FAINT, _RULE, _WARNING = (HexColor(value) for value in ("#1c1c20", "#55555c", "#c8c8ce", "#a33a00"))
@@ -40,9 +38,10 @@ def pdf_page(page: Page, picture: Image | None) -> bytes:
     """The page as a PDF file."""
     _typefaces()
     data = io.BytesIO()
-    canvas = Canvas(data, pagesize=A4, pageCompression=1, invariant=1, lang=page.tag, initialFontName=_PLAIN)
+    tag = page.language.tag
+    canvas = Canvas(data, pagesize=A4, pageCompression=1, invariant=1, lang=tag, initialFontName=_PLAIN)
     canvas.setTitle(page.words.title)
-    canvas.setSubject(page.words.research_use)
+    canvas.setSubject(page.language.research_use)
     canvas.setCreator("dicom-ai-node")
     width, top = A4[0] - 2 * _MARGIN, A4[1] - _MARGIN
     top = _heading(canvas, page, width, top)
@@ -60,8 +59,7 @@ def pdf_page(page: Page, picture: Image | None) -> bytes:
 
 @lru_cache(maxsize=1)
 def _typefaces() -> dict[str, Any]:
-    folder = Path(mpl.get_data_path()) / "fonts" / "ttf"
-    found = {name: TTFont(name, str(folder / f"{name}.ttf")) for name in (_PLAIN, _BOLD)}
+    found = {name: TTFont(name, str(file)) for name, file in ((_PLAIN, PLAIN), (_BOLD, BOLD))}
     for typeface in found.values():
         pdfmetrics.registerFont(typeface)
     pdfmetrics.registerFontFamily(_PLAIN, normal=_PLAIN, bold=_BOLD, italic=_PLAIN, boldItalic=_BOLD)
@@ -107,15 +105,15 @@ def _fitted(items: Sequence[Flowable], width: float, height: float) -> KeepInFra
 
 
 def _heading(canvas: Canvas, page: Page, width: float, top: float) -> float:
-    words = page.words
-    mark = pdfmetrics.stringWidth(words.research_use, _BOLD, 10) + 6 * mm
+    notice = page.language.research_use
+    mark = pdfmetrics.stringWidth(notice, _BOLD, 10) + 6 * mm
     canvas.setStrokeColor(_WARNING)
     canvas.setFillColor(_WARNING)
     canvas.setLineWidth(1.2)
     canvas.rect(_MARGIN + width - mark, top - 7 * mm, mark, 7 * mm)
     canvas.setFont(_BOLD, 10)
-    canvas.drawCentredString(_MARGIN + width - mark / 2, top - 4.8 * mm, words.research_use)
-    ends = _put(canvas, _words(words.title, 12.5, bold=True), width - mark - _GAP, top - 0.5 * mm)
+    canvas.drawCentredString(_MARGIN + width - mark / 2, top - 4.8 * mm, notice)
+    ends = _put(canvas, _words(page.words.title, 12.5, bold=True), width - mark - _GAP, top - 0.5 * mm)
     line = min(ends, top - 7 * mm) - 2 * mm
     canvas.setStrokeColor(_INK)
     canvas.line(_MARGIN, line, _MARGIN + width, line)
@@ -185,7 +183,7 @@ def _table(page: Page, width: float) -> list[Flowable]:
     if page.rows:
         heads = ("", words.level, words.finding, words.grade, words.loss, words.heights)
         lines = [[_words(head, 7.5, colour=_FAINT) for head in heads], *map(_line, page.rows)]
-        shares = (0.025, 0.1, 0.455, 0.07, 0.13, 0.22)
+        shares = (0.025, 0.1, 0.45, 0.07, 0.135, 0.22)
         style = [
             *_TIGHT,
             ("LINEBELOW", (0, 0), (-1, -1), 0.4, _RULE),
@@ -224,7 +222,7 @@ def _footer(canvas: Canvas, page: Page, width: float) -> float:
         for (red, green, blue), name in page.legend
     )
     lines = [_words(text, 7, colour=_FAINT) for text in (words.disclaimer, page.made_by)]
-    lines.insert(0, _marked(f"{escape(words.how_to_read)} {' &nbsp; '.join(keys)}", 7, colour=_FAINT))
+    lines.insert(0, _marked(f"{escape(page.language.how_to_read)} {' &nbsp; '.join(keys)}", 7, colour=_FAINT))
     height = sum(line.wrapOn(canvas, width, A4[1])[1] for line in lines) + 2 * mm
     canvas.setStrokeColor(_RULE)
     canvas.line(_MARGIN, _MARGIN + height, _MARGIN + width, _MARGIN + height)

@@ -20,9 +20,11 @@ from dicom_ai_node.imaging.film_pose import FilmPose
 from dicom_ai_node.report import Analysis, Vertebra
 from dicom_ai_node.results.canvas import Canvas
 from dicom_ai_node.results.decimals import decimals
-from dicom_ai_node.results.identity import ResultIdentity
+from dicom_ai_node.results.identity import ResultIdentity, in_language
 from dicom_ai_node.results.labels import labels, notice
+from dicom_ai_node.results.language import ENGLISH, Language
 from dicom_ai_node.results.modules import RESEARCH_USE_ONLY, Stamp, new_object
+from dicom_ai_node.results.repertoire import settle_texts
 from dicom_ai_node.results.source import ImageReference, SourceImages
 from dicom_ai_node.results.views import VertebraView
 
@@ -44,19 +46,21 @@ def encode_presentation(
     views: Sequence[VertebraView],
     canvas: Canvas,
     number: int = 1,
+    language: Language = ENGLISH,
 ) -> FileDataset:
     """One presentation state.
 
     Args:
         views: at least one; all on images of `canvas`.
         number: 1 for the first state of the analysis.
+        language: of labels and notice. Another language is another object of the same series.
     """
     dataset = new_object(
         source,
         identity,
         analysis.report.algorithms,
         stamp,
-        kind=f"pr-{number}",
+        kind=in_language(f"pr-{number}", language),
         sop_class_uid=GrayscaleSoftcopyPresentationStateStorage,
         modality="PR",
         series_number=SERIES_NUMBER,
@@ -70,9 +74,10 @@ def encode_presentation(
     images = list(dict.fromkeys(view.image for view in views))
     _relationship_module(dataset, images, canvas)
     _display_modules(dataset, canvas)
-    annotations = _annotations(views, images, canvas)
+    annotations = _annotations(views, images, canvas, language)
     dataset.GraphicAnnotationSequence = annotations
     dataset.GraphicLayerSequence = _layers({str(item.GraphicLayer) for item in annotations})
+    settle_texts(dataset)
     return dataset
 
 
@@ -128,7 +133,7 @@ def _aspect_ratio(spacing_mm: tuple[float, float] | None) -> list[int]:
 
 
 def _annotations(
-    views: Sequence[VertebraView], images: Sequence[ImageReference], canvas: Canvas
+    views: Sequence[VertebraView], images: Sequence[ImageReference], canvas: Canvas, language: Language
 ) -> list[Dataset]:
     """One item per image and layer (PS3.3 C.10.5)."""
     annotations = []
@@ -137,11 +142,11 @@ def _annotations(
         for layer in dict.fromkeys(_layer(view.vertebra) for view in here):
             drawn = [view for view in here if _layer(view.vertebra) == layer]
             graphics = [item for view in drawn for item in _shapes(view)]
-            annotations.append(_annotation(image, layer, graphics, labels(here, drawn, canvas)))
+            annotations.append(_annotation(image, layer, graphics, labels(here, drawn, canvas, language)))
         points = [item for view in here for item in _points(view, canvas)]
         if points:
             annotations.append(_annotation(image, POINTS_LAYER, points, []))
-        annotations.append(_annotation(image, NOTICE_LAYER, [], [notice()]))
+        annotations.append(_annotation(image, NOTICE_LAYER, [], [notice(language)]))
     return annotations
 
 

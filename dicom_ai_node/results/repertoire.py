@@ -7,6 +7,7 @@ accents.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from pydicom.charset import python_encoding
@@ -16,15 +17,19 @@ from dicom_ai_node.results.modules import plain
 
 LATIN_1: Final = "ISO_IR 100"
 
+_OUR_TEXTS: Final = ("TextValue", "UnformattedTextValue")
 _TEXT_VRS: Final = frozenset({"SH", "LO", "ST", "LT", "UC", "UT", "PN"})
 _UMLAUTS: Final = str.maketrans(
     {"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ß": "ss", "¿": "", "¡": ""}
 )
+_AMONG_CAPITALS: Final = re.compile("(?<=[A-ZÄÖÜ])[ÄÖÜ]|[ÄÖÜ](?=[A-ZÄÖÜ])")
 
 
 def settle_texts(dataset: Dataset) -> None:
-    """Brings every Text Value (0040,A160) into the data set's character set; may declare Latin-1."""
-    texts = [element for element in dataset.iterall() if element.keyword == "TextValue"]
+    """Brings every text of a report (0040,A160) or presentation state (0070,0006) into the data set's
+    character set; may declare Latin-1.
+    """
+    texts = [element for element in dataset.iterall() if element.keyword in _OUR_TEXTS]
     if all(str(element.value).isascii() for element in texts):
         return
     charset = dataset.get("SpecificCharacterSet")
@@ -34,14 +39,20 @@ def settle_texts(dataset: Dataset) -> None:
     encoding = python_encoding.get(charset, "ascii") if isinstance(charset, str) and charset else "ascii"
     for element in texts:
         if not _fits(str(element.value), encoding):
-            element.value = plain(str(element.value).translate(_UMLAUTS))
+            element.value = plain(_without_umlauts(str(element.value)))
+
+
+def _without_umlauts(text: str) -> str:
+    """``Höhe`` as ``Hoehe``, ``FÜR`` as ``FUER``."""
+    capitals = _AMONG_CAPITALS.sub(lambda found: found[0].translate(_UMLAUTS).upper(), text)
+    return capitals.translate(_UMLAUTS)
 
 
 def _all_ascii(dataset: Dataset) -> bool:
     return all(
         str(element.value).isascii()
         for element in dataset.iterall()
-        if element.VR in _TEXT_VRS and element.keyword != "TextValue"
+        if element.VR in _TEXT_VRS and element.keyword not in _OUR_TEXTS
     )
 
 

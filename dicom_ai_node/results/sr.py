@@ -41,7 +41,7 @@ from dicom_ai_node.results.content import (
 from dicom_ai_node.results.explanations import Thresholds, explanations, threshold_items
 from dicom_ai_node.results.follow_up import other_evidence, previous_findings
 from dicom_ai_node.results.groups import SegmentReference, measurement_groups
-from dicom_ai_node.results.identity import DEVICE_UID, MANUFACTURER, MODEL_NAME, ResultIdentity
+from dicom_ai_node.results.identity import DEVICE_UID, MANUFACTURER, MODEL_NAME, ResultIdentity, in_language
 from dicom_ai_node.results.language import ENGLISH, Language
 from dicom_ai_node.results.modules import SERIAL_NUMBER, Stamp, declare_private_codes, new_object
 from dicom_ai_node.results.repertoire import settle_texts
@@ -97,7 +97,7 @@ def encode_report(
         identity,
         report.algorithms,
         stamp,
-        kind="-".join(["sr", *_variants(language, box), *filter(None, [beside])]),
+        kind="-".join(filter(None, [in_language("sr", language), "" if box == "closed" else box, beside])),
         sop_class_uid=Comprehensive3DSRStorage,
         modality="SR",
         series_number=SERIES_NUMBER,
@@ -107,15 +107,13 @@ def encode_report(
     segments = SegmentReference.by_level(segmentation, source)
     groups = measurement_groups(
         report,
+        source,
         identity,
         segments,
         views,
-        frame_of_reference_uid=source.frame_of_reference_uid,
-        film=source.is_film,
         prior=analysis.prior,
         language=language,
         shape=box,
-        source=source,
     )
     first = [container(codes.IMPRESSIONS, _impressions(analysis, language))]
     if analysis.prior is not None:
@@ -136,14 +134,6 @@ def encode_report(
     declare_private_codes(dataset)
     settle_texts(dataset)
     return dataset
-
-
-def _variants(language: Language, box: BoxShape) -> Iterable[str]:
-    """What sets the report apart from the usual one, so that both may lie in one archive."""
-    if language is not ENGLISH:
-        yield language.tag
-    if box != "closed":
-        yield box
 
 
 def _impressions(analysis: Analysis, language: Language) -> list[Dataset]:

@@ -8,11 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image
 
 from dicom_ai_node.anatomy import Level, verse_label
-from dicom_ai_node.colours import GRADE_COLOURS, UNGRADED_COLOUR
-from dicom_ai_node.imaging.picture import sagittal_overview
 from dicom_ai_node.imaging.reformat import (
     CurvedReformat,
     FlatReformat,
@@ -21,12 +18,11 @@ from dicom_ai_node.imaging.reformat import (
 )
 from dicom_ai_node.imaging.resample import resample_to_grid
 from dicom_ai_node.imaging.volume import SliceRef, Volume
-from dicom_ai_node.report import Analysis, LabelMap, Reason, SixPoints, Source, SpineReport, Vertebra
+from dicom_ai_node.report import LabelMap
 
 LEVELS = (Level.T12, Level.L1, Level.L2, Level.L3)
 CENTERS = np.array([[12.0, 40, 20], [4, 36, -14], [-6, 34, -48], [-14, 38, -82]])
 """A bent spine: left above, right below."""
-SOURCE = Source("1.2", ("1.3",), "CT", "1.4")
 
 
 def spine(*, sagittal: bool = False) -> tuple[Volume, LabelMap]:
@@ -49,26 +45,6 @@ def spine(*, sagittal: bool = False) -> tuple[Volume, LabelMap]:
         affine = turned
     slices = tuple(SliceRef("1", f"1.{k}", 1, Path(f"{k}")) for k in range(len(voxels)))
     return Volume(voxels, affine, slices, "1.2", "1.3", "1.4", "CT"), LabelMap(labels, affine)
-
-
-def analysis(label_map: LabelMap | None, grades: tuple[int | None, ...] = (0, 1, 2, 3)) -> Analysis:
-    vertebrae = tuple(
-        Vertebra(
-            level,
-            0.9,
-            center_mm=tuple(center),
-            six_points=SixPoints.from_array(
-                center + np.array([[0, dy, dz] for dy in (-10, 0, 10) for dz in (9, -9)])
-            ),
-            height_loss=None if grade is None else (0.05, 0.22, 0.3, 0.5)[grade],
-            genant_grade=grade,
-            deformity="none" if not grade else "wedge",
-            fractured=bool(grade),
-            fracture_probability=0.9,
-        )
-        for level, center, grade in zip(LEVELS, CENTERS, grades, strict=True)
-    )
-    return Analysis(SpineReport("analysed", SOURCE, vertebrae=vertebrae), label_map)
 
 
 def runs_of_bone(pixels: npt.NDArray[np.int16], column: int) -> int:
@@ -145,35 +121,3 @@ def test_a_slab_is_a_mean() -> None:
     thick = sagittal_reformat(noisy, CENTERS, thickness_mm=8).pixels
     corner = np.s_[:20, :20]
     assert thick[corner].std() < 0.7 * thin[corner].std()
-
-
-def colours_of(picture: Image.Image) -> set[tuple[int, ...]]:
-    """Colours that cover more than a few pixels, to within what blending does to them."""
-    pixels = np.asarray(picture).reshape(-1, 3).astype(int)
-    wanted = [*GRADE_COLOURS, UNGRADED_COLOUR]
-    return {colour for colour in wanted if (np.abs(pixels - colour).max(axis=1) < 30).sum() > 550}
-
-
-@pytest.mark.parametrize("with_map", [True, False])
-def test_the_overview_outlines_bodies_in_the_colours_of_their_grades(with_map: bool) -> None:
-    volume, label_map = spine()
-    picture = sagittal_overview(volume, analysis(label_map if with_map else None))
-    assert picture.mode == "RGB"
-    assert colours_of(picture) == set(GRADE_COLOURS)
-    plain = sagittal_overview(volume, analysis(label_map, (None,) * 4))
-    assert colours_of(plain) == {UNGRADED_COLOUR}
-
-
-def test_the_overview_of_a_refusal_says_why() -> None:
-    volume, _ = spine()
-    refused = SpineReport("not-analysable", SOURCE, (Reason("no-spine", "no vertebra was found " * 5),))
-    picture = np.asarray(sagittal_overview(volume, Analysis(refused)))
-    silent = np.asarray(sagittal_overview(volume, Analysis(SpineReport("analysed", SOURCE))))
-    assert picture.shape == silent.shape
-    assert (picture != silent).any(axis=-1).sum() > 500
-
-
-def test_the_overview_is_the_same_every_time() -> None:
-    volume, label_map = spine()
-    first, second = (sagittal_overview(volume, analysis(label_map)).tobytes() for _ in range(2))
-    assert first == second

@@ -39,7 +39,8 @@ from dicom_ai_node.networks.film_points import LOOKS, MIRROR
 from dicom_ai_node.networks.heatmaps import gaussian_heatmaps
 from dicom_ai_node.networks.mscn import Heatmaps
 from dicom_ai_node.pipelines.radiograph import BUNDLES, RadiographPipeline
-from dicom_ai_node.report import Analysis, json_schema
+from dicom_ai_node.report import Analysis
+from dicom_ai_node.report_schema import json_schema
 from dicom_ai_node.training.films import Film, FilmVertebra, polygon_mask
 from dicom_ai_node.training.localise import TAUGHT_LEVELS
 

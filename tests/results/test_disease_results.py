@@ -15,7 +15,8 @@ from conformance.ct_slices import DISEASED, DRESSES, SliceStudy, box_of, make_sl
 from conformance.studies import GRIDS, make_study
 from dicom_ai_node.anatomy import Level
 from dicom_ai_node.commands.findings import findings_table, in_one_line
-from dicom_ai_node.report import SpineReport, json_schema
+from dicom_ai_node.report import SpineReport
+from dicom_ai_node.report_schema import json_schema
 from dicom_ai_node.results import codes
 from dicom_ai_node.results.encode import encode
 from dicom_ai_node.results.validate import validate
@@ -99,11 +100,11 @@ def test_the_slices_show_boxes_and_the_short_names(results: tuple[SliceStudy, Pa
     study = results[0]
     box = study.analysis.report.vertebrae[1].box_px
     assert box is not None
-    assert {"T12 not judged", "L1 OVCF KD", "L2", "L3 SN", "L4 OF PS"} <= words[box.sop_instance_uid]
+    assert {"T12 not judged", "L1 OVCF, KD", "L2", "L3 SN", "L4 OF, PS"} <= words[box.sop_instance_uid]
     # The slices that show a disease best have its box as well.
     best = study.analysis.report.vertebrae[1].seen_on["OVCF"].box_px
     assert best is not None
-    assert "L1 OVCF KD" in words[best.sop_instance_uid]
+    assert "L1 OVCF, KD" in words[best.sop_instance_uid]
 
 
 def test_no_segmentation_is_made_where_nothing_was_outlined(results: tuple[SliceStudy, Path]) -> None:

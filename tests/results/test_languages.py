@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import date
-from typing import Any, get_args
+from typing import get_args
 
 import pydicom
 import pytest
@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from conformance import checks
 from dicom_ai_node.anatomy import Level
 from dicom_ai_node.config import ResultSettings
-from dicom_ai_node.report import ACUITIES, MALIGNANCIES, REASON_CODES, Deformity
+from dicom_ai_node.report import ACUITIES, DISEASES, MALIGNANCIES, REASON_CODES, Deformity
 from dicom_ai_node.results.encode import encode
 from dicom_ai_node.results.identity import ResultIdentity
 from dicom_ai_node.results.iod import problems
@@ -23,6 +23,7 @@ from dicom_ai_node.results.language import ENGLISH, LANGUAGES, Language
 from dicom_ai_node.results.modules import Stamp
 from dicom_ai_node.results.source import SourceImages, read_source
 from dicom_ai_node.results.sr import encode_report
+from tests.results.phrases import phrases
 
 OTHERS = [tag for tag in LANGUAGES if tag != "en"]
 Report = Callable[..., pydicom.FileDataset]
@@ -88,28 +89,33 @@ def test_no_language_lacks_a_text(language: Language) -> None:
     assert set(ACUITIES + MALIGNANCIES) <= language.classes.keys() == ENGLISH.classes.keys()
     assert language.fractures.keys() == language.deformities.keys() == set(get_args(Deformity))
     assert language.levels.keys() == {level.region for level in Level}
-    assert language.images.keys() == ENGLISH.images.keys()
-    for field in fields(language):
-        value: Any = getattr(language, field.name)
-        words = [value] if isinstance(value, str) else [*_phrases(value)]
-        assert all(words), field.name
-
-
-def _phrases(table: Mapping[str, Any]) -> Iterator[str]:
-    for value in table.values():
-        yield from [value] if isinstance(value, str) else value
+    short = language.picture
+    assert short.deformities.keys() == set(get_args(Deformity)) - {"none"}
+    assert short.acuities.keys() | short.malignancies.keys() == set(ACUITIES + MALIGNANCIES)
+    assert short.diseases.keys() == DISEASES.keys()
+    texts = dict(phrases(language))
+    assert texts.keys() == dict(phrases(ENGLISH)).keys()
+    assert [name for name, phrase in texts.items() if not phrase.strip()] == []
 
 
 @pytest.mark.parametrize("tag", OTHERS)
 def test_every_language_says_the_same_things(tag: str) -> None:
-    for field in fields(Language):
-        ours, english = getattr(LANGUAGES[tag], field.name), getattr(ENGLISH, field.name)
-        if isinstance(english, str) and field.name != "run":
-            assert placeholders(ours) == placeholders(english), field.name
-    phrases = {name: getattr(LANGUAGES[tag], name) for name in ("reasons", "classes")}
-    for name, table in phrases.items():
-        same = [key for key, value in table.items() if value == getattr(ENGLISH, name)[key]]
-        assert set(same) <= {"normal"}, "left in English"
+    english = dict(phrases(ENGLISH))
+    for name, phrase in phrases(LANGUAGES[tag]):
+        if name != "run":
+            assert placeholders(phrase) == placeholders(english[name]), name
+
+
+@pytest.mark.parametrize("tag", OTHERS)
+def test_nothing_is_left_in_english(tag: str) -> None:
+    english = dict(phrases(ENGLISH))
+    same = {name for name, phrase in phrases(LANGUAGES[tag]) if phrase == english[name]}
+    assert same <= {
+        *("percent", "finding", "levels C", "levels T", "levels L", "levels S"),
+        # The same words in another language.
+        *("grades 0", "classes normal", "page name", "page grade", "page images", "page one_image"),
+        *("picture grade", "picture deformities biconcave", "picture six_points"),
+    }
 
 
 def test_numbers_dates_and_levels_are_written_as_usual() -> None:

@@ -67,7 +67,7 @@ def test_one_page_holds_three_fractures_and_a_whole_spine_of_them(encoded, sourc
     for level in WHOLE_SPINE[-count:]:
         assert language.level(level) in words
     assert words.count(page.rows[0].heights) == count
-    for text in (page.words.research_use, page.words.disclaimer, page.made_by, *page.impression):
+    for text in (page.language.research_use, page.words.disclaimer, page.made_by, *page.impression):
         assert " ".join(text.split()) in words
 
 
@@ -87,6 +87,12 @@ def test_a_normal_spine_says_so_in_plain_words(encoded, source, tmp_path):
     assert page.headline == "No vertebra looks fractured."
     assert page.rows == ()
     assert text_of(pdf_page(page, None), tmp_path)[0] == 1
+
+
+def test_a_page_without_a_vertebra_says_so_once(encoded, source):
+    page = page_of(analysis_of(encoded, []), source)
+    assert page.headline == "No vertebra was found."
+    assert page.impression == ()
 
 
 def test_images_that_could_not_be_analysed_give_a_page_that_says_why(encoded, tmp_path):
@@ -159,7 +165,7 @@ def test_the_html_page_says_what_the_pdf_says(encoded, source, tmp_path):
     page = page_of(encoded("axial").study.analysis, source, LANGUAGES["de"])
     html = re.sub(r"<[^>]+>", " ", html_page(page, None))
     words = text_of(pdf_page(page, None), tmp_path)[1]
-    for text in (*page.impression, page.headline, page.rest, page.words.research_use):
+    for text in (*page.impression, page.headline, page.rest, page.language.research_use):
         assert text in html
         assert " ".join(text.split()) in words
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from dicom_ai_node.report import REASON_CODES
+from dicom_ai_node.results.language.page_words import PageWords
+from dicom_ai_node.results.language.picture_words import PictureWords
 from dicom_ai_node.results.language.words import Language
 
 ENGLISH: Final = Language(
@@ -70,6 +72,8 @@ ENGLISH: Final = Language(
     abnormal_only="abnormal, no fracture",
     height_loss="{} loss of height",
     genant="Genant grade {}",
+    grades=("0 normal", "1 mild", "2 moderate", "3 severe", "not graded"),
+    how_to_read="Grade (Genant): how much of its height a vertebral body has lost.",
     fracture_probability="fracture probability {}",
     likely="likely {kind} ({share})",
     possibly="possibly {kind} ({share})",
@@ -82,6 +86,7 @@ ENGLISH: Final = Language(
     others_not_broken="No fracture found in {}.",
     not_judged="{level} could not be judged: {why}",
     not_analysable="The images could not be analysed: {}",
+    refused="The images could not be analysed.",
     no_vertebra="No vertebra was found.",
     no_reason="No reason was given.",
     provenance="{research_use}. Output of artificial intelligence ({models}), not validated clinically; to "
@@ -116,4 +121,55 @@ ENGLISH: Final = Language(
     more_loss="{points} percentage points more loss of height than on {day}",
     less_loss="{points} percentage points less loss of height than on {day}, which a fracture does not do: "
     "check level and measurement",
+    page=PageWords(
+        title="Vertebral bodies: reading by artificial intelligence",
+        name="Patient",
+        birth_date="Date of birth",
+        sex="Sex",
+        sexes={"F": "female", "M": "male", "O": "other"},
+        patient_id="Patient ID",
+        accession="Accession number",
+        study_date="Date of examination",
+        examined="Examined",
+        modalities={"CT": "Computed tomography", "MR": "Magnetic resonance imaging", "": "Radiograph"},
+        images="{count} images",
+        one_image="1 image",
+        impression="Impression",
+        fractured="Vertebrae that look fractured: {levels}.",
+        one_fractured="One vertebra looks fractured: {levels}.",
+        malignant="May hold a tumour and should be looked at first: {levels}.",
+        unbroken="No vertebra looks fractured.",
+        picture="Outlined: the vertebral bodies that were found, in the colour of their grade.",
+        table="Vertebrae that stand out",
+        level="Level",
+        finding="Finding",
+        grade="Grade",
+        loss="Loss of height",
+        heights="Height front / middle / back",
+        rest="Measured, nothing that stands out: {levels}.",
+        remarks="To be borne in mind",
+        disclaimer=(
+            "Output of artificial intelligence that was not validated clinically and is no medical device. "
+            "It is no diagnosis: to be checked on the images by a physician."
+        ),
+        made_by="Made by {node}; models: {models}.",
+    ),
+    picture=PictureWords(
+        notice="AI - {research_use}",
+        reformat="Vertebral bodies, curved sagittal reformat",
+        film="Vertebral bodies, radiograph",
+        not_judged="not judged",
+        off_plane="off plane",
+        abnormal="abnormal",
+        level_only="level only",
+        loss="loss {}",
+        grade="grade {}",
+        deformities={"wedge": "wedge", "biconcave": "biconcave", "crush": "crush"},
+        acuities={"acute": "acute", "chronic": "chronic", "pathologic": "pathologic"},
+        malignancies={"benign": "benign", "malignant": "malignant"},
+        diseases={"OVCF": "OVCF", "OF": "OF", "SN": "SN", "KD": "KD", "PS": "PS"},
+        no_disease="no disease seen",
+        slices="{slices} of {of}",
+        six_points="six points",
+    ),
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from dicom_ai_node.results.language.page_words import PageWords
+from dicom_ai_node.results.language.picture_words import PictureWords
 from dicom_ai_node.results.language.words import Language
 
 FRENCH: Final = Language(
@@ -69,6 +71,8 @@ FRENCH: Final = Language(
     abnormal_only="aspect anormal, pas de fracture",
     height_loss="perte de hauteur de {}",
     genant="grade {} de Genant",
+    grades=("0 normal", "1 léger", "2 modéré", "3 sévère", "sans grade"),
+    how_to_read="Grade (Genant) : part de la hauteur perdue par un corps vertébral.",
     fracture_probability="probabilité de fracture {}",
     likely="{kind} ({share})",
     possibly="possiblement {kind} ({share})",
@@ -85,6 +89,7 @@ FRENCH: Final = Language(
     others_not_broken="Pas de fracture décelée : {}.",
     not_judged="{level} n'a pas pu être évaluée. {why}",
     not_analysable="Les images n'ont pas pu être analysées. {}",
+    refused="Les images n'ont pas pu être analysées.",
     no_vertebra="Aucune vertèbre n'a été trouvée.",
     no_reason="Aucun motif n'est indiqué.",
     provenance="{research_use}. Résultat d'une intelligence artificielle ({models}), sans validation "
@@ -139,4 +144,62 @@ FRENCH: Final = Language(
     more_loss="perte de hauteur majorée de {points} points par rapport au {day}",
     less_loss="perte de hauteur inférieure de {points} points à celle du {day}, ce qu'une fracture n'explique"
     " pas : vérifier le niveau et la mesure",
+    page=PageWords(
+        title="Corps vertébraux : lecture par intelligence artificielle",
+        name="Patient",
+        birth_date="Date de naissance",
+        sex="Sexe",
+        sexes={"F": "féminin", "M": "masculin", "O": "autre"},
+        patient_id="Identifiant du patient",
+        accession="Numéro d'examen",
+        study_date="Date de l'examen",
+        examined="Examen",
+        modalities={"CT": "Tomodensitométrie", "MR": "Imagerie par résonance magnétique", "": "Radiographie"},
+        images="{count} images",
+        one_image="1 image",
+        impression="Conclusion",
+        fractured="Vertèbres d'aspect fracturé : {levels}.",
+        one_fractured="Une vertèbre d'aspect fracturé : {levels}.",
+        malignant="Possible tumeur, à regarder en premier : {levels}.",
+        unbroken="Aucune vertèbre d'aspect fracturé.",
+        picture="Contours : les corps vertébraux trouvés, dans la couleur de leur grade.",
+        table="Vertèbres remarquables",
+        level="Niveau",
+        finding="Constatation",
+        grade="Grade",
+        loss="Perte de hauteur",
+        heights="Hauteur avant / milieu / arrière",
+        rest="Mesurées, sans particularité : {levels}.",
+        remarks="À prendre en compte",
+        disclaimer=(
+            "Résultat d'une intelligence artificielle non validée cliniquement, "
+            "qui n'est pas un dispositif médical. "
+            "Ce n'est pas un diagnostic : à vérifier sur les images par un médecin."
+        ),
+        made_by="Établi par {node} ; modèles : {models}.",
+    ),
+    picture=PictureWords(
+        notice="IA - {research_use}",
+        reformat="Corps vertébraux, coupe sagittale curviligne",
+        film="Corps vertébraux, radiographie",
+        not_judged="non évaluée",
+        off_plane="hors du plan",
+        abnormal="anormale",
+        level_only="niveau seul",
+        loss="perte {}",
+        grade="grade {}",
+        deformities={"wedge": "cunéiforme", "biconcave": "biconcave", "crush": "aplatie"},
+        acuities={"acute": "récente", "chronic": "ancienne", "pathologic": "pathologique"},
+        malignancies={"benign": "bénigne", "malignant": "maligne"},
+        diseases={
+            "OVCF": "tassement",
+            "OF": "fracture ancienne",
+            "SN": "Schmorl",
+            "KD": "Kümmell",
+            "PS": "opérée",
+        },
+        no_disease="aucune maladie vue",
+        slices="{slices} sur {of}",
+        six_points="six points",
+    ),
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from dicom_ai_node.results.language.page_words import PageWords
+from dicom_ai_node.results.language.picture_words import PictureWords
 from dicom_ai_node.results.language.words import Language
 
 GERMAN: Final = Language(
@@ -74,6 +76,8 @@ GERMAN: Final = Language(
     abnormal_only="auffällig, keine Fraktur",
     height_loss="Höhenminderung {}",
     genant="Genant Grad {}",
+    grades=("0 normal", "1 leichtgradig", "2 mittelgradig", "3 hochgradig", "ohne Grad"),
+    how_to_read="Grad (Genant): wie viel Höhe ein Wirbelkörper verloren hat.",
     fracture_probability="Frakturwahrscheinlichkeit {}",
     likely="wahrscheinlich {kind} ({share})",
     possibly="möglicherweise {kind} ({share})",
@@ -86,6 +90,7 @@ GERMAN: Final = Language(
     others_not_broken="Keine Fraktur in {} nachweisbar.",
     not_judged="{level} nicht beurteilbar: {why}",
     not_analysable="Die Bilder konnten nicht ausgewertet werden: {}",
+    refused="Die Bilder konnten nicht ausgewertet werden.",
     no_vertebra="Es wurde kein Wirbel gefunden.",
     no_reason="Es wurde kein Grund angegeben.",
     provenance="{research_use}. Ergebnis künstlicher Intelligenz ({models}), klinisch nicht validiert; an "
@@ -140,4 +145,61 @@ GERMAN: Final = Language(
     more_loss="Höhenminderung seit {day} um {points} Prozentpunkte zugenommen",
     less_loss="Höhenminderung {points} Prozentpunkte geringer als am {day}, was bei einer Fraktur nicht zu "
     "erwarten ist: Höhenzuordnung und Messung prüfen",
+    page=PageWords(
+        title="Wirbelkörper: Auswertung durch künstliche Intelligenz",
+        name="Patient",
+        birth_date="Geburtsdatum",
+        sex="Geschlecht",
+        sexes={"F": "weiblich", "M": "männlich", "O": "divers"},
+        patient_id="Patienten-ID",
+        accession="Auftragsnummer",
+        study_date="Untersuchungsdatum",
+        examined="Untersucht",
+        modalities={"CT": "Computertomographie", "MR": "Magnetresonanztomographie", "": "Röntgenaufnahme"},
+        images="{count} Bilder",
+        one_image="1 Bild",
+        impression="Beurteilung",
+        fractured="Wirbel, die gebrochen erscheinen: {levels}.",
+        one_fractured="Ein Wirbel erscheint gebrochen: {levels}.",
+        malignant="Möglicherweise tumorös und zuerst anzusehen: {levels}.",
+        unbroken="Kein Wirbel erscheint gebrochen.",
+        picture="Umrandet: die gefundenen Wirbelkörper in der Farbe ihres Grades.",
+        table="Auffällige Wirbel",
+        level="Höhe",
+        finding="Befund",
+        grade="Grad",
+        loss="Höhenminderung",
+        heights="Höhe vorn / Mitte / hinten",
+        rest="Vermessen und unauffällig: {levels}.",
+        remarks="Zu beachten",
+        disclaimer=(
+            "Ausgabe einer künstlichen Intelligenz, die nicht klinisch validiert und kein Medizinprodukt "
+            "ist. Keine Diagnose: ärztlich an den Bildern zu prüfen."
+        ),
+        made_by="Erstellt von {node}; Modelle: {models}.",
+    ),
+    picture=PictureWords(
+        notice="KI - {research_use}",
+        reformat="Wirbelkörper, gekrümmte sagittale Ebene",
+        film="Wirbelkörper, Röntgenaufnahme",
+        not_judged="nicht beurteilt",
+        off_plane="neben der Ebene",
+        abnormal="auffällig",
+        level_only="nur benannt",
+        loss="Verlust {}",
+        grade="Grad {}",
+        deformities={"wedge": "Keilwirbel", "biconcave": "bikonkav", "crush": "Plattwirbel"},
+        acuities={"acute": "akut", "chronic": "alt", "pathologic": "pathologisch"},
+        malignancies={"benign": "benigne", "malignant": "maligne"},
+        diseases={
+            "OVCF": "Sinterung",
+            "OF": "alte Fraktur",
+            "SN": "Schmorl",
+            "KD": "Kümmell",
+            "PS": "operiert",
+        },
+        no_disease="keine Krankheit gesehen",
+        slices="{slices} von {of}",
+        six_points="sechs Punkte",
+    ),
 )

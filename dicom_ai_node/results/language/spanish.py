@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from dicom_ai_node.results.language.page_words import PageWords
+from dicom_ai_node.results.language.picture_words import PictureWords
 from dicom_ai_node.results.language.words import Language
 
 SPANISH: Final = Language(
@@ -64,6 +66,8 @@ SPANISH: Final = Language(
     abnormal_only="aspecto anormal, sin fractura",
     height_loss="pérdida de altura del {}",
     genant="grado {} de Genant",
+    grades=("0 normal", "1 leve", "2 moderado", "3 grave", "sin grado"),
+    how_to_read="Grado (Genant): cuánta altura ha perdido un cuerpo vertebral.",
     fracture_probability="probabilidad de fractura {}",
     likely="probablemente {kind} ({share})",
     possibly="posiblemente {kind} ({share})",
@@ -76,6 +80,7 @@ SPANISH: Final = Language(
     others_not_broken="No se observan fracturas en {}.",
     not_judged="No se pudo valorar {level}. {why}",
     not_analysable="No se pudieron analizar las imágenes. {}",
+    refused="No se pudieron analizar las imágenes.",
     no_vertebra="No se encontró ninguna vértebra.",
     no_reason="No se indicó el motivo.",
     provenance="{research_use}. Resultado de inteligencia artificial ({models}), sin validación clínica; "
@@ -130,4 +135,61 @@ SPANISH: Final = Language(
     more_loss="pérdida de altura {points} puntos porcentuales mayor que el {day}",
     less_loss="pérdida de altura {points} puntos porcentuales menor que el {day}, lo que no es propio de una "
     "fractura: comprobar el nivel y la medición",
+    page=PageWords(
+        title="Cuerpos vertebrales: lectura por inteligencia artificial",
+        name="Paciente",
+        birth_date="Fecha de nacimiento",
+        sex="Sexo",
+        sexes={"F": "femenino", "M": "masculino", "O": "otro"},
+        patient_id="Identificador del paciente",
+        accession="Número de estudio",
+        study_date="Fecha del estudio",
+        examined="Examinado",
+        modalities={"CT": "Tomografía computarizada", "MR": "Resonancia magnética", "": "Radiografía"},
+        images="{count} imágenes",
+        one_image="1 imagen",
+        impression="Conclusión",
+        fractured="Vértebras de aspecto fracturado: {levels}.",
+        one_fractured="Una vértebra de aspecto fracturado: {levels}.",
+        malignant="Posible tumor, debe revisarse primero: {levels}.",
+        unbroken="Ninguna vértebra parece fracturada.",
+        picture="Contornos: los cuerpos vertebrales encontrados, en el color de su grado.",
+        table="Vértebras llamativas",
+        level="Nivel",
+        finding="Hallazgo",
+        grade="Grado",
+        loss="Pérdida de altura",
+        heights="Altura anterior / media / posterior",
+        rest="Medidas, sin nada llamativo: {levels}.",
+        remarks="A tener en cuenta",
+        disclaimer=(
+            "Resultado de una inteligencia artificial sin validación clínica, que no es un producto "
+            "sanitario. No es un diagnóstico: un médico debe comprobarlo en las imágenes."
+        ),
+        made_by="Elaborado por {node}; modelos: {models}.",
+    ),
+    picture=PictureWords(
+        notice="IA - {research_use}",
+        reformat="Cuerpos vertebrales, plano sagital curvo",
+        film="Cuerpos vertebrales, radiografía",
+        not_judged="no valorada",
+        off_plane="fuera del plano",
+        abnormal="anormal",
+        level_only="solo nivel",
+        loss="pérdida {}",
+        grade="grado {}",
+        deformities={"wedge": "cuneiforme", "biconcave": "bicóncava", "crush": "aplanada"},
+        acuities={"acute": "aguda", "chronic": "crónica", "pathologic": "patológica"},
+        malignancies={"benign": "benigna", "malignant": "maligna"},
+        diseases={
+            "OVCF": "aplastamiento",
+            "OF": "fractura antigua",
+            "SN": "Schmorl",
+            "KD": "Kümmell",
+            "PS": "operada",
+        },
+        no_disease="sin enfermedad visible",
+        slices="{slices} de {of}",
+        six_points="seis puntos",
+    ),
 )

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import date
 
 from dicom_ai_node.anatomy import USUAL_LEVELS, Code, Level
+from dicom_ai_node.results.language.page_words import PageWords
+from dicom_ai_node.results.language.picture_words import PictureWords
 
 ByGrade = tuple[str, str, str, str]
 """A phrase for each Genant grade, 0 to 3."""
@@ -37,6 +39,11 @@ class Language:
         on_slices: behind what was seen on some of the slices of a vertebra.
         reasons: a sentence for every key of `report.REASON_CODES`.
         images: those of a modality, as they stand in `compared`.
+        grades: names of the grades 0 to 3, and of what has none, beside their colours.
+        how_to_read: what a grade is, for those who do not know it.
+        refused: `not_analysable` without the reason.
+        page: what stands on the report of one page beside the findings.
+        picture: what stands in pictures, in as few letters as possible.
     """
 
     tag: str
@@ -57,6 +64,8 @@ class Language:
     abnormal_only: str
     height_loss: str
     genant: str
+    grades: tuple[str, str, str, str, str]
+    how_to_read: str
     fracture_probability: str
     likely: str
     possibly: str
@@ -70,6 +79,7 @@ class Language:
     others_not_broken: str
     not_judged: str
     not_analysable: str
+    refused: str
     no_vertebra: str
     no_reason: str
     provenance: str
@@ -91,6 +101,9 @@ class Language:
     unchanged: str
     more_loss: str
     less_loss: str
+
+    page: PageWords
+    picture: PictureWords
 
     @property
     def code(self) -> Code:

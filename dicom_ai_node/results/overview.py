@@ -1,13 +1,13 @@
-"""What all overview pictures share: bodies outlined in the colour of their grade, names, findings, a legend.
+"""The one picture that shows what was found, for people who look before they read.
 
-Texts stand beside the image, never on the spine. Nothing in a picture tells who the patient is.
+Every body is outlined in the colour of its grade; names, findings and a legend stand beside the image, never
+on the spine. Nothing in a picture tells who the patient is.
 """
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -16,11 +16,12 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 import dicom_ai_node
-from dicom_ai_node.colours import GRADE_COLOURS, POINT_COLOUR, UNGRADED_COLOUR, grade_colour
+from dicom_ai_node.colours import POINT_COLOUR, UNGRADED_COLOUR, Rgb, grade_colour
+from dicom_ai_node.imaging.sheet import Body, Mask, Sheet
 from dicom_ai_node.report import SpineReport, Vertebra
-
-Rgb = tuple[int, int, int]
-Mask = npt.NDArray[np.bool_]
+from dicom_ai_node.results.language import ENGLISH, Language
+from dicom_ai_node.results.typeface import font
+from dicom_ai_node.results.wording import explained
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 110, 400, 64, 116
 _KEY_LEFT: Final = 130
@@ -32,57 +33,25 @@ _PAPER: Final[Rgb] = (18, 18, 20)
 _SOFTENING: Final = 4
 """Pixels that the edge of a colour reaches."""
 _SAID_ANYWAY: Final = ("research-use", "thresholds")
-_NAMES: Final = ("normal", "mild (grade 1)", "moderate (grade 2)", "severe (grade 3)")
 
 
-@dataclass(frozen=True)
-class Body:
-    """One vertebra in the image.
-
-    Attributes:
-        row: of its centre, in pixels.
-        mask: which pixels show it, shape of the image.
-        points: the six points [row, column] in pixels, shape (6, 2); None where not known.
-    """
-
-    vertebra: Vertebra
-    row: float
-    mask: Mask
-    points: npt.NDArray[np.float64] | None
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """The image that is drawn on.
-
-    Attributes:
-        grey: uint8, shape (rows, columns).
-        title: what it shows.
-        letters: where left, right, top and bottom edge lie in the patient; empty where not known.
-        spacing_mm: of its pixels; None where lengths in the patient are not known.
-    """
-
-    grey: npt.NDArray[np.uint8]
-    title: str
-    letters: tuple[str, str, str, str]
-    spacing_mm: float | None
-
-
-def draw_overview(sheet: Sheet, bodies: Sequence[Body], report: SpineReport) -> Image.Image:
-    """The image with its findings, RGB; `bodies` from head to tail."""
+def draw_overview(
+    sheet: Sheet, bodies: Sequence[Body], report: SpineReport, language: Language = ENGLISH
+) -> Image.Image:
+    """The image with its findings, RGB, about 1,400 pixels high; `bodies` from head to tail."""
     pixels = _coloured(sheet, bodies)
     rows, columns = sheet.grey.shape
-    widest = max((font(19).getlength(_finding(body.vertebra)) for body in bodies), default=0)
+    widest = max((font(17).getlength(_finding(body.vertebra, language)) for body in bodies), default=0)
     width = max(_NARROWEST, columns + _LEFT + max(_RIGHT, int(widest) + 40))
     canvas = Image.new("RGB", (width, rows + _TOP + _BOTTOM), _PAPER)
     canvas.paste(Image.fromarray(pixels), (_LEFT, _TOP))
     draw = ImageDraw.Draw(canvas)
     _draw_points(draw, sheet, bodies)
-    _draw_names(draw, columns, bodies)
-    _draw_frame(draw, sheet, canvas.size[0], report)
-    _draw_legend(draw, canvas.size, report)
+    _draw_names(draw, columns, bodies, language)
+    _draw_frame(draw, sheet, canvas.size[0], report, language)
+    _draw_legend(draw, canvas.size, report, language)
     if report.status != "analysed":
-        _draw_refusal(draw, columns, report)
+        _draw_refusal(draw, columns, report, language)
     return canvas
 
 
@@ -104,8 +73,8 @@ def draw_key_picture(sheet: Sheet, bodies: Sequence[Body]) -> Image.Image:
         ends = [(_KEY_LEFT - 12, place), (_KEY_LEFT + 8, body.row), (_KEY_LEFT + front - 6, body.row)]
         draw.line(ends, fill=_HAIRLINE, width=2)
         name, colour = body.vertebra.level.value, _colour(body.vertebra)
-        draw.text((_KEY_LEFT - 18, place), name, fill=colour, font=font(42), anchor="rm")
-    _draw_letters(draw, sheet, (_KEY_LEFT, 0), font(44))
+        draw.text((_KEY_LEFT - 18, place), name, fill=colour, font=font(38), anchor="rm")
+    _draw_letters(draw, sheet, (_KEY_LEFT, 0), font(40))
     return canvas
 
 
@@ -155,9 +124,9 @@ def _draw_points(
             draw.ellipse((x - r, y - r, x + r, y + r), fill=POINT_COLOUR, outline=(0, 0, 0), width=1)
 
 
-def _draw_names(draw: ImageDraw.ImageDraw, columns: int, bodies: Sequence[Body]) -> None:
+def _draw_names(draw: ImageDraw.ImageDraw, columns: int, bodies: Sequence[Body], language: Language) -> None:
     """Level in the left margin, findings in the right one, each joined to its body by a hairline."""
-    large, small = font(26), font(19)
+    large, small = font(24), font(17)
     rows = [body.row + _TOP for body in bodies]
     # A body at the upper edge keeps its name below the title.
     places = _spread([max(row, _TOP + 14) for row in rows], 34.0)
@@ -170,45 +139,50 @@ def _draw_names(draw: ImageDraw.ImageDraw, columns: int, bodies: Sequence[Body])
         edge = _LEFT + columns
         draw.line([(_LEFT + back + 6, row), (edge - 8, row), (edge + 12, place)], fill=_HAIRLINE, width=1)
         draw.text((_LEFT - 18, place), vertebra.level.value, fill=colour, font=large, anchor="rm")
-        draw.text((edge + 18, place), _finding(vertebra), fill=_INK, font=small, anchor="lm")
+        draw.text((edge + 18, place), _finding(vertebra, language), fill=_INK, font=small, anchor="lm")
 
 
-def _finding(vertebra: Vertebra) -> str:
+def _finding(vertebra: Vertebra, language: Language) -> str:
+    short = language.picture
     if vertebra.status != "analysed":
-        return f"not judged: {', '.join(reason.code for reason in vertebra.reasons) or 'no reason given'}"
+        why = ", ".join(reason.code for reason in vertebra.reasons)
+        return f"{short.not_judged} ({why})" if why else short.not_judged
     words = []
     if vertebra.height_loss is not None and vertebra.genant_grade is not None:
-        words.append(f"loss {vertebra.height_loss * 100:.0f} %")
+        words.append(short.loss.format(language.rounded_share(vertebra.height_loss)))
     elif not vertebra.abnormal and vertebra.diseases is None:
-        return "level only"
+        return short.level_only
     if vertebra.genant_grade:
-        words.append(f"grade {vertebra.genant_grade}")
-        if vertebra.deformity not in {None, "none"}:
-            words.append(str(vertebra.deformity))
-    words += _diseases(vertebra)
+        words.append(short.grade.format(vertebra.genant_grade))
+        shape = short.deformities.get(vertebra.deformity or "none")
+        words += [] if shape is None else [shape]
+    words += _diseases(vertebra, language)
     if vertebra.fracture_probability is not None and vertebra.fractured and vertebra.height_loss is not None:
-        words.append(f"p {vertebra.fracture_probability:.2f}")
-    kind = vertebra.acuity
-    if kind is not None:
-        words.append(f"{kind[0]} {100 * kind[1]:.0f} %")
+        words.append(f"p {language.number(vertebra.fracture_probability, 2)}")
+    if vertebra.acuity is not None:
+        words.append(_opinion(vertebra.acuity, short.acuities, language))
     if vertebra.abnormal and not vertebra.genant_grade:
-        words.append("abnormal")
+        words.append(short.abnormal)
     if vertebra.opinion is not None:
-        words.append(f"{vertebra.opinion[0]} {100 * vertebra.opinion[1]:.0f} %")
+        words.append(_opinion(vertebra.opinion, short.malignancies, language))
     return "   ".join(words)
 
 
-def _diseases(vertebra: Vertebra) -> list[str]:
+def _opinion(opinion: tuple[str, float], names: Mapping[str, str], language: Language) -> str:
+    return f"{names[opinion[0]]} {language.rounded_share(opinion[1])}"
+
+
+def _diseases(vertebra: Vertebra, language: Language) -> list[str]:
     """``OVCF 91 % (5 of 7)``: slices that show it; where no disease was seen and no height told, that."""
     if vertebra.diseases is None:
         return []
-    shares = vertebra.disease_shares or {}
+    shares, short = vertebra.disease_shares or {}, language.picture
     words = []
     for name in vertebra.diseases:
         seen = vertebra.seen_on.get(name)
-        slices = "" if seen is None else f" ({seen.slices} of {seen.of})"
-        words.append(f"{name} {100 * shares.get(name, 0.0):.0f} %{slices}")
-    return words if words or vertebra.height_loss is not None else ["no disease seen"]
+        slices = "" if seen is None else f" ({short.slices.format(slices=seen.slices, of=seen.of)})"
+        words.append(f"{short.diseases[name]} {language.rounded_share(shares.get(name, 0.0))}{slices}")
+    return words if words or vertebra.height_loss is not None else [short.no_disease]
 
 
 def _spread(rows: Sequence[float], distance: float) -> list[float]:
@@ -219,13 +193,18 @@ def _spread(rows: Sequence[float], distance: float) -> list[float]:
     return places
 
 
-def _draw_frame(draw: ImageDraw.ImageDraw, sheet: Sheet, width: int, report: SpineReport) -> None:
+def _draw_frame(
+    draw: ImageDraw.ImageDraw, sheet: Sheet, width: int, report: SpineReport, language: Language
+) -> None:
     rows, columns = sheet.grey.shape
-    title, small = font(24), font(17)
-    draw.text((20, 14), sheet.title, fill=_INK, font=title)
+    large, small = font(21), font(15)
+    notice = language.research_use
+    title = language.picture.film if sheet.kind == "film" else language.picture.reformat
+    room = width - 60 - large.getlength(notice)
+    draw.text((20, 14), _fitting(title, large, room), fill=_INK, font=large)
     draw.text((20, 42), _fitting(_algorithms(report), small, width - 40), fill=_FAINT, font=small)
-    draw.text((width - 20, 14), "RESEARCH USE ONLY", fill=_INK, font=title, anchor="ra")
-    _draw_letters(draw, sheet, (_LEFT, _TOP), font(28))
+    draw.text((width - 20, 14), notice, fill=_INK, font=large, anchor="ra")
+    _draw_letters(draw, sheet, (_LEFT, _TOP), font(25))
     right, bottom = _LEFT + columns - 16, _TOP + rows - 14
     if sheet.spacing_mm is None:
         return
@@ -238,7 +217,7 @@ def _draw_letters(
     draw: ImageDraw.ImageDraw,
     sheet: Sheet,
     corner: tuple[int, int],
-    letters: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    letters: ImageFont.FreeTypeFont,
 ) -> None:
     """Where the edges of the image lie in the patient."""
     (rows, columns), (x, y) = sheet.grey.shape, corner
@@ -261,7 +240,7 @@ def _algorithms(report: SpineReport) -> str:
     return f"dicom_ai_node {dicom_ai_node.__version__}{f' ({models})' if models else ''}"
 
 
-def _fitting(words: str, typeface: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
+def _fitting(words: str, typeface: ImageFont.FreeTypeFont, width: float) -> str:
     """The words, or as many letters of them as the width holds."""
     if typeface.getlength(words) <= width:
         return words
@@ -269,30 +248,40 @@ def _fitting(words: str, typeface: ImageFont.FreeTypeFont | ImageFont.ImageFont,
     return f"{words[:longest]}…"
 
 
-def _draw_legend(draw: ImageDraw.ImageDraw, size: tuple[int, int], report: SpineReport) -> None:
-    small = font(17)
+def _two_lines(words: str, typeface: ImageFont.FreeTypeFont, width: float) -> tuple[str, str]:
+    """As much of the words as two lines hold."""
+    first: list[str] = []
+    rest = words.split()
+    while rest and typeface.getlength(" ".join([*first, rest[0]])) <= width:
+        first.append(rest.pop(0))
+    return " ".join(first), _fitting(" ".join(rest), typeface, width)
+
+
+def _draw_legend(
+    draw: ImageDraw.ImageDraw, size: tuple[int, int], report: SpineReport, language: Language
+) -> None:
+    small = font(15)
     x, y = 20.0, size[1] - _BOTTOM + 30.0
-    for colour, name in [*zip(GRADE_COLOURS, _NAMES, strict=True), (UNGRADED_COLOUR, "not graded")]:
+    colours = map(grade_colour, (0, 1, 2, 3, None))
+    for colour, name in zip(colours, language.grades, strict=True):
         draw.rounded_rectangle((x, y - 8, x + 22, y + 8), radius=3, fill=colour)
         draw.text((x + 30, y), name, fill=_INK, font=small, anchor="lm")
         x += 30 + small.getlength(name) + 26
-        if x > size[0] - 150:
-            x, y = 20.0, y + 28
     draw.ellipse((x + 4, y - 5, x + 14, y + 5), fill=POINT_COLOUR)
-    draw.text((x + 24, y), "six points", fill=_INK, font=small, anchor="lm")
-    limits = [item.text for item in report.limitations if item.code not in _SAID_ANYWAY]
-    words = f"Loss of height by Genant; for research use, not validated clinically. {' '.join(limits)}"
-    draw.text((20, size[1] - 16), _fitting(words, small, size[0] - 40), fill=_FAINT, font=small, anchor="ls")
+    draw.text((x + 24, y), language.picture.six_points, fill=_INK, font=small, anchor="lm")
+    limits = [explained(item, language)[0] for item in report.limitations if item.code not in _SAID_ANYWAY]
+    words = [language.how_to_read, language.reasons["research-use"], *limits]
+    for up, line in zip((42, 16), _two_lines(" ".join(words), small, size[0] - 40), strict=True):
+        draw.text((20, size[1] - up), line, fill=_FAINT, font=small, anchor="ls")
 
 
-def _draw_refusal(draw: ImageDraw.ImageDraw, columns: int, report: SpineReport) -> None:
+def _draw_refusal(draw: ImageDraw.ImageDraw, columns: int, report: SpineReport, language: Language) -> None:
     """Why there is nothing to see, beside the picture."""
-    left = _LEFT + columns + 24
-    draw.text((left, _TOP + 20), "Could not be analysed", fill=UNGRADED_COLOUR, font=font(26), anchor="lm")
-    lines = [line for reason in report.reasons for line in textwrap.wrap(reason.text, 36)]
-    draw.multiline_text((left, _TOP + 48), "\n".join(lines), fill=_INK, font=font(19), spacing=8)
-
-
-def font(size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """The typeface of all pictures."""
-    return ImageFont.load_default(size)
+    left, top = _LEFT + columns + 24, _TOP + 8
+    for sentence, size, colour in (
+        (language.refused, 22, UNGRADED_COLOUR),
+        *((explained(reason, language)[0], 17, _INK) for reason in report.reasons),
+    ):
+        lines = textwrap.wrap(sentence, int(620 / size))
+        draw.multiline_text((left, top), "\n".join(lines), fill=colour, font=font(size), spacing=8)
+        top += round(len(lines) * (1.2 * size + 8)) + 12
