@@ -55,18 +55,22 @@ def fracture_probabilities(
     }
 
 
-def combined(opinions: Iterable[tuple[float | None, float]], by_heights: float) -> float:
+def combined(
+    opinions: Iterable[tuple[float | None, float]], by_heights: float, *, share: float = 0.5
+) -> float:
     """Opinions as independent evidence: their odds multiply.
 
     Args:
         opinions: of networks: the probability of a fracture, None where one did not see the body; and the
             share of fractured bodies in its training: an opinion that repeats that share says nothing.
         by_heights: see `fracture_probabilities`.
+        share: of broken bodies among those about which there is a question; one half asks of each opinion
+            alone what it says.
     """
     seen = [(opinion, taught) for opinion, taught in opinions if opinion is not None]
     if not seen:
         return by_heights
-    odds = _odds(by_heights)
+    odds = _odds(by_heights) * _odds(share)
     for opinion, taught in seen:
         odds *= _odds(opinion) / _odds(taught)
     return odds / (1 + odds)

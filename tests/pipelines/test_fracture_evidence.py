@@ -96,3 +96,4 @@ def test_opinions_multiply_and_none_decides_alone() -> None:
     assert combined([(0.5, 0.2)], 0.5) == pytest.approx(0.8)
     assert combined([(1.0, 0.5)], 0.0) == pytest.approx(0.5)
     assert combined([(0.5, 0.2), (None, 0.9), (0.2, 0.5)], 0.5) == pytest.approx(0.5)
+    assert combined([(0.5, 0.2)], 0.5, share=0.2) == pytest.approx(0.5)  # what is rare needs more
