@@ -145,7 +145,7 @@ def seconds_per_window(predictor: Predictor, whole: Tensor, roi: Sequence[int], 
         windows: how many; one more is run before, unmeasured.
     """
     import torch  # noqa: PLC0415
-    from monai.inferers import SlidingWindowInferer  # noqa: PLC0415 - takes seconds to load
+    from monai.inferers.inferer import SlidingWindowInferer  # noqa: PLC0415 - takes seconds to load
     from torch.nn import functional  # noqa: PLC0415
 
     step = int(roi[0] * (1 - OVERLAP))

@@ -85,6 +85,9 @@ def _bland_altman(axis: Axes, bodies: Sequence[BodyAnswer]) -> None:
         pairs = heights[:, number]
         axis.scatter(pairs.mean(axis=1), pairs[:, 1] - pairs[:, 0], s=8, label=name)
     difference = (heights[..., 1] - heights[..., 0]).ravel()
+    # Room on the right for the words of the lines, so that they hide no body.
+    low, high = float(heights.mean(axis=2).min()), float(heights.mean(axis=2).max())
+    axis.set_xlim(low - 0.05 * (high - low) - 0.5, high + 0.4 * (high - low) + 0.5)
     bias, spread = float(difference.mean()), 1.96 * float(difference.std())
     for place, words in (
         (bias, "mean"),
@@ -99,6 +102,5 @@ def _bland_altman(axis: Axes, bodies: Sequence[BodyAnswer]) -> None:
             xytext=(-4, 3),
             textcoords="offset points",
             ha="right",
-            bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
         )
-    axis.legend(loc="lower left")
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3, frameon=False)
