@@ -33,7 +33,7 @@ BENCHES: Final[Mapping[str, str]] = {
     "orthanc": "dicom_ai_node.commands.bench_orthanc",
     "encode": "dicom_ai_node.commands.bench_encode",
 }
-"""Each is a module with a function `measure(console) -> Measured`."""
+"""Each is a module with a function `measure(console) -> Measured`; that of ct takes options."""
 
 Values = Mapping[str, float]
 
@@ -110,6 +110,15 @@ def peak_memory_gb() -> float:
 def command(
     name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of {', '.join(BENCHES)}, or all.")],
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers to this file.")] = None,
+    windows: Annotated[
+        int, typer.Option("--windows", min=0, help="ct: windows of the peer that are measured; 0: no peer.")
+    ] = 2,
+    memory_slices: Annotated[
+        int,
+        typer.Option(
+            "--memory-slices", min=0, help="ct: also the peak memory of a series of so many slices, as 1000."
+        ),
+    ] = 0,
 ) -> None:
     """Measure one thing beside its peers."""
     if name != "all" and name not in BENCHES:
@@ -117,9 +126,10 @@ def command(
     console = Console(highlight=False, soft_wrap=True)
     found = []
     for chosen in BENCHES if name == "all" else (name,):
-        measure = cast("Callable[[Console], Measured]", import_module(BENCHES[chosen]).measure)
+        measure = cast("Callable[..., Measured]", import_module(BENCHES[chosen]).measure)
+        options = {"windows": windows, "memory_slices": memory_slices} if chosen == "ct" else {}
         try:
-            measured = measure(console)
+            measured = measure(console, **options)
         except ModelError as error:
             # Without its bundles one pipeline cannot be measured; the others can.
             if name != "all":

@@ -71,7 +71,7 @@ def command(  # noqa: PLR0917 - typer makes options of them
             raise ConfigurationError(
                 f"{task} is evaluated on --data phantom; mri on a folder of labelled series as well"
             )
-        from dicom_ai_node.commands.evaluate_ct_volume import evaluate_pipeline  # noqa: PLC0415
+        from dicom_ai_node.commands import evaluate_ct_volume  # noqa: PLC0415
         from dicom_ai_node.commands.evaluate_mri_study import (  # noqa: PLC0415
             evaluate_real,
             evaluate_studies,
@@ -85,7 +85,10 @@ def command(  # noqa: PLR0917 - typer makes options of them
         elif task == "mri":
             rows, tables = evaluate_studies(bundle, range(count), console.print)
         else:
-            rows, tables = evaluate_pipeline(bundle, range(count), console.print, plots)
+            found = evaluate_ct_volume.evaluate(bundle, range(count), console.print, plots)
+            evaluate_ct_volume.show(console, found)
+            _write(json_file, {"task": task, "bundle": str(bundle), "data": data, **found})
+            return
     elif task == "radiograph-acuity":
         rows, tables = _acuity(bundle, _films(data, count), console, plots, fine_tune, pool)
     elif task == "mri-classify":

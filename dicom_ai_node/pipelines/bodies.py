@@ -94,11 +94,18 @@ def is_cut_off(body: Body, volume: Volume) -> bool:
     lies beyond them is air to the network, which then ends the body too early.
     """
     points, _ = body.points_mm()
+    return bool(at_edge(points, volume).sum() > CUT_SHARE * len(points))
+
+
+def at_edge(points_mm: npt.NDArray[np.float64], volume: Volume) -> npt.NDArray[np.bool_]:
+    """Which of these points, shape (n, 3) LPS, lie within `EDGE_MM` of the outermost samples, or beyond."""
     to_index = np.linalg.inv(volume.affine)
-    index = points @ to_index[:3, :3].T + to_index[:3, 3]
+    index = points_mm @ to_index[:3, :3].T + to_index[:3, 3]
     margin = EDGE_MM / volume.spacing_mm
-    outside = (index < margin) | (index > np.array(volume.shape) - 1 - margin)
-    return bool(outside.any(axis=1).sum() > CUT_SHARE * len(points))
+    outside: npt.NDArray[np.bool_] = ((index < margin) | (index > np.array(volume.shape) - 1 - margin)).any(
+        axis=1
+    )
+    return outside
 
 
 def paste(bodies: Mapping[Level, Body], volume: Volume) -> LabelMap:

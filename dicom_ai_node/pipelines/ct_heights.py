@@ -21,7 +21,7 @@ from dicom_ai_node.imaging.resample import resample_to_grid
 from dicom_ai_node.imaging.volume import Volume
 from dicom_ai_node.inference import ct
 from dicom_ai_node.inference.bundle import Bundle
-from dicom_ai_node.pipelines.bodies import CUT_SHARE, EDGE_MM, Body, is_cut_off
+from dicom_ai_node.pipelines.bodies import CUT_SHARE, Body, at_edge, is_cut_off
 from dicom_ai_node.pipelines.body_frame import BodyFrame, frames_along_chain, turned_to_symmetry
 from dicom_ai_node.pipelines.morphometry import SagittalPlane, held_to_outline, implausible
 from dicom_ai_node.report import Reason
@@ -116,11 +116,13 @@ def measured_bodies(
             _is_inside(outline, plane, volume) for outline, plane in zip(outlines, planes[own], strict=True)
         ]
         reason = _why_not(level, body, frames[level], places[own][0], volume, middle_is_whole=whole[0])
+        # Where a quarter of the width lies is not known of a body that is cut.
+        cut = is_cut_off(body, volume)
         beside: list[PlanePoints | None] = [None, None]
         for side in (1, 2):
             aside = asides[level] * (2 * side - 3)
             points_mm = places[own][side]
-            shown = whole[side] and outlines[side].sum() >= WHOLE_SHARE * outlines[0].sum()
+            shown = whole[side] and not cut and outlines[side].sum() >= WHOLE_SHARE * outlines[0].sum()
             if reason is None and shown and not implausible(points_mm, _moved(frames[level], aside)):
                 beside[side - 1] = PlanePoints(aside, points_mm)
         middle = None if reason else PlanePoints(0.0, places[own][0])
@@ -154,11 +156,20 @@ def _is_inside(outline: npt.NDArray[np.bool_], plane: SagittalPlane, volume: Vol
     if not outline.any():
         return False
     points = plane.to_patient(np.argwhere(outline).astype(np.float64))
-    to_index = np.linalg.inv(volume.affine)
-    index = points @ to_index[:3, :3].T + to_index[:3, 3]
-    margin = EDGE_MM / volume.spacing_mm
-    outside = (index < margin) | (index > np.array(volume.shape) - 1 - margin)
-    return bool(outside.any(axis=1).sum() <= CUT_SHARE * len(points))
+    return bool(at_edge(points, volume).sum() <= CUT_SHARE * len(points))
+
+
+def _is_cut_to_both_sides(body: Body, frame: BodyFrame, volume: Volume) -> bool:
+    """Whether the image ends to both sides of a body's middle, as a narrow sagittal series does.
+
+    The middle of what is seen is then about the middle of the body. Of a body that is cut to one side it is
+    not, and the planes there look broken.
+    """
+    points, _ = body.points_mm()
+    aside = (points - frame.center_mm) @ frame.left
+    cut, quarter = at_edge(points, volume), _quarter_mm(body, frame)
+    sides = [(cut & (aside * side > quarter)).sum() > CUT_SHARE * len(points) for side in (-1, 1)]
+    return all(sides) and 4 * quarter >= LEAST_WIDTH_MM
 
 
 def _why_not(
@@ -172,10 +183,9 @@ def _why_not(
 ) -> Reason | None:
     """Why the middle plane of a body is not believed; None where it is.
 
-    A body that is cut to its sides only, as in a narrow sagittal series, is measured in its middle.
+    A body that is cut to both sides only, as in a narrow sagittal series, is measured in its middle.
     """
-    narrow = 4 * _quarter_mm(body, frame) < LEAST_WIDTH_MM
-    if is_cut_off(body, volume) and (narrow or not middle_is_whole):
+    if is_cut_off(body, volume) and not (middle_is_whole and _is_cut_to_both_sides(body, frame, volume)):
         return Reason("coverage", f"{level} is cut off by the edge of the image.")
     words = implausible(points_mm, frame)
     if words is not None:

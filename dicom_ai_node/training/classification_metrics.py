@@ -36,6 +36,44 @@ def roc_curve(scores: npt.ArrayLike, positive: npt.ArrayLike) -> tuple[Floats, F
     return rates[0].astype(np.float64), rates[1].astype(np.float64), thresholds
 
 
+def precision_recall_curve(scores: npt.ArrayLike, positive: npt.ArrayLike) -> tuple[Floats, Floats]:
+    """Precisions and sensitivities from the strictest threshold on, one per score; see `roc_curve`.
+
+    Both are empty without any positive.
+    """
+    values, truth = np.asarray(scores, dtype=np.float64), np.asarray(positive, dtype=bool)
+    if not truth.any():
+        return np.empty(0), np.empty(0)
+    said = values[None] >= np.unique(values)[::-1, None]
+    hits = (said & truth).sum(axis=1).astype(np.float64)
+    return hits / said.sum(axis=1), hits / truth.sum()
+
+
+def average_precision(scores: npt.ArrayLike, positive: npt.ArrayLike) -> float:
+    """Area under the precision-recall curve as a sum of steps; NaN without any positive."""
+    precisions, sensitivities = precision_recall_curve(scores, positive)
+    if not precisions.size:
+        return float("nan")
+    return float((np.diff(sensitivities, prepend=0.0) * precisions).sum())
+
+
+def weighted_kappa(counts: npt.ArrayLike) -> float:
+    """Agreement beyond chance, a disagreement weighing as its square (Cohen 1968, Psychol Bull 70:213).
+
+    Args:
+        counts: confusion of ordered classes, shape (classes, classes).
+
+    Returns:
+        1 for full agreement, 0 for that of chance; NaN where all are of one class for both.
+    """
+    table = np.asarray(counts, dtype=np.float64)
+    place = np.arange(len(table))
+    weights = (place[:, None] - place[None]) ** 2
+    by_chance = np.outer(table.sum(axis=1), table.sum(axis=0)) / max(table.sum(), 1.0)
+    expected = float((weights * by_chance).sum())
+    return 1 - float((weights * table).sum()) / expected if expected else float("nan")
+
+
 def confusion(said: npt.ArrayLike, truth: npt.ArrayLike, classes: int) -> npt.NDArray[np.int64]:
     """Counts, shape (classes, classes): rows are the truth, columns what was said."""
     answer = np.zeros((classes, classes), dtype=np.int64)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from dicom_ai_node.anatomy import LEVELS, Level, verse_label
@@ -160,17 +161,50 @@ def test_pipeline_is_measured_by_hand_computed_numbers(
     monkeypatch.setattr(evaluate_ct_volume, "sample_ct_acquisition", lambda _seed, _spine: None)
     monkeypatch.setattr(evaluate_ct_volume, "render_ct", lambda _spine, _acquisition: next(phantoms))
     monkeypatch.setattr(evaluate_ct_volume.CtVolumePipeline, "load", lambda *_: _Pipeline())
-    rows, tables = evaluate_ct_volume.evaluate_pipeline(tmp_path, range(2), lambda _line: None, tmp_path)
-    row = rows[0]
+    found = evaluate_ct_volume.evaluate(tmp_path, range(2), lambda _line: None, tmp_path)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    told = found["metrics"]
     # L3's centre is in the report, but nothing was drawn there: it was not found.
-    assert row["identified"] == [1.0, 1.0, 0.0]
-    assert row["centre_error_mm"] == [0.0, 2.0]
-    assert row["dice"] == [1.0, pytest.approx(10 / 12)]
-    assert row["height_error_mm"] == [3.0, 0.0, 0.0, 0.0, 0.0, 0.0]
-    assert row["grade_right"] == [0.0, 1.0]
-    assert row["false_alarm"] == [1.0]
-    assert row["fracture_found"] == [1.0]
-    assert row["no_vertebra_there"] == [1.0, 0.0, 0.0]
-    assert [rows[0]["not_analysable_case"], rows[1]["not_analysable_case"]] == [[0.0], [1.0]]
-    assert tables == {"grades_truth_found": {"0>1": 1, "2>2": 1}, "types_truth_found": {"wedge>wedge": 1}}
-    assert (tmp_path / "ct-volume.png").is_file()
+    assert told["identified"] == pytest.approx(2 / 3)
+    assert [told[f"error_over_{limit}mm"] for limit in (4, 10, 20)] == pytest.approx([1 / 3] * 3)
+    assert told["centre_error_mm"] == pytest.approx(1.0)
+    assert told["dice"] == pytest.approx((1 + 10 / 12) / 2)
+    assert told["precision"] == told["recall"] == pytest.approx((1 + 10 / 12) / 2)
+    assert told["mssd_mm"] == pytest.approx(1.0)
+    assert told["height_error_mm"] == pytest.approx(3.0 / 6)
+    assert (told["grade_right"], told["type_right"]) == (0.5, 1.0)
+    # L1 is sound and called broken; L3 was missed, which is no fracture missed.
+    assert told["false_alarm"] == 1.0
+    assert told["false_positives_per_patient"] == 1.0
+    assert (told["fracture_found"], told["sensitivity_grade_2"], told["sensitivity_grade_1"]) == (1, 1, None)
+    assert told["no_vertebra_there"] == pytest.approx(1 / 3)
+    assert (told["level_wrong"], told["not_judged"], told["not_analysable_case"]) == (0.0, 0.0, 0.5)
+    # Both are called broken with certainty, so the probabilities tell nothing.
+    assert told["fracture_auc"] == 0.5
+    assert told["fracture_ap"] == 0.5
+    assert found["grades_truth_found"][0][1] == found["grades_truth_found"][2][2] == 1
+    assert np.sum(found["grades_truth_found"]) == found["bodies"] == 2
+    assert told["grade_kappa"] == pytest.approx(1 - 1 / 3)
+    assert found["types_truth_found"]["wedge"]["wedge"] == 1
+    assert set(found["intervals"]) == set(told)
+    assert (tmp_path / "ct-volume.png").stat().st_size > 10_000
+    console = Console(record=True, width=120)
+    evaluate_ct_volume.show(console, found)
+    assert "Localisation (P3 table 4)" in console.export_text()
+
+
+def test_a_vertebra_under_another_name_is_a_level_error_and_its_fracture_is_found() -> None:
+    phantom = _phantom()
+    volume = evaluate_ct_volume.volume_of_phantom(phantom)
+    vertebrae = (
+        _vertebra(Level.L2, CENTERS[Level.L1], 0, 12.0, fractured=False),
+        _vertebra(Level.L3, CENTERS[Level.L2], 2, 8.4, fractured=True),
+    )
+    report = SpineReport(status="analysed", source=Source("1.2", ("1.3",), "CT", "1.4"), vertebrae=vertebrae)
+    analysis = Analysis(report, LabelMap(phantom.labels, volume.affine))
+    values = evaluate_ct_volume.answer_of(analysis, LEVELS, phantom, volume).values
+    assert values["identified"] == [0.0, 0.0, 0.0]
+    assert values["level_wrong"] == [1.0, 1.0]
+    assert values["fracture_found"] == [1.0]
+    assert values["false_positives_per_patient"] == [0.0]
+    assert values["dice"] == []
