@@ -106,7 +106,7 @@ def evaluate(bundles: Sequence[Path], data: str, count: int, progress: Progress)
 
 
 def told(judged: Sequence[Judged]) -> dict[str, Any]:
-    """What ``--json`` writes of the first bundle; under `bundles` the same of each where there are several."""
+    """What ``--json`` writes of the first bundle; under `bundles` that of each where there are several."""
     each = [_numbers(one) for one in judged]
     answer = {**each[0], "published": {name: [v / 100 for v in row] for name, row in PUBLISHED.items()}}
     if len(each) > 1:
@@ -163,7 +163,7 @@ def _numbers(one: Judged) -> dict[str, Any]:
 
 
 def _per_level(one: Judged) -> dict[Level, dict[str, Any]]:
-    """Of each level that the cases hold: how many, the median error and its interval, shares as in `Located`."""
+    """Of each level that the cases hold: how many, the median error and its interval, shares."""
     answer = {}
     for level in sorted({level for case in one.cases for level in case.levels}, key=order):
         errors = [

@@ -14,7 +14,7 @@ from dicom_ai_node.networks.intensity import clipped_moments
 from dicom_ai_node.networks.overlapping import PatchInput, Read, Tiling, block_of, merged_heatmaps
 
 _COARSEST_MM: Final = 4.0
-"""Heatmaps are kept in blocks no longer than this: the bodies that are found from them tell places exactly."""
+"""Heatmaps are kept in blocks no longer than this: exact places are told by the bodies found from them."""
 
 _PATCHES_AT_ONCE: Final = 4
 """On a device; on processors one by one, for they are no faster together and take more memory."""

@@ -119,7 +119,7 @@ def refeaturing(
 
 
 def descended(x: Tensor, blocks: nn.ModuleList, sizes: Sequence[Sequence[int]]) -> list[Tensor]:
-    """Features of every level, coarsest first like `blocks` and `sizes`; each level's are made of the finer's."""
+    """Features of all levels, coarsest first as `blocks` and `sizes`, each level's made of the finer's."""
     features: list[Tensor] = []
     for block, size in zip(reversed(blocks), reversed(sizes), strict=True):
         x = block(x if tuple(x.shape[2:]) == tuple(size) else halved(x))
@@ -128,7 +128,7 @@ def descended(x: Tensor, blocks: nn.ModuleList, sizes: Sequence[Sequence[int]]) 
 
 
 def ascended(features: Sequence[Tensor], blocks: nn.ModuleList) -> Tensor:
-    """From the features of every level, coarsest first, to those of the finest: enlarged, added, reconvolved."""
+    """From the features of all levels, coarsest first, to those of the finest: enlarge, add, convolve."""
     x = blocks[0](features[0])
     for block, finer in zip(blocks[1:], features[1:], strict=True):
         x = block(finer + enlarged(x, finer))
@@ -151,9 +151,8 @@ def enlarged(x: Tensor, like: Tensor) -> Tensor:
     return larger.contiguous(memory_format=memory_format(x.ndim - 2))
 
 
-def begin_at(head: nn.Module, value: float) -> None:
+def begin_at(head: Projection, value: float) -> None:
     """Let a last layer answer with nearly `value` everywhere at first."""
-    assert isinstance(head.weight, Tensor) and isinstance(head.bias, Tensor)
     with torch.no_grad():
         head.weight.mul_(0.1)
         head.bias.fill_(value)

@@ -1,9 +1,9 @@
 """Heatmaps of a whole volume from overlapping patches (P3 section 2.1, figure 2): read, answer, merge.
 
 The volume is filled up with air until patches a stride apart cover it; each patch's heatmaps count most in
-its middle and nothing at its rim, so that no seam is left. Neither the volume nor its heatmaps need to be in
-memory at the network's resolution: patches are read one by one, and what they say is summed over blocks of
-voxels, with its weights, before it is added up.
+its middle and next to nothing at its rim, so that no seam is left. Neither the volume nor its heatmaps need
+to be in memory at the network's resolution: patches are read one by one, and what they say is averaged over
+blocks of voxels before it is merged.
 """
 
 from __future__ import annotations
@@ -21,13 +21,16 @@ from torch.nn import functional
 from dicom_ai_node.networks.intensity import reach_of, smoothed, standardise
 
 Read = Callable[[Sequence[int], Sequence[int]], Tensor]
-"""HU of a box of a volume: first voxel (also before the volume) and size -> float32; air beyond the volume."""
+"""HU of a box of a volume: first voxel (also before the volume) and size -> float32; air beyond it."""
 
 STRIDE: Final = 0.75
 """Of a patch, from one to the next: a quarter is seen twice. P3 names no stride; Payer 2020, whose patches
 have P3's size, has this one from head to foot."""
 
 AIR_HU: Final = -1024.0
+
+_WEIGHT_SIGMA: Final = 0.125
+"""Of the Gaussian that a patch's places are weighed with, as a share of its edge (nnU-Net, Isensee 2021)."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class PatchInput:
         return reach_of(self.smoothing) if self.smoothing else 0
 
     def filtered(self, patch: Tensor) -> Tensor:
-        """HU of a patch, from those with `margin` voxels more to each side; as it is where there is no filter."""
+        """HU of a patch, from those with `margin` voxels more to each side; as it is without a filter."""
         if not self.smoothing:
             return patch
         inner = (slice(self.margin, -self.margin),) * 3
@@ -84,9 +87,9 @@ class Tiling:
             raise ValueError(f"patches of {self.patch} voxels are not made of blocks of {self.block}")
 
     def starts(self, axis: int) -> list[int]:
-        """First voxels of the patches along an axis; the first may lie before the volume's, by whole blocks."""
+        """First voxels of the patches along an axis; the first may lie before the volume, by whole blocks."""
         length, edge = self.shape[axis], self.patch[axis]
-        stride = max(1, round(STRIDE * edge / self.block)) * self.block
+        stride = max(1, int(STRIDE * edge / self.block)) * self.block
         count = 1 + max(0, math.ceil((length - edge) / stride))
         overhang = edge + (count - 1) * stride - length
         before = overhang // (2 * self.block) * self.block
@@ -96,11 +99,16 @@ class Tiling:
         """First voxels of all patches; the last axis runs fastest."""
         return list(itertools.product(*(self.starts(axis) for axis in range(len(self.shape)))))
 
+    def blocks(self, axis: int) -> int:
+        """Blocks along an axis of all that is filled."""
+        starts = self.starts(axis)
+        return (starts[-1] - starts[0] + self.patch[axis]) // self.block
+
     def weights(self, axis: int) -> Tensor:
-        """How much a patch's voxels count along an axis: a tent, float32, shape (edge,)."""
+        """How much a patch's blocks count along an axis: float32, shape (edge / block,)."""
         edge = self.patch[axis]
-        steps = torch.arange(edge, dtype=torch.float32) + 0.5
-        return torch.minimum(steps, edge - steps) / (edge / 2)
+        places = (torch.arange(edge // self.block, dtype=torch.float32) + 0.5) * self.block - edge / 2
+        return torch.exp(-0.5 * (places / (_WEIGHT_SIGMA * edge)) ** 2)
 
 
 def block_of(spacing_mm: float, coarsest_mm: float) -> int:
@@ -128,42 +136,35 @@ def merged_heatmaps(
         progress: is told how many patches of how many are done.
 
     Returns:
-        float32 on the CPU, shape (landmarks, *blocks), each block the weighted mean of its voxels in all
-        patches that hold it.
+        float32 on the CPU, shape (landmarks, *blocks): means over blocks of voxels, the first of which begin
+        where the volume does.
     """
     boxes, block = tiling.boxes(), tiling.block
-    lowest = [tiling.starts(axis)[0] for axis in range(3)]
-    blocks = [(tiling.starts(axis)[-1] + tiling.patch[axis] - lowest[axis]) // block for axis in range(3)]
     along = [tiling.weights(axis) for axis in range(3)]
     weight = along[0][:, None, None] * along[1][:, None] * along[2]
-    edges = [edge // block for edge in tiling.patch]
     total: Tensor | None = None
     for first in range(0, len(boxes), batch):
         chosen = boxes[first : first + batch]
         patches = torch.stack([look.of(_with_margin(read, box, tiling.patch, look.margin)) for box in chosen])
-        said = answer(patches[:, None]).float()
-        said = functional.avg_pool3d(said * weight.to(said.device), block).cpu()
+        said = functional.avg_pool3d(answer(patches[:, None]).float(), block).cpu() * weight
         if total is None:
-            total = torch.zeros(said.shape[1], *blocks)
+            total = torch.zeros(said.shape[1], *(tiling.blocks(axis) for axis in range(3)))
         for box, part in zip(chosen, said, strict=True):
-            begin = [(start - low) // block for start, low in zip(box, lowest, strict=True)]
-            z, y, x = (slice(start, start + edge) for start, edge in zip(begin, edges, strict=True))
+            z, y, x = (_place(tiling, axis, start) for axis, start in enumerate(box))
             total[:, z, y, x] += part
         progress(min(first + batch, len(boxes)), len(boxes))
     assert total is not None
     for axis in range(3):
-        # Patches lie on a grid, so that the sum of their weights is a product of sums along the axes.
-        summed = torch.zeros(blocks[axis])
-        pooled = functional.avg_pool1d(along[axis][None, None], block)[0, 0]
+        # Patches lie on a grid: the sum of their weights is the product of the sums along the axes.
+        summed = torch.zeros(tiling.blocks(axis))
         for start in tiling.starts(axis):
-            begin_at = (start - lowest[axis]) // block
-            summed[begin_at : begin_at + edges[axis]] += pooled
+            summed[_place(tiling, axis, start)] += along[axis]
         total /= summed.reshape([-1 if dim == axis + 1 else 1 for dim in range(4)])
-    inside = [
-        slice(-low // block, -low // block + math.ceil(length / block))
-        for low, length in zip(lowest, tiling.shape, strict=True)
-    ]
-    return total[:, inside[0], inside[1], inside[2]]
+    z, y, x = (
+        slice(-tiling.starts(axis)[0] // block, -tiling.starts(axis)[0] // block + math.ceil(length / block))
+        for axis, length in enumerate(tiling.shape)
+    )
+    return total[:, z, y, x]
 
 
 def reader_of(volume: Tensor) -> Read:
@@ -188,3 +189,9 @@ def reader_of(volume: Tensor) -> Read:
 
 def _with_margin(read: Read, first: Sequence[int], size: Sequence[int], margin: int) -> Tensor:
     return read([start - margin for start in first], [edge + 2 * margin for edge in size])
+
+
+def _place(tiling: Tiling, axis: int, start: int) -> slice:
+    """The blocks of a patch along an axis, among all blocks."""
+    begin = (start - tiling.starts(axis)[0]) // tiling.block
+    return slice(begin, begin + tiling.patch[axis] // tiling.block)

@@ -1,8 +1,9 @@
 """The SpatialConfiguration-Net (Payer 2019, Med Image Anal 54:207), which P3 improves on and compares with.
 
 One part draws heatmaps that are exact but take neighbours for each other; a few convolutions with kernels
-of 7, on those heatmaps alone and much coarser, say which of them can be meant. Widths, strides and activations
-are those of the authors' network for vertebrae on CT (Payer 2020, VISAPP); it has no normalisation.
+of 7, on those heatmaps alone and much coarser, say which of them can be meant. Widths, strides and
+activations are those of the authors' network for vertebrae on CT (Payer 2020, VISAPP); it has no
+normalisation.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """ct-localise: a 3-D network learns to draw one heatmap per level (P3 section 2.2).
 
-The network is M-SCN or one that P3 compares it with; it learns from patches, and is shown whole volumes at once
-or, as published, in overlapping patches.
+The network is M-SCN or one that P3 compares it with; it learns from patches, and is shown whole volumes at
+once or, as published, in overlapping patches.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class Located:
     absent_peaks: tuple[float, ...]
 
     def measured(self) -> dict[str, list[float]]:
-        """Errors beyond 4, 10 and 20 mm (P3 table 4), names, peaks where nothing is; see `LocaliseTask.measure`."""
+        """Errors beyond 4, 10 and 20 mm (P3 table 4), right names, peaks where nothing is."""
         found = localisation_values(self.errors_mm)
         right = [float(called is level) for called, level in zip(self.called, self.levels, strict=True)]
         return {

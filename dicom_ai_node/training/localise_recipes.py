@@ -1,10 +1,10 @@
-"""The recipes of ct-localise: P3's network as published, its ablation, and all of them small enough for a CPU.
+"""The recipes of ct-localise: P3's network as published, its ablation, and all of them small enough for CPUs.
 
 Published (P3 sections 2.1, 2.2 and 3.2, table 1): voxels of 1 mm, patches of 96 x 96 x 128, values cut off at
--2048 and 8192 HU, a Gaussian filter, standard score over the image; turned, mirrored and moved; smooth L1; SGD at
-1e-4 that falls on a plateau, an L2 term of 5e-4, gradients clipped at 2, four patches a step, 30,000 steps
-(``--steps 30000``). Where P3 is silent the numbers are those of the network that it starts from (Payer 2020,
-VISAPP): targets of 4 mm, a filter of 0.75 mm; or our own, and said to be.
+-2048 and 8192 HU, a Gaussian filter, standard score over the image; turned, mirrored and moved; smooth L1;
+SGD at 1e-4 that falls on a plateau, an L2 term of 5e-4 (printed as 5^-4), gradients clipped at 2, four
+patches a step, 30,000 steps (``--steps 30000``). Where P3 is silent the numbers are those of the network that
+it starts from (Payer 2020, VISAPP): targets of 4 mm, a filter of 0.75 mm; or our own, and said to be.
 """
 
 from __future__ import annotations
@@ -98,21 +98,18 @@ LOCALISERS: Final[Mapping[str, LocaliseOptions]] = {
     **{f"small-{row}": _options(row, small=True) for row in _TABLE_4 if row != "published"},
     "small": _SMALL,
 }
-"""The networks that can be trained: the rows of P3's table 4 as published, and each as small as the one that is
-trained where none is named, which is "small": M-SCN on whole volumes of 5 mm."""
+"""The networks that can be trained: the rows of P3's table 4 as published, and each as small as the one that
+is trained where none is named, which is "small": M-SCN on whole volumes of 5 mm."""
 
 
 def localise_recipe(name: str) -> TaskRecipe:
     """The recipe of one of `LOCALISERS`."""
     options = LOCALISERS[name]
-    recipe = RECIPES["ct-localise"]
-    if name == "small":
-        return replace(recipe, network=name)
-    small = name.startswith("small-")
-    words = _TABLE_4[name.removeprefix("small-")][2]
+    small = name.startswith("small")
+    words = _TABLE_4["published" if name == "small" else name.removeprefix("small-")][2]
     way = "a whole CT volume" if small else "overlapping patches of a CT volume"
     recipe = replace(
-        recipe,
+        RECIPES["ct-localise"],
         description=f"{name}: {words}: one heatmap per vertebral level over {way} (P3 section 2.2, table 4)",
         architecture=options.architecture,
         arguments=options.network_arguments(),
