@@ -16,7 +16,7 @@ from dicom_ai_node.anatomy import Level
 from dicom_ai_node.cli import app
 from dicom_ai_node.inference.bundle import load_bundle
 from dicom_ai_node.inference.publish import publish
-from dicom_ai_node.networks.intensity import clipped_moments
+from dicom_ai_node.networks.intensity import clipped_moments, smoothed
 from dicom_ai_node.training import localise_recipes
 from dicom_ai_node.training.cases import save_case
 from dicom_ai_node.training.localise import LocaliseOptions, LocaliseTask, Located
@@ -167,12 +167,12 @@ class _Marked(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> Any:
         hu = x[:, 0] * self.deviation + self.mean
         maps = torch.zeros(len(x), len(self.task.options.levels), *hu.shape[1:])
-        edge = 2 * round(8 / self.task.options.spacing_mm) + 1
         for number, level in enumerate((Level.T12, Level.L1, Level.L2, Level.L3)):
-            body = (hu - 350 - 60 * number).abs().lt(20).float()[:, None]
-            for _ in range(2):  # brightest in the middle
-                body = torch.nn.functional.avg_pool3d(body, edge, 1, edge // 2)
-            maps[:, self.task.options.levels.index(level)] = body[:, 0]
+            body = (hu - 350 - 60 * number).abs().lt(20).float()
+            # Brightest in the middle.
+            maps[:, self.task.options.levels.index(level)] = smoothed(
+                body[0], 6 / self.task.options.spacing_mm
+            )
         return type("Answer", (), {"product": maps})
 
 
