@@ -76,7 +76,7 @@ def test_the_published_recipe_is_that_of_the_paper() -> None:
 @pytest.mark.parametrize("name", sorted(LOCALISERS))
 def test_every_network_learns_is_kept_and_says_the_same_when_it_is_loaded(name: str, tmp_path: Path) -> None:
     recipe = localise_recipe(name)
-    cases = [block_spine(seed, 4.0) for seed in range(2)]
+    cases = [block_spine(seed, 4.0, size_mm=(180, 96, 80)) for seed in range(2)]
     task = recipe.build(cases[1:], cases[:1])
     before = {key: value.clone() for key, value in task.build().state_dict().items()}
     steps = 2
@@ -171,7 +171,7 @@ class _Marked(torch.nn.Module):
             body = (hu - 350 - 60 * number).abs().lt(20).float()
             # Brightest in the middle.
             maps[:, self.task.options.levels.index(level)] = smoothed(
-                body[0], 6 / self.task.options.spacing_mm
+                body[0], 10 / self.task.options.spacing_mm
             )
         return type("Answer", (), {"product": maps})
 
@@ -179,11 +179,11 @@ class _Marked(torch.nn.Module):
 @pytest.mark.parametrize("spacing", [1.0, 2.0])
 def test_vertebrae_are_located_in_millimetres_through_patches_and_blocks(spacing: float) -> None:
     case = block_spine(1, spacing, fractured=(), size_mm=(200, 84, 76))
-    options = replace(LOCALISERS["published"], spacing_mm=spacing, sizes=((64, 48, 32),), smoothing_mm=0.0)
+    options = replace(LOCALISERS["published"], spacing_mm=spacing, sizes=((64, 64, 64),), smoothing_mm=0.0)
     task = LocaliseTask([], [case], options)
     located = task.located(_Marked(task, *clipped_moments(case.voxels, options.intensity.clip_hu)), case)
     assert located.levels == located.called == (Level.T12, Level.L1, Level.L2, Level.L3)
-    assert max(located.errors_mm) < 2.0
+    assert max(located.errors_mm) < 2.5
     rows = located.measured()
     assert rows["name_right"] == [1.0] * 4
     assert len(rows["absent_peak"]) == len(options.levels) - 4 - 1  # without L6
