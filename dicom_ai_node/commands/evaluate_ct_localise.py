@@ -6,8 +6,8 @@ The ablation, small enough for two cores; without ``small-`` as published, on a 
     for row in $rows; do
         dicom-ai-node train ct-localise --network small-$row --steps 3000 --out ablation/small-$row
     done
-    dicom-ai-node evaluate ct-localise --count 100 $(printf -- '--bundle ablation/small-%s ' $rows) \\
-        --bundle models/ct-localise
+    bundles="$(printf -- '--bundle ablation/small-%s ' $rows) --bundle models/ct-localise"
+    dicom-ai-node evaluate ct-localise --count 100 $bundles
 """
 
 from __future__ import annotations
