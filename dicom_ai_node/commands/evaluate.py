@@ -34,7 +34,12 @@ def command(  # noqa: PLR0917 - typer makes options of them
     task: Annotated[
         str, typer.Argument(help="ct-segment, ...; ct-volume, radiograph or mri for all of a pipeline.")
     ],
-    bundle: Annotated[Path, typer.Option("--bundle", help="The bundle; for a pipeline the models folder.")],
+    bundles: Annotated[
+        list[Path],
+        typer.Option(
+            "--bundle", help="The bundle; for a pipeline the models folder; ct-localise: several, once each."
+        ),
+    ],
     data: Annotated[
         str, typer.Option("--data", help="'phantom', or a folder of cases, labelled films or slices.")
     ] = "phantom",
@@ -66,6 +71,9 @@ def command(  # noqa: PLR0917 - typer makes options of them
     console = Console(highlight=False, soft_wrap=True)
     tables: dict[str, Any] = {}
     rows: Rows = []
+    bundle = bundles[0]
+    if len(bundles) > 1 and task != "ct-localise":
+        raise ConfigurationError(f"{task} is evaluated on one --bundle; ct-localise compares several")
     if task in PIPELINES:
         if data != "phantom" and (task != "mri" or not Path(data).is_dir()):
             raise ConfigurationError(
@@ -102,6 +110,17 @@ def command(  # noqa: PLR0917 - typer makes options of them
         with showing_progress(console) as progress:
             found = evaluate_ct_classify.evaluate(bundle, data, count, progress, plots, threshold=threshold)
         evaluate_ct_classify.show(console, found)
+        _write(json_file, {"task": task, "bundle": str(bundle), "data": data, **found})
+        return
+    elif task == "ct-localise":
+        from dicom_ai_node.commands import evaluate_ct_localise  # noqa: PLC0415 - waits for torch
+
+        with showing_progress(console) as progress:
+            compared = evaluate_ct_localise.evaluate(bundles, data, count, progress)
+        evaluate_ct_localise.show(console, compared)
+        if plots is not None:
+            draw_values(plots / f"{task}.png", compared[0].rows)
+        found = evaluate_ct_localise.told(compared)
         _write(json_file, {"task": task, "bundle": str(bundle), "data": data, **found})
         return
     elif task == "ct-detect":
@@ -191,10 +210,11 @@ def rows_of_network(recipe: TaskRecipe, bundle: Path, data: str, count: int, pro
 
     from dicom_ai_node.commands.verse_cases import labelled_ct  # noqa: PLC0415
     from dicom_ai_node.inference.bundle import bundle_of  # noqa: PLC0415
+    from dicom_ai_node.training.tasks import fresh_cases  # noqa: PLC0415
 
     cases: Iterator[Case]
     if data == "phantom":
-        cases, total = _fresh_cases(recipe, count), count
+        cases, total = fresh_cases(recipe.pool_spacing_mm, count, width_mm=recipe.pool_width_mm), count
     elif Path(data).is_dir():
         labelled = recipe.fitted(labelled_ct(Path(data), recipe.pool_spacing_mm))
         cases, total = iter(labelled), len(labelled)
@@ -290,23 +310,3 @@ def _finite(value: float) -> float | None:
 
 def _words(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
-
-
-def _fresh_cases(recipe: TaskRecipe, count: int) -> Iterator[Case]:
-    """Realistic phantoms with seeds below those of training, one after the other."""
-    import torch  # noqa: PLC0415
-
-    from dicom_ai_node.phantom.training_cases import render_training_case  # noqa: PLC0415
-    from dicom_ai_node.training.cases import Case  # noqa: PLC0415
-
-    for seed in range(count):
-        made = render_training_case(
-            seed, recipe.pool_spacing_mm, width_mm=recipe.pool_width_mm, training=False
-        )
-        yield Case(
-            f"{seed:05d}",
-            torch.from_numpy(made.hu),
-            torch.from_numpy(made.labels),
-            made.affine,
-            dict(made.truth),
-        )

@@ -51,7 +51,7 @@ def command(  # noqa: PLR0917 - typer makes options of them
         str | None,
         typer.Option(
             "--network",
-            help="Of tasks that know several, as ct-classify, mri-classify: a wrong one lists all.",
+            help="Of tasks that know several, as ct-localise, ct-classify: a wrong one lists all.",
         ),
     ] = None,
     folds: Annotated[
@@ -176,7 +176,6 @@ def _prepared(
     from dicom_ai_node.training.ct_classify_recipes import CtClassifyRecipe  # noqa: PLC0415 - waits for torch
     from dicom_ai_node.training.ct_detect_recipes import CtDetectRecipe  # noqa: PLC0415
     from dicom_ai_node.training.film_recipes import FilmRecipe  # noqa: PLC0415
-    from dicom_ai_node.training.loop import LoopOptions  # noqa: PLC0415
     from dicom_ai_node.training.mri_classify_recipes import MriClassifyRecipe  # noqa: PLC0415
     from dicom_ai_node.training.mri_recipes import MriRecipe  # noqa: PLC0415
 
@@ -188,7 +187,7 @@ def _prepared(
         return *_mri_classify_task(recipe, source, work, say, pool), recipe.loop
     if isinstance(recipe, CtDetectRecipe | CtClassifyRecipe):
         return *_ct_slice_task(recipe, source, work, say, pool), recipe.loop
-    return *_ct_task(recipe, source, work, say, pool), LoopOptions()
+    return *_ct_task(recipe, source, work, say, pool), recipe.loop
 
 
 def _ct_task(

@@ -37,6 +37,8 @@ from dicom_ai_node.networks.film_classifiers import ResNet18, ViewNetwork
 from dicom_ai_node.networks.film_detector import FilmDetector
 from dicom_ai_node.networks.mri_classifier import MriClassifier
 from dicom_ai_node.networks.mscn import MSCN
+from dicom_ai_node.networks.mscn_parts import GlobalNetwork, LocalNetwork
+from dicom_ai_node.networks.scn import SCN
 from dicom_ai_node.networks.slice_detector import SliceDetector
 from dicom_ai_node.networks.unet import UNet
 from dicom_ai_node.report import Algorithm
@@ -47,6 +49,9 @@ MAX_FILE_BYTES: Final = 15_000_000
 
 _NETWORKS: Final[Mapping[str, type[nn.Module]]] = {
     "MSCN": MSCN,
+    "SCN": SCN,
+    "LocalNetwork": LocalNetwork,
+    "GlobalNetwork": GlobalNetwork,
     "ColumnDetector": ColumnDetector,
     "UNet": UNet,
     "FilmDetector": FilmDetector,
@@ -63,6 +68,9 @@ class NetworkDefinition(MetadataPart):
 
     architecture: Literal[
         "MSCN",
+        "SCN",
+        "LocalNetwork",
+        "GlobalNetwork",
         "UNet",
         "ColumnDetector",
         "FilmDetector",

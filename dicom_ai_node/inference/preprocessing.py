@@ -18,15 +18,20 @@ class Preprocessing(MetadataPart):
 
     Attributes:
         spacing_mm: edge of a voxel or pixel.
-        size: of a crop or plane in voxels; None where any size will do.
+        size: of a crop or plane in voxels, or of the overlapping patches that a volume is seen in; None
+            where any size will do.
         clip_hu: intensities are cut off here, then standardised.
         marker_sigma_mm: of the Gaussian in the second channel of a crop.
+        smoothing_mm: of the Gaussian filter between the two; 0 for none.
+        standardised: with mean and deviation of what the network is shown at once, or of the whole volume.
     """
 
     spacing_mm: float
     size: tuple[int, ...] | None = None
     clip_hu: tuple[float, float]
     marker_sigma_mm: float | None = None
+    smoothing_mm: float = 0.0
+    standardised: Literal["input", "volume"] = "input"
 
 
 class FilmPreprocessing(MetadataPart):

@@ -133,7 +133,7 @@ def publish(
     """
     rebuild = f"dicom-ai-node train {recipe.name} --data {data} --out models/{recipe.name}"
     if (
-        isinstance(recipe, FilmRecipe | MriClassifyRecipe | CtDetectRecipe | CtClassifyRecipe)
+        isinstance(recipe, TaskRecipe | FilmRecipe | MriClassifyRecipe | CtDetectRecipe | CtClassifyRecipe)
         and recipe.network
     ):
         rebuild += f" --network {recipe.network}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -9,13 +10,62 @@ from torch import Tensor
 
 from dicom_ai_node.networks.heatmaps import gaussian_heatmaps
 
+_LEAST_DEVIATION = 1e-3
 
-def standardise(image: Tensor, clip_hu: tuple[float, float]) -> Tensor:
-    """Clipped to `clip_hu`, then standard score over the last three axes (P3 eq. 19)."""
+
+def standardise(
+    image: Tensor, clip_hu: tuple[float, float], moments: tuple[float, float] | None = None
+) -> Tensor:
+    """Clipped to `clip_hu`, then standard score over the last three axes (P3 eq. 19).
+
+    Args:
+        image: HU.
+        clip_hu: lowest and highest value.
+        moments: mean and standard deviation to take instead of the image's own: those of the volume that a
+            patch was cut from.
+    """
     clipped = image.float().clamp(*clip_hu)
+    if moments is not None:
+        return (clipped - moments[0]) / (moments[1] + _LEAST_DEVIATION)
     axes = (-3, -2, -1)
     deviation, mean = torch.std_mean(clipped, dim=axes, keepdim=True, correction=0)
-    return (clipped - mean) / (deviation + 1e-3)
+    return (clipped - mean) / (deviation + _LEAST_DEVIATION)
+
+
+def clipped_moments(volume: Tensor, clip_hu: tuple[float, float]) -> tuple[float, float]:
+    """Mean and standard deviation of a volume that is clipped to `clip_hu`; slice by slice, in little memory.
+
+    Args:
+        volume: HU, shape (slices, rows, columns), any real type.
+        clip_hu: lowest and highest value.
+    """
+    sums = torch.zeros(2, dtype=torch.float64)
+    for plane in volume:
+        clipped = plane.double().clamp(*clip_hu)
+        sums += torch.stack([clipped.sum(), clipped.square().sum()]).cpu()
+    mean, square = (sums / volume.numel()).tolist()
+    return mean, math.sqrt(max(square - mean**2, 0.0))
+
+
+def reach_of(sigma: float) -> int:
+    """How far `smoothed` looks, in voxels."""
+    return max(1, round(2.5 * sigma))
+
+
+def smoothed(image: Tensor, sigma: float) -> Tensor:
+    """The image through a Gaussian of `sigma` voxels along all its axes; edges are repeated outwards."""
+    radius = reach_of(sigma)
+    kernel = [math.exp(-0.5 * (step / sigma) ** 2) for step in range(-radius, radius + 1)]
+    total = sum(kernel)
+    for axis in range(image.ndim):
+        # Sums of shifted images: torch's convolution is slow for one channel on a CPU.
+        length = image.shape[axis]
+        places = torch.arange(-radius, length + radius, device=image.device).clamp(0, length - 1)
+        extended = image.index_select(axis, places)
+        image = extended.narrow(axis, 0, length) * (kernel[0] / total)
+        for shift, weight in enumerate(kernel[1:], start=1):
+            image = image.add(extended.narrow(axis, shift, length), alpha=weight / total)
+    return image
 
 
 def marker(size: Sequence[int], sigma: float) -> Tensor:

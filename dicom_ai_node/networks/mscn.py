@@ -39,7 +39,7 @@ class MSCN(nn.Module):
         channels: features of the local network per level, finest first.
         attention: attention gates on the skip connections (ablation of P3 table 4).
         multiple_filtering: the global network filters all four finest decoder levels; without it only the
-            finest one (ablation).
+            finest one, and its own coarser levels pass unfiltered (ablation).
         residual: residual connections in the local network's blocks (ablation).
         global_channels: features in the global network.
         global_stride: 1 as published; 2 runs the global network from half the resolution down, which costs
@@ -73,19 +73,17 @@ class MSCN(nn.Module):
         self.encoder = Encoder(in_channels, dimensions, channels, residual)
         self.decoder = Decoder(dimensions, channels, residual, attention)
         self.local_head = Projection(channels[0], out_channels)
-        filtered = list(reversed(channels[:-1]))[-_FILTERED_LEVELS if multiple_filtering else -1 :]
-        self.refeature = nn.ModuleList(
-            ConvolutionBlock(dimensions, out_channels if last else global_channels, global_channels, kernel)
-            for last in [False] * (len(filtered) - 1) + [True]
-        )
+        levels = min(_FILTERED_LEVELS, len(channels) - 1)
+        filtered = list(reversed(channels[: levels if multiple_filtering else 1]))
+        self.refeature = refeaturing(dimensions, out_channels, global_channels, kernel, levels)
         self.project = nn.ModuleList(Projection(width, global_channels) for width in filtered)
         self.reconvolve = nn.ModuleList(
-            ConvolutionBlock(dimensions, global_channels, global_channels, kernel) for _ in filtered
+            ConvolutionBlock(dimensions, global_channels, global_channels, kernel) for _ in range(levels)
         )
         self.global_head = Projection(global_channels, out_channels)
         # Both factors start near a constant: a product of two small random maps has no gradient.
-        _begin_at(self.local_head, 0.0)
-        _begin_at(self.global_head, 1.0)
+        begin_at(self.local_head, 0.0)
+        begin_at(self.global_head, 1.0)
         self.to(memory_format=memory_format(dimensions))  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> Heatmaps:
@@ -99,35 +97,53 @@ class MSCN(nn.Module):
     def _global(self, local_factor: Tensor, decoded: list[Tensor]) -> Tensor:
         if self.global_stride == 2:
             *coarser, finest = decoded
-            decoded = [*coarser, _average(finest)]
-            features = _average(local_factor)
+            decoded = [*coarser, halved(finest)]
+            features = halved(local_factor)
         else:
             features = local_factor
-        filters: list[Tensor] = []
-        for refeature, level in zip(reversed(self.refeature), reversed(decoded), strict=True):
-            if features.shape[2:] != level.shape[2:]:
-                features = _average(features)
-            features = refeature(features)
-            filters.insert(0, features)
-        x: Tensor | None = None
-        for filter_, level, project, reconvolve in zip(
-            filters, decoded, self.project, self.reconvolve, strict=True
-        ):
-            filtered = project(level) * filter_
-            if x is not None:
-                filtered = filtered + _enlarge(x, filtered)
-            x = reconvolve(filtered)
-        assert x is not None
-        answer = self.global_head(x)
-        return _enlarge(answer, local_factor)
+        filters = descended(features, self.refeature, [level.shape[2:] for level in decoded])
+        unfiltered = len(filters) - len(self.project)
+        for number, project in enumerate(self.project, start=unfiltered):
+            filters[number] = project(decoded[number]) * filters[number]
+        return enlarged(self.global_head(ascended(filters, self.reconvolve)), local_factor)
 
 
-def _average(x: Tensor) -> Tensor:
+def refeaturing(
+    dimensions: Dimensions, in_channels: int, channels: int, kernel: int, levels: int
+) -> nn.ModuleList:
+    """The blocks that make the global network's features on the way down, coarsest first."""
+    return nn.ModuleList(
+        ConvolutionBlock(dimensions, in_channels if last else channels, channels, kernel)
+        for last in [False] * (levels - 1) + [True]
+    )
+
+
+def descended(x: Tensor, blocks: nn.ModuleList, sizes: Sequence[Sequence[int]]) -> list[Tensor]:
+    """Features of all levels, coarsest first as `blocks` and `sizes`, each level's made of the finer's."""
+    features: list[Tensor] = []
+    for block, size in zip(reversed(blocks), reversed(sizes), strict=True):
+        x = block(x if tuple(x.shape[2:]) == tuple(size) else halved(x))
+        features.insert(0, x)
+    return features
+
+
+def ascended(features: Sequence[Tensor], blocks: nn.ModuleList) -> Tensor:
+    """From the features of all levels, coarsest first, to those of the finest: enlarge, add, convolve."""
+    x = blocks[0](features[0])
+    for block, finer in zip(blocks[1:], features[1:], strict=True):
+        x = block(finer + enlarged(x, finer))
+    answer: Tensor = x
+    return answer
+
+
+def halved(x: Tensor) -> Tensor:
+    """Averages of two voxels along each axis."""
     pooled = functional.avg_pool3d(x, 2) if x.ndim == 5 else functional.avg_pool2d(x, 2)
     return pooled.contiguous(memory_format=memory_format(x.ndim - 2))
 
 
-def _enlarge(x: Tensor, like: Tensor) -> Tensor:
+def enlarged(x: Tensor, like: Tensor) -> Tensor:
+    """Interpolated linearly to the size of `like`."""
     if x.shape[2:] == like.shape[2:]:
         return x
     mode = "trilinear" if x.ndim == 5 else "bilinear"
@@ -135,7 +151,8 @@ def _enlarge(x: Tensor, like: Tensor) -> Tensor:
     return larger.contiguous(memory_format=memory_format(x.ndim - 2))
 
 
-def _begin_at(head: Projection, value: float) -> None:
+def begin_at(head: Projection, value: float) -> None:
+    """Let a last layer answer with nearly `value` everywhere at first."""
     with torch.no_grad():
         head.weight.mul_(0.1)
         head.bias.fill_(value)

@@ -23,6 +23,7 @@ from dicom_ai_node.imaging.resample import resample_isotropic
 from dicom_ai_node.imaging.volume import Volume
 from dicom_ai_node.inference import ct
 from dicom_ai_node.inference.bundle import Bundle
+from dicom_ai_node.pipelines.ct_heatmaps import heatmaps_of_coarse
 from dicom_ai_node.pipelines.ct_slice_bodies import SliceBody
 from dicom_ai_node.pipelines.labelling import (
     TYPICAL_SPACING_MM,
@@ -98,7 +99,7 @@ def named_slice_bodies(
         volume.voxels, volume.affine, ct.spacing_mm(localise), device=localise.device
     )
     between_tissue, affine = beside_soft_tissue(coarse, affine)
-    heatmaps = ct.localise(localise, between_tissue).cpu().numpy()
+    heatmaps, affine = heatmaps_of_coarse(localise, between_tissue, affine)
     levels = ct.levels(localise)
     centers = [body.center_mm for body in bodies]
     sacrum = _sacrum(centers, heatmaps[levels.index(Level.S1)], affine, settings)

@@ -18,7 +18,7 @@ import torch
 from dicom_ai_node.anatomy import Level
 from dicom_ai_node.errors import NotAnalysable
 from dicom_ai_node.genant import GENANT_THRESHOLDS, Thresholds
-from dicom_ai_node.imaging.resample import crop_around, resample_isotropic
+from dicom_ai_node.imaging.resample import crop_around
 from dicom_ai_node.imaging.volume import Volume
 from dicom_ai_node.inference import ct
 from dicom_ai_node.inference.bundle import Bundle, load_bundle
@@ -30,6 +30,7 @@ from dicom_ai_node.pipelines.bodies import (
     paste,
 )
 from dicom_ai_node.pipelines.column import bodies_of_column
+from dicom_ai_node.pipelines.ct_heatmaps import heatmaps_of_volume
 from dicom_ai_node.pipelines.ct_heights import MeasuredBody, measured_bodies
 from dicom_ai_node.pipelines.fracture_evidence import combined, with_grade
 from dicom_ai_node.pipelines.labelling import (
@@ -115,7 +116,9 @@ class CtVolumePipeline:
         """
         _refuse_unfit(volume)
         progress("localise", 0.0)
-        heatmaps, affine = self._heatmaps(volume)
+        heatmaps, affine = heatmaps_of_volume(
+            self.localise, volume, lambda done, of: progress("localise", 0.2 * done / of)
+        )
         peaks = _outstanding(find_candidates(heatmaps, affine, self.settings.labelling))
         progress("segment", 0.2)
         found = bodies_of_column(
@@ -143,12 +146,6 @@ class CtVolumePipeline:
         report = self._report(volume, chain, measured, label_map)
         progress("report", 1.0)
         return Analysis(report, label_map)
-
-    def _heatmaps(self, volume: Volume) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
-        coarse, affine = resample_isotropic(
-            volume.voxels, volume.affine, ct.spacing_mm(self.localise), device=self.localise.device
-        )
-        return ct.localise(self.localise, coarse).cpu().numpy(), affine
 
     def _named_chain(
         self, found: Sequence[Body], heatmaps: npt.NDArray[np.float32], affine: npt.NDArray[np.float64]

@@ -14,6 +14,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from dicom_ai_node.networks.intensity import smoothed
+
 
 @dataclass(frozen=True)
 class Pose:
@@ -129,12 +131,12 @@ def vary_intensity(generator: Generator, image: Tensor, options: Intensity) -> T
     if chance(generator, options.thick_slices):
         image = _thick_slices(generator, image)
     if chance(generator, options.blur):
-        image = _blur(image, uniform(generator, 0.3, 1.1))
+        image = smoothed(image, uniform(generator, 0.3, 1.1))
     if chance(generator, options.noise):
         strength = options.noise_hu * uniform(generator, 0.0, 1.0) ** 2
         grain = normal(generator, *image.shape)
         if chance(generator, 0.5):
-            grain = _blur(grain, 0.7) * 2.2
+            grain = smoothed(grain, 0.7) * 2.2
         image = image + strength * grain
     return image
 
@@ -179,18 +181,3 @@ def _thick_slices(generator: Generator, image: Tensor) -> Tensor:
     else:
         back = functional.interpolate(pooled, size=size, mode="trilinear", align_corners=False)
     return back[0, 0].movedim(0, axis)
-
-
-def _blur(image: Tensor, sigma: float) -> Tensor:
-    radius = max(1, round(2.5 * sigma))
-    kernel = [math.exp(-0.5 * (step / sigma) ** 2) for step in range(-radius, radius + 1)]
-    total = sum(kernel)
-    for axis in range(image.ndim):
-        # Sums of shifted images: torch's convolution is slow for one channel on a CPU.
-        length = image.shape[axis]
-        places = torch.arange(-radius, length + radius).clamp(0, length - 1)
-        extended = image.index_select(axis, places)
-        image = extended.narrow(axis, 0, length) * (kernel[0] / total)
-        for shift, weight in enumerate(kernel[1:], start=1):
-            image = image.add(extended.narrow(axis, shift, length), alpha=weight / total)
-    return image

@@ -1,9 +1,14 @@
-"""ct-localise: a 3-D M-SCN learns to draw one heatmap per level (P3 section 2.2)."""
+"""ct-localise: a 3-D network learns to draw one heatmap per level (P3 section 2.2).
+
+The network is M-SCN or one that P3 compares it with; it learns from patches, and is shown whole volumes at
+once or, as published, in overlapping patches.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Final, Literal
 
 import torch
 from torch import Generator, Tensor, nn
@@ -11,8 +16,18 @@ from torch.nn import functional
 
 from dicom_ai_node.anatomy import LEVELS, SUPERNUMERARY, Level, order
 from dicom_ai_node.networks.heatmaps import gaussian_heatmaps, peak_positions
-from dicom_ai_node.networks.intensity import standardise
+from dicom_ai_node.networks.intensity import clipped_moments, standardise
 from dicom_ai_node.networks.mscn import MSCN
+from dicom_ai_node.networks.mscn_parts import GlobalNetwork, LocalNetwork
+from dicom_ai_node.networks.overlapping import (
+    AIR_HU,
+    PatchInput,
+    Tiling,
+    block_of,
+    merged_heatmaps,
+    reader_of,
+)
+from dicom_ai_node.networks.scn import SCN
 from dicom_ai_node.training.augment import (
     Intensity,
     Pose,
@@ -31,25 +46,47 @@ from dicom_ai_node.training.metrics import localisation_values, pooled
 TAUGHT_LEVELS = tuple(level for level in LEVELS if order(level) >= order(Level.C7) and level is not Level.T13)
 """C7 to S1 with L6; T13 is too rare to be learned as a class of its own."""
 
-_AIR_HU = -1024.0
 _NAMING_SHARPNESS = 12.0
 """Turns heatmap values into logits: a peak of 1 beside zeros is a certain name."""
 
 
+NETWORKS: Final[Mapping[str, type[nn.Module]]] = {
+    "MSCN": MSCN,
+    "SCN": SCN,
+    "LocalNetwork": LocalNetwork,
+    "GlobalNetwork": GlobalNetwork,
+}
+"""The architectures that draw heatmaps of a volume: each is given channels in, landmarks and 3 dimensions."""
+
+_MEASURED_MM = 2.0
+"""Merged heatmaps are measured in blocks no longer than this: a peak is found between them."""
+
+_JUDGED_PATCHES = 4
+"""Patches of every held-out case whose loss is the validation loss."""
+
+
 @dataclass(frozen=True)
 class LocaliseOptions:
-    """Sizes of ct-localise; published: 1 mm, patches of 96x96x128, batch 4.
+    """Sizes of ct-localise and how it is taught; see `localise_recipes` for those that are published.
 
     Attributes:
         spacing_mm: of the cubic voxels.
-        sizes: patch sizes (slices, rows, columns) to draw from; multiples of 2 ** (len(channels) - 1).
-        sigma_mm: of the target Gaussians.
-        channels, global_channels, global_stride: of the M-SCN.
+        sizes: patch sizes (slices, rows, columns) to draw from; multiples of the network's `multiple`.
+        sigma_mm: of the target Gaussians, whose peak is 1.
+        architecture: one of `NETWORKS`.
+        arguments: of it, beyond its channels in and out and its dimensions.
         batch: patches per step.
         elsewhere: share of patches that are centred anywhere instead of at the spine.
         small: share of patches that end early, as a reconstruction of a few vertebrae does; `padded` fills
             the rest as it does before inference.
         levels: one heatmap each.
+        pose: how patches are turned, resized and mirrored.
+        intensity: window, and how contrast, sharpness and noise vary.
+        varied: whether they vary at all, and fields of view are cut; P3 only turns, mirrors and moves.
+        loss: "published": smooth L1 (P3 eq. 9) alone; "named": weighted, and with a cross-entropy of names.
+        overlapping: whole volumes are seen in overlapping patches of the first size, instead of at once.
+        smoothing_mm: of the Gaussian filter before standardisation (P3 table 1); 0 for none.
+        of_volume: standardise with mean and deviation of the whole volume (P3 eq. 19), not of the patch.
     """
 
     spacing_mm: float = 5.0
@@ -61,9 +98,10 @@ class LocaliseOptions:
         (48, 48, 32),
     )
     sigma_mm: float = 7.5
-    channels: tuple[int, ...] = (12, 24, 48, 80, 80)
-    global_channels: int = 12
-    global_stride: int = 2
+    architecture: str = "MSCN"
+    arguments: Mapping[str, Any] = field(
+        default_factory=lambda: {"channels": [12, 24, 48, 80, 80], "global_channels": 12, "global_stride": 2}
+    )
     batch: int = 2
     elsewhere: float = 0.2
     small: float = 0.25
@@ -72,6 +110,48 @@ class LocaliseOptions:
     intensity: Intensity = field(
         default_factory=lambda: Intensity(thick_slices=0.1, blur=0.2, noise=0.4, noise_hu=40.0)
     )
+    varied: bool = True
+    loss: Literal["named", "published"] = "named"
+    overlapping: bool = False
+    smoothing_mm: float = 0.0
+    of_volume: bool = False
+
+    def network_arguments(self) -> dict[str, Any]:
+        """All arguments of the architecture."""
+        return {"in_channels": 1, "out_channels": len(self.levels), "dimensions": 3, **self.arguments}
+
+    def look(self, volume: Tensor) -> PatchInput:
+        """What is done to patches of a volume (HU)."""
+        clip = self.intensity.clip_hu
+        moments = clipped_moments(volume, clip) if self.of_volume else None
+        return PatchInput(clip, self.smoothing_mm / self.spacing_mm, moments)
+
+
+@dataclass(frozen=True)
+class Located:
+    """What a network says of the vertebrae of one case.
+
+    Attributes:
+        levels: the taught levels whose centre lies in the case, from head to tail.
+        errors_mm: of each, how far the maximum of its heatmap is from its centre.
+        called: of each, the level whose heatmap is the brightest at its centre.
+        absent_peaks: of each taught level that is not there, the maximum of its heatmap.
+    """
+
+    levels: tuple[Level, ...]
+    errors_mm: tuple[float, ...]
+    called: tuple[Level, ...]
+    absent_peaks: tuple[float, ...]
+
+    def measured(self) -> dict[str, list[float]]:
+        """Errors beyond 4, 10 and 20 mm (P3 table 4), right names, peaks where nothing is."""
+        found = localisation_values(self.errors_mm)
+        right = [float(called is level) for called, level in zip(self.called, self.levels, strict=True)]
+        return {
+            **{name: values.tolist() for name, values in found.items()},
+            "name_right": right,
+            "absent_peak": list(self.absent_peaks),
+        }
 
 
 class LocaliseTask:
@@ -83,75 +163,106 @@ class LocaliseTask:
         self, training: Sequence[Case], validation: Sequence[Case], options: LocaliseOptions
     ) -> None:
         self.training, self.validation, self.options = training, validation, options
+        self._looks: dict[str, PatchInput] = {}
 
-    def build(self) -> MSCN:
+    def build(self) -> nn.Module:
         """A fresh network."""
-        options = self.options
-        return MSCN(
-            1,
-            len(options.levels),
-            3,
-            options.channels,
-            global_channels=options.global_channels,
-            global_stride=options.global_stride,
-        )
+        return NETWORKS[self.options.architecture](**self.options.network_arguments())
 
     def draw(self, generator: Generator) -> dict[str, Tensor]:
         """A batch: `image` (batch, 1, *size), `positions` (batch, levels, 3) in voxels, NaN where absent."""
         options = self.options
         size = options.sizes[int(torch.randint(len(options.sizes), (), generator=generator))]
-        pairs = [self._patch(generator, size) for _ in range(options.batch)]
-        return {
-            "image": torch.stack([image for image, _ in pairs])[:, None],
-            "positions": torch.stack([positions for _, positions in pairs]),
-        }
+        return _batch([self._patch(generator, self._any(generator), size) for _ in range(options.batch)])
 
     def loss(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        """Weighted smooth L1 of the product (P3 eq. 9), and cross-entropy between names where a vertebra is.
-
-        The heatmaps of neighbours look alike, and smooth L1 alone lingers at calling all vertebrae by one
-        name; the cross-entropy asks at every centre which of the heatmaps is the brightest.
-        """
+        """How far the product of the network is from the target heatmaps; see `LocaliseOptions.loss`."""
         options = self.options
         size = tuple(batch["image"].shape[2:])
         target = gaussian_heatmaps(batch["positions"], size, options.sigma_mm / options.spacing_mm)
-        product = network(batch["image"]).product
-        weight, level = target.max(dim=1)
-        seen = product.amax(dim=1, keepdim=True)
-        # 100: the target fills a thousandth of the patch; this puts the loss near 1 where learning starts.
-        drawn = 100 * (heatmap_loss(product, target) + heatmap_loss(seen, weight[:, None]))
-        named = functional.cross_entropy(_NAMING_SHARPNESS * product, level, reduction="none")
-        weight = weight * (weight > 0.2)
-        return drawn + (named * weight).sum() / weight.sum().clamp(min=1.0)
+        product: Tensor = network(batch["image"]).product
+        if options.loss == "published":
+            # Summed over voxels as in P3 eq. 3: of their mean, SGD at 1e-4 would take no step worth the name.
+            return target[0, 0].numel() * heatmap_loss(product, target, near=1.0)
+        return _named_loss(product, target)
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        """Localisation errors over whole held-out cases (P3 table 4), and how high false peaks reach."""
-        return pooled([self.measure(network, case) for case in self.validation])
+        """Localisation errors over whole held-out cases (P3 table 4), and how high false peaks reach.
+
+        With the published loss also `loss` over the same few patches of them every time: what the plateau of
+        the published schedule is told by.
+        """
+        scores = pooled([self.measure(network, case) for case in self.validation])
+        if self.options.loss == "published":
+            losses = [self._held_out_loss(network, case) for case in self.validation]
+            scores["loss"] = sum(losses) / len(losses) if losses else float("nan")
+        return scores
 
     def measure(self, network: nn.Module, case: Case) -> dict[str, list[float]]:
         """Quantity -> one value per level that is in the case (`absent_peak`: per level that is not)."""
-        device = next(network.parameters()).device
-        image = standardise(case.voxels, self.options.intensity.clip_hu)[None, None]
-        heatmaps = network(padded(image, network.multiple).to(device)).product.cpu()  # type: ignore[arg-type]
-        positions, values = peak_positions(heatmaps)
-        present = {vertebra.level: vertebra.center for vertebra in case.vertebrae}
-        errors: list[float] = []
-        false_peaks: list[float] = []
-        for index, level in enumerate(self.options.levels):
-            if level in present:
-                distance = float(torch.linalg.vector_norm(positions[0, index] - present[level]))
-                errors.append(distance * self.options.spacing_mm)
-            elif level not in SUPERNUMERARY:
-                false_peaks.append(float(values[0, index]))
-        found = localisation_values(errors)
-        return {**{name: found[name].tolist() for name in found}, "absent_peak": false_peaks}
+        return self.located(network, case).measured()
 
-    def _patch(self, generator: Generator, size: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+    def located(self, network: nn.Module, case: Case) -> Located:
+        """Where the network sees each level of a whole case: in the maximum of its heatmap (P3 eq. 2)."""
+        heatmaps, block = self._heatmaps(network, case)
+        positions, values = peak_positions(heatmaps[None])
+        places = positions[0] * block + (block - 1) / 2
+        taught = self.options.levels
+        there = {item.level: item.center for item in case.vertebrae if item.level in taught}
+        limit = torch.tensor(heatmaps.shape[1:]) - 1
+        errors, called = [], []
+        for level, center in there.items():
+            distance = torch.linalg.vector_norm(places[taught.index(level)] - center)
+            errors.append(float(distance) * self.options.spacing_mm)
+            z, y, x = ((center + 0.5) / block).floor().long().clamp(min=0).minimum(limit).tolist()
+            called.append(taught[int(heatmaps[:, z, y, x].argmax())])
+        absent = [
+            float(values[0, index])
+            for index, level in enumerate(taught)
+            if level not in there and level not in SUPERNUMERARY
+        ]
+        return Located(tuple(there), tuple(errors), tuple(called), tuple(absent))
+
+    def _heatmaps(self, network: nn.Module, case: Case) -> tuple[Tensor, int]:
+        """Heatmaps of a whole case, shape (levels, *size), and the edge of their voxels in voxels of it."""
         options = self.options
-        case = self.training[int(torch.randint(len(self.training), (), generator=generator))]
+        device = next(network.parameters()).device
+        if options.overlapping:
+            block = block_of(options.spacing_mm, _MEASURED_MM)
+            merged = merged_heatmaps(
+                lambda patches: network(patches.to(device)).product,
+                reader_of(case.voxels),
+                Tiling(tuple(case.voxels.shape), options.sizes[0], block),
+                self._look(case),
+            )
+            return merged, block
+        image = standardise(case.voxels, options.intensity.clip_hu)[None, None]
+        return network(padded(image, network.multiple).to(device)).product[0].cpu(), 1  # type: ignore[arg-type]
+
+    def _held_out_loss(self, network: nn.Module, case: Case) -> float:
+        generator = case.generator()
+        device = next(network.parameters()).device
+        losses = []
+        for _ in range(_JUDGED_PATCHES):
+            batch = _batch([self._patch(generator, case, self.options.sizes[0])])
+            losses.append(float(self.loss(network, {name: item.to(device) for name, item in batch.items()})))
+        return sum(losses) / len(losses)
+
+    def _any(self, generator: Generator) -> Case:
+        return self.training[int(torch.randint(len(self.training), (), generator=generator))]
+
+    def _look(self, case: Case) -> PatchInput:
+        if case.name not in self._looks:
+            self._looks[case.name] = self.options.look(case.voxels)
+        return self._looks[case.name]
+
+    def _patch(self, generator: Generator, case: Case, size: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+        options = self.options
+        look = self._look(case)
         matrix = random_affine(generator, options.pose)
         center = self._center(generator, case)
-        image = sample_patch(case.voxels[None], center, matrix, size, outside=_AIR_HU)[0]
+        seen = [edge + 2 * look.margin for edge in size]
+        image = look.filtered(sample_patch(case.voxels[None], center, matrix, seen, outside=AIR_HU)[0])
         positions = torch.full((len(options.levels), 3), float("nan"))
         middle = (torch.tensor(size) - 1) / 2
         limit = torch.tensor(size) - 1
@@ -161,11 +272,13 @@ class LocaliseTask:
                 # A vertebra half outside is still taught: its Gaussian reaches into the patch.
                 if bool((place > -1).all() and (place < limit + 1).all()):
                     positions[options.levels.index(vertebra.level)] = place
+        if not options.varied:
+            return look.standardised(image), positions
         image = _cut_field_of_view(generator, image)
         if chance(generator, options.small):
             image, positions = _end_early(generator, image, positions)
         image = vary_intensity(generator, image, options.intensity)
-        image = standardise(image, options.intensity.clip_hu)
+        image = look.standardised(image)
         image = vary_contrast(generator, image, options.intensity)
         return padded(image[None, None], size)[0, 0], positions
 
@@ -176,6 +289,28 @@ class LocaliseTask:
         vertebra = case.vertebrae[int(torch.randint(len(case.vertebrae), (), generator=generator))]
         spread = torch.tensor([80.0, 45.0, 35.0]) / self.options.spacing_mm
         return vertebra.center + spread * normal(generator, 3).clamp(-2, 2)
+
+
+def _named_loss(product: Tensor, target: Tensor) -> Tensor:
+    """Weighted smooth L1 of the product (P3 eq. 9), and cross-entropy between names where a vertebra is.
+
+    The heatmaps of neighbours look alike, and smooth L1 alone lingers at calling all vertebrae by one name;
+    the cross-entropy asks at every centre which of the heatmaps is the brightest.
+    """
+    weight, level = target.max(dim=1)
+    seen = product.amax(dim=1, keepdim=True)
+    # 100: the target fills a thousandth of the patch; this puts the loss near 1 where learning starts.
+    drawn = 100 * (heatmap_loss(product, target) + heatmap_loss(seen, weight[:, None]))
+    named = functional.cross_entropy(_NAMING_SHARPNESS * product, level, reduction="none")
+    weight = weight * (weight > 0.2)
+    return drawn + (named * weight).sum() / weight.sum().clamp(min=1.0)
+
+
+def _batch(pairs: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    return {
+        "image": torch.stack([image for image, _ in pairs])[:, None],
+        "positions": torch.stack([positions for _, positions in pairs]),
+    }
 
 
 def padded(image: Tensor, multiple: int | Sequence[int]) -> Tensor:
@@ -204,5 +339,5 @@ def _cut_field_of_view(generator: Generator, image: Tensor) -> Tensor:
         row = torch.arange(rows)[:, None] - rows * uniform(generator, 0.4, 0.6)
         column = torch.arange(columns)[None, :] - columns * uniform(generator, 0.4, 0.6)
         radius = uniform(generator, 0.38, 0.6) * max(rows, columns)
-        image = torch.where(row**2 + column**2 > radius**2, torch.tensor(_AIR_HU), image)
+        image = torch.where(row**2 + column**2 > radius**2, torch.tensor(AIR_HU), image)
     return image

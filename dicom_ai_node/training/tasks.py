@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -13,11 +13,11 @@ from torch import nn
 
 from dicom_ai_node.anatomy import LEVELS, Level, order
 from dicom_ai_node.phantom.spine import Spine, sample_spine
-from dicom_ai_node.phantom.training_cases import render_training_case
+from dicom_ai_node.phantom.training_cases import TrainingCase, render_training_case
 from dicom_ai_node.report import SIX_POINT_NAMES, Deformity
 from dicom_ai_node.training.cases import Case, load_case, save_case, with_cubic_voxels_of
 from dicom_ai_node.training.localise import LocaliseOptions, LocaliseTask
-from dicom_ai_node.training.loop import Task
+from dicom_ai_node.training.loop import LoopOptions, Task
 from dicom_ai_node.training.points import PointsOptions, PointsTask
 from dicom_ai_node.training.segment import CLASSES, SegmentOptions, SegmentTask
 from dicom_ai_node.training.window import usable
@@ -58,6 +58,8 @@ class TaskRecipe:
         pool_width_mm: edge of their field of view in the plane; None for random ones.
         build: task from training cases and held-out cases.
         taught_shares: how frequent a class is among what is drawn.
+        loop: optimiser, learning rate, schedule.
+        network: which of several networks the task knows; empty for the one that it has without a choice.
     """
 
     name: str
@@ -73,6 +75,8 @@ class TaskRecipe:
     bright_bone: bool
     build: Callable[[Sequence[Case], Sequence[Case]], MeasuredTask]
     taught_shares: Mapping[str, float] = field(default_factory=dict)
+    loop: LoopOptions = field(default_factory=LoopOptions)
+    network: str = ""
 
     def fitted(self, cases: Sequence[Case]) -> list[Case]:
         """Labelled cases of finer voxels, averaged to those that this task is trained on.
@@ -92,15 +96,8 @@ RECIPES: Final[Mapping[str, TaskRecipe]] = {
         TaskRecipe(
             name="ct-localise",
             description="M-SCN: one heatmap per vertebral level over a whole CT volume (P3 section 2.2)",
-            architecture="MSCN",
-            arguments={
-                "in_channels": 1,
-                "out_channels": len(_LOCALISE.levels),
-                "dimensions": 3,
-                "channels": list(_LOCALISE.channels),
-                "global_channels": _LOCALISE.global_channels,
-                "global_stride": _LOCALISE.global_stride,
-            },
+            architecture=_LOCALISE.architecture,
+            arguments=_LOCALISE.network_arguments(),
             output_channels=tuple(level.value for level in _LOCALISE.levels),
             preprocessing={
                 "spacing_mm": _LOCALISE.spacing_mm,
@@ -198,9 +195,26 @@ def phantom_pool(
     return usable(cases, bright_bone=recipe.bright_bone)
 
 
+def fresh_cases(spacing_mm: float, count: int, *, width_mm: float | None = None) -> Iterator[Case]:
+    """Realistic phantoms with seeds below those of training, one after the other.
+
+    Args:
+        spacing_mm: edge of their voxels.
+        count: how many.
+        width_mm: edge of their field of view in the plane; None for random ones.
+    """
+    for seed in range(count):
+        made = render_training_case(seed, spacing_mm, width_mm=width_mm, training=False)
+        yield _case(seed, made)
+
+
 def _phantom(recipe: TaskRecipe, seed: int) -> Case:
     spine = sample_spine(seed) if seed < FRACTURED_SEED else fractured_spine(seed)
     made = render_training_case(seed, recipe.pool_spacing_mm, width_mm=recipe.pool_width_mm, spine=spine)
+    return _case(seed, made)
+
+
+def _case(seed: int, made: TrainingCase) -> Case:
     return Case(
         f"{seed:05d}",
         torch.from_numpy(made.hu),

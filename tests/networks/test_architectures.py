@@ -43,9 +43,8 @@ def test_each_ablation_of_table_4_takes_away_what_it_names() -> None:
     whole = names()
     assert any("gates" in name for name in whole)
     assert not any("gates" in name for name in names(attention=False))
-    assert sum(name.startswith("reconvolve") for name in names(multiple_filtering=False)) < sum(
-        name.startswith("reconvolve") for name in whole
-    )
+    without = names(multiple_filtering=False)
+    assert whole - without == {f"project.{k}.{kind}" for k in (1, 2, 3) for kind in ("weight", "bias")}
     x = torch.randn(1, 1, 32, 32)
     with_residual, without = _small(), _small(residual=False)
     without.load_state_dict(with_residual.state_dict())
@@ -53,8 +52,11 @@ def test_each_ablation_of_table_4_takes_away_what_it_names() -> None:
 
 
 def test_global_part_filters_four_decoder_levels() -> None:
-    assert len(_small().refeature) == 4
-    assert len(_small(multiple_filtering=False).refeature) == 1
+    assert len(_small().project) == 4
+    # Without, it filters the finest alone, but remains a U as deep.
+    only_finest = _small(multiple_filtering=False)
+    assert len(only_finest.project) == 1
+    assert len(only_finest.refeature) == len(only_finest.reconvolve) == 4
 
 
 def test_global_part_sees_further_than_the_local_part() -> None:

@@ -179,6 +179,25 @@ def test_the_weights_of_the_lowest_validation_loss_are_kept(
     assert state["lowest"][:2] == (1.0, 10)
 
 
+def test_the_rate_falls_on_a_plateau_and_stays_low_when_training_goes_on(tmp_path: Path) -> None:
+    options = LoopOptions(
+        "adam", 0.05, 0.0, ema=0.0, constant=True, warmup_steps=1, plateau=2, validate_every_steps=5,
+        report_every=5,
+    )  # fmt: skip
+    lines: list[str] = []
+    task = WorseTask()
+    for steps, resume in ((30, False), (40, True)):
+        train(
+            task, tmp_path, minutes=1, device=CPU, options=options, resume=resume, say=lines.append,
+            max_steps=steps,
+        )  # fmt: skip
+    rates = [line.split("rate ")[1].split()[0] for line in lines if "rate " in line]
+    # Lowest at step 10; two validations without a lower loss end at step 20, two more at step 30.
+    assert rates == ["5.0e-02"] * 4 + ["5.0e-03"] * 2 + ["5.0e-04"] * 2
+    # The last weights are the answer: only early stopping goes back.
+    assert len(task.seen) == 6 + 1 + 2 + 1
+
+
 def test_a_constant_rate_does_not_fall(tmp_path: Path) -> None:
     rates = []
     for constant in (True, False):
