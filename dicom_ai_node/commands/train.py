@@ -60,6 +60,12 @@ def command(  # noqa: PLR0917 - typer makes options of them
     start_from: Annotated[
         Path | None, typer.Option("--start-from", help="A bundle whose weights to begin with.")
     ] = None,
+    keep_start: Annotated[
+        float,
+        typer.Option(
+            "--keep-start", min=0.0, max=1.0, help="Share of the weights of --start-from in the result."
+        ),
+    ] = 0.0,
     learning_rate: Annotated[
         float | None,
         typer.Option("--learning-rate", min=1e-8, help="At its highest (default: the recipe's)."),
@@ -125,6 +131,7 @@ def command(  # noqa: PLR0917 - typer makes options of them
         options=options,
         resume=resume,
         start=first.network.state_dict() if first else None,
+        kept=keep_start,
         say=say,
         on_validated=lambda _network, values, _step: scores.update(values),
         max_steps=steps,
@@ -138,7 +145,7 @@ def command(  # noqa: PLR0917 - typer makes options of them
         training_data=told,
         data=source.said,
         steps=steps,
-        how=HowTrained(precision, learning_rate, first.metadata if first else None),
+        how=HowTrained(precision, learning_rate, first.metadata if first else None, keep_start),
         taught_shares=job.taught_shares if isinstance(job, FilmDetectTask) else None,
     )
     console.print(f"{out}: {metadata.name} {metadata.version}, weights {metadata.weights[0].sha256[:12]}…")

@@ -73,17 +73,20 @@ class HowTrained:
         precision: what the network computed in.
         learning_rate: where it was not the recipe's.
         started_from: the bundle whose weights training began with, if any.
+        kept: share of its weights in the result.
     """
 
     precision: str = "float32"
     learning_rate: float | None = None
     started_from: Metadata | None = None
+    kept: float = 0.0
 
     def options(self) -> str:
         """As options of `train`."""
         started = self.started_from
         return (
             (f" --start-from models/{started.name}" if started else "")
+            + (f" --keep-start {self.kept:g}" if self.kept else "")
             + (f" --learning-rate {self.learning_rate:g}" if self.learning_rate else "")
             + (f" --precision {self.precision}" if self.precision != "float32" else "")
         )

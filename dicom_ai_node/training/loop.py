@@ -98,6 +98,7 @@ def train(
     options: LoopOptions | None = None,
     resume: bool = False,
     start: Mapping[str, Tensor] | None = None,
+    kept: float = 0.0,
     say: Callable[[str], None],
     on_validated: Callable[[nn.Module, dict[str, float], int], None] | None = None,
     max_steps: int | None = None,
@@ -113,6 +114,8 @@ def train(
         resume: go on from the checkpoint; without it training begins anew.
         start: weights to begin with instead of random ones, by name; those of another shape (another number
             of classes) stay random.
+        kept: share of `start` in the weights that are returned, the rest is what was learned from there on: their
+            mean does better on images unlike those that were learned from (Wortsman 2022).
         say: gets one line now and then.
         on_validated: gets the averaged network, its scores and the step after each validation.
         max_steps: stop after so many steps in all; the schedule then follows the steps, not the clock, and
@@ -187,6 +190,10 @@ def train(
             average.load_state_dict(torch.load(best_file, map_location=device, weights_only=True))
             say(f"{task.name} the weights of step {lowest.step} are kept")
             _validate(task, average, lowest.step, say, on_validated)
+    if start is not None and kept:
+        _mix(average, start, kept)
+        say(f"{task.name} {kept:.0%} of the weights that it started from are mixed in")
+        _validate(task, average, step, say, on_validated)
     return average
 
 
@@ -265,6 +272,15 @@ def _begin_with(
         f"{name} starts from {len(fits)} of {len(own)} weights"
         + "".join(f", {key} is fresh" for key in fresh)
     )
+
+
+@torch.no_grad()
+def _mix(network: nn.Module, start: Mapping[str, Tensor], share: float) -> None:
+    """Take over a share of the weights that fit; counters stay."""
+    for name, own in network.state_dict().items():
+        other = start.get(name)
+        if other is not None and other.shape == own.shape and own.is_floating_point():
+            own.lerp_(other.to(own), share)
 
 
 def _optimiser(network: nn.Module, options: LoopOptions) -> torch.optim.Optimizer:

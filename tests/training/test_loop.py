@@ -245,6 +245,21 @@ def test_in_half_the_bits_it_learns_as_much_and_losses_stay_whole(tmp_path: Path
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.05)
 
 
+def _half_of(folder: Path, start: dict[str, Tensor]) -> nn.Module:
+    """One step from there, and half of the way back."""
+    return train(
+        LineTask(),
+        folder / "e",
+        minutes=1,
+        device=CPU,
+        options=OPTIONS,
+        start=start,
+        kept=0.5,
+        say=lambda _line: None,
+        max_steps=1,
+    )
+
+
 def test_training_can_begin_with_the_weights_of_another(tmp_path: Path) -> None:
     learned = _train(tmp_path / "a", 200)
     lines: list[str] = []
@@ -263,6 +278,23 @@ def test_training_can_begin_with_the_weights_of_another(tmp_path: Path) -> None:
 
     assert _number(begun(learned.state_dict()).weight) == pytest.approx(2.0, abs=0.1)
     assert "line starts from 2 of 2 weights" in lines
+    # A share of them stays.
+    zero = {"weight": torch.zeros(1, 1), "bias": torch.zeros(1)}
+    alone = _train(tmp_path / "c", 30)
+    mixed = train(
+        LineTask(),
+        tmp_path / "d",
+        minutes=1,
+        device=CPU,
+        options=OPTIONS,
+        start=alone.state_dict(),
+        kept=1.0,
+        say=lines.append,
+        max_steps=5,
+    )
+    assert torch.equal(mixed.weight, alone.weight)  # type: ignore[arg-type]
+    half = _half_of(tmp_path, zero)
+    assert _number(half.weight) == pytest.approx(0.5 * _number(begun(zero).weight), abs=1e-6)
     # Another number of answers: what does not fit stays random, and is said.
     begun({"weight": torch.zeros(1, 1), "bias": torch.zeros(3)})
     assert "line starts from 1 of 2 weights, bias is fresh" in lines
