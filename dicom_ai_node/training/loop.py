@@ -114,8 +114,8 @@ def train(
         resume: go on from the checkpoint; without it training begins anew.
         start: weights to begin with instead of random ones, by name; those of another shape (another number
             of classes) stay random.
-        kept: share of `start` in the weights that are returned, the rest is what was learned from there on: their
-            mean does better on images unlike those that were learned from (Wortsman 2022).
+        kept: share of `start` in the weights that are returned, the rest is what was learned from there on.
+            Their mean does better on images unlike those that were learned from (Wortsman 2022).
         say: gets one line now and then.
         on_validated: gets the averaged network, its scores and the step after each validation.
         max_steps: stop after so many steps in all; the schedule then follows the steps, not the clock, and
