@@ -210,8 +210,11 @@ def rows_of_network(recipe: TaskRecipe, bundle: Path, data: str, count: int, pro
 
     from dicom_ai_node.commands.verse_cases import labelled_ct  # noqa: PLC0415
     from dicom_ai_node.inference.bundle import bundle_of  # noqa: PLC0415
+    from dicom_ai_node.training.segment_recipes import recipe_of_bundle  # noqa: PLC0415
     from dicom_ai_node.training.tasks import fresh_cases  # noqa: PLC0415
 
+    loaded = bundle_of(recipe.name, bundle)
+    recipe = recipe_of_bundle(recipe, loaded.metadata.ct.model_dump())
     cases: Iterator[Case]
     if data == "phantom":
         cases, total = fresh_cases(recipe.pool_spacing_mm, count, width_mm=recipe.pool_width_mm), count
@@ -220,7 +223,6 @@ def rows_of_network(recipe: TaskRecipe, bundle: Path, data: str, count: int, pro
         cases, total = iter(labelled), len(labelled)
     else:
         raise ConfigurationError(f"--data is 'phantom' or a folder of cases; {data} is neither")
-    loaded = bundle_of(recipe.name, bundle)
     task = recipe.build([], [])
     rows: Rows = []
     for number, case in enumerate(cases, start=1):

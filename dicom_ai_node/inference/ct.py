@@ -74,13 +74,14 @@ def segment(bundle: Bundle, crops: Tensor) -> Tensor:
         float32, shape (crops, 3, slices, rows, columns).
     """
     options = bundle.metadata.ct
-    if options.marker_sigma_mm is None:
-        raise ModelError(f"{bundle.name}: metadata.json names no preprocessing.marker_sigma_mm")
-    meant = marker(crop_shape(bundle), options.marker_sigma_mm / options.spacing_mm).to(bundle.device)
     answers = []
     for batch in torch.split(crops, BATCH):
         image = standardise(batch.to(bundle.device), options.clip_hu)
-        logits = bundle.network(torch.stack([image, meant.expand_as(image)], dim=1))
+        channels = [image]
+        if options.marker_sigma_mm is not None:
+            sigma = options.marker_sigma_mm / options.spacing_mm
+            channels.append(marker(crop_shape(bundle), sigma).to(bundle.device).expand_as(image))
+        logits = bundle.network(torch.stack(channels, dim=1))
         answers.append(logits.float().softmax(dim=1))
     return torch.cat(answers)
 

@@ -27,6 +27,7 @@ from dicom_ai_node.training.film_recipes import (
 from dicom_ai_node.training.localise_recipes import LOCALISERS, localise_recipe
 from dicom_ai_node.training.mri_classify_recipes import CLASSIFIERS, MriClassifyRecipe, classify_recipe
 from dicom_ai_node.training.mri_recipes import MRI_RECIPES, MriRecipe
+from dicom_ai_node.training.segment_recipes import SEGMENTERS, segment_recipe
 from dicom_ai_node.training.tasks import RECIPES, TaskRecipe
 
 Recipe = TaskRecipe | FilmRecipe | MriRecipe | MriClassifyRecipe | CtDetectRecipe | CtClassifyRecipe
@@ -39,6 +40,7 @@ _CHOICES: Final[Mapping[str, tuple[Collection[str], Callable[[str], Recipe]]]] =
     "ct-detect": (SLICE_DETECTORS, slice_detect_recipe),
     "ct-classify": (CT_CLASSIFIERS, ct_classify_recipe),
     "ct-localise": (LOCALISERS, localise_recipe),
+    "ct-segment": (SEGMENTERS, segment_recipe),
 }
 """Tasks that know several networks: their names, and the recipe of one."""
 

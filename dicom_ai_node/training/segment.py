@@ -47,7 +47,8 @@ class SegmentOptions:
     Attributes:
         spacing_mm: of the cubic voxels.
         size: of a crop (slices, rows, columns).
-        marker_sigma_mm: of the Gaussian in the second channel, which says which vertebra is meant.
+        marker_sigma_mm: of the Gaussian in the second channel, which says which vertebra is meant; None for
+            one channel, as published: the vertebra in the middle is meant.
         jitter_mm: standard deviation of the localisation error that training imitates.
         fractured: share of crops drawn from fractured vertebrae.
         elsewhere: share of crops centred where no body is; their target is empty.
@@ -60,7 +61,7 @@ class SegmentOptions:
 
     spacing_mm: float = 1.5
     size: tuple[int, int, int] = (64, 48, 48)
-    marker_sigma_mm: float = 9.0
+    marker_sigma_mm: float | None = 9.0
     jitter_mm: float = 4.0
     fractured: float = 0.5
     elsewhere: float = 0.05
@@ -74,6 +75,11 @@ class SegmentOptions:
     intensity: Intensity = field(
         default_factory=lambda: Intensity(thick_slices=0.3, blur=0.2, noise=0.4, noise_hu=50.0)
     )
+
+    @property
+    def in_channels(self) -> int:
+        """Of the network."""
+        return 1 if self.marker_sigma_mm is None else 2
 
 
 class SegmentTask:
@@ -94,7 +100,7 @@ class SegmentTask:
 
     def build(self) -> UNet:
         """A fresh network."""
-        return UNet(2, len(CLASSES), 3, self.options.channels)
+        return UNet(self.options.in_channels, len(CLASSES), 3, self.options.channels)
 
     def draw(self, generator: Generator) -> dict[str, Tensor]:
         """A batch: `image` (batch, 2, *size) and `target` (batch, *size) of class numbers."""
@@ -198,6 +204,7 @@ class SegmentTask:
         return image, body.long() * (2 if vertebra.fractured else 1)
 
     def _channels(self, image: Tensor) -> Tensor:
-        return torch.stack(
-            [image, marker(self.options.size, self.options.marker_sigma_mm / self.options.spacing_mm)]
-        )
+        options = self.options
+        if options.marker_sigma_mm is None:
+            return image[None]
+        return torch.stack([image, marker(options.size, options.marker_sigma_mm / options.spacing_mm)])

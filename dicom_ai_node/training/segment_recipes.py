@@ -1,0 +1,71 @@
+"""The recipes of ct-segment: P3's U-Net as published, and the small one that two processor cores can train.
+
+Published (P3 sections 2.1, 2.3 and 3.2, table 1): crops of 128^3 voxels of 1 mm about each vertebra, values
+cut off at -2048 and 8192 HU, three labels, SGD at 1e-4, an L2 term of 5e-4 (printed as 5^-4), gradients
+clipped at 2, four crops a step, 30,000 steps (``--steps 30000``). The vertebra that is meant is the one in
+the middle: nothing else tells. How many features the U-Net has P3 does not say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from dicom_ai_node.training.augment import Intensity
+from dicom_ai_node.training.loop import LoopOptions
+from dicom_ai_node.training.segment import SegmentOptions, SegmentTask
+from dicom_ai_node.training.tasks import RECIPES, TaskRecipe
+
+_PUBLISHED: Final = SegmentOptions(
+    spacing_mm=1.0,
+    size=(128, 128, 128),
+    marker_sigma_mm=None,
+    channels=(32, 64, 128, 256),
+    batch=4,
+    intensity=Intensity(clip_hu=(-2048.0, 8192.0)),
+)
+
+_PUBLISHED_LOOP: Final = LoopOptions(
+    "sgd", 1e-4, weight_decay=5e-4, clip=2.0, warmup_steps=1, ema=0.0, constant=True, validate_every_s=1800
+)
+
+SEGMENTERS: Final[Mapping[str, SegmentOptions]] = {"published": _PUBLISHED, "small": SegmentOptions()}
+"""The networks that can be trained; "small" is the one that is trained where none is named."""
+
+
+def segment_recipe(name: str) -> TaskRecipe:
+    """The recipe of one of `SEGMENTERS`."""
+    options = SEGMENTERS[name]
+    ours = RECIPES["ct-segment"]
+    recipe = replace(
+        ours,
+        description=f"{name}: {ours.description}",
+        arguments={**ours.arguments, "in_channels": options.in_channels, "channels": list(options.channels)},
+        preprocessing={
+            **ours.preprocessing,
+            "spacing_mm": options.spacing_mm,
+            "size": options.size,
+            "clip_hu": options.intensity.clip_hu,
+            "marker_sigma_mm": options.marker_sigma_mm,
+        },
+        pool_spacing_mm=options.spacing_mm,
+        build=lambda training, held_out: SegmentTask(training, held_out, options),
+        network=name,
+    )
+    return recipe if name == "small" else replace(recipe, loop=_PUBLISHED_LOOP, pool_width_mm=140.0)
+
+
+def recipe_of_bundle(recipe: TaskRecipe, preprocessing: Mapping[str, Any]) -> TaskRecipe:
+    """The recipe that a bundle on CT was trained by, so that it is measured as it was taught.
+
+    Args:
+        recipe: of the task, where no network is named.
+        preprocessing: of the bundle's metadata.
+    """
+    if recipe.name != "ct-segment":
+        return recipe
+    size = tuple(preprocessing["size"] or ())
+    return next(
+        (segment_recipe(name) for name, options in SEGMENTERS.items() if options.size == size), recipe
+    )
