@@ -193,7 +193,7 @@ def test_every_level_has_its_own_global_reach() -> None:
 
 
 def test_six_points_lie_where_the_plane_shows_them() -> None:
-    task = MriPointsTask([drawn_case(pixel_mm=1.0)], [], MriPointsOptions(look=PLAIN, batch=4))
+    task = MriPointsTask([drawn_case(pixel_mm=1.0)], [], MriPointsOptions(look=PLAIN, batch=4, disc=0.0))
     for seed in range(3):
         batch = task.draw(generator(seed))
         assert batch["image"].shape == (4, 2, 80, 80)
