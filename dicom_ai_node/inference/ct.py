@@ -72,8 +72,15 @@ def segment(bundle: Bundle, crops: Tensor) -> Tensor:
 
     Returns:
         float32, shape (crops, 3, slices, rows, columns).
+
+    Raises:
+        ModelError: the bundle does not say how wide the marker is that its network sees.
     """
     options = bundle.metadata.ct
+    if options.marker_sigma_mm is None and bundle.metadata.network.arguments.get("in_channels") != 1:
+        raise ModelError(
+            f"{bundle.name}: metadata.json names no preprocessing.marker_sigma_mm, its network sees one"
+        )
     answers = []
     for batch in torch.split(crops, BATCH):
         image = standardise(batch.to(bundle.device), options.clip_hu)
