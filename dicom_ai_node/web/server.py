@@ -14,6 +14,7 @@ from dicom_ai_node.config import Settings
 from dicom_ai_node.errors import ConfigurationError
 from dicom_ai_node.web.app import make_app
 from dicom_ai_node.web.authentication import read_token, tls_context
+from dicom_ai_node.web.body import LARGEST_HEADERS_BYTES
 from dicom_ai_node.web.inside import Inside
 
 _MOST_CONNECTIONS: Final = 128
@@ -70,6 +71,8 @@ class HttpServer:
             lifespan="off",
             ws="none",
             http="h11",
+            # Headers that are too large are told so, in however many pieces they come.
+            h11_max_incomplete_event_size=16 * LARGEST_HEADERS_BYTES,
             limit_concurrency=_MOST_CONNECTIONS,
             timeout_graceful_shutdown=_GRACE_SECONDS,
             ssl_certfile=self._settings.certificate,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -123,6 +125,18 @@ def test_what_is_too_large_is_refused_however_it_is_sent(open_door: OpenDoor) ->
     assert door.client.get("/jobs", headers={"X-Huge": "x" * 150_000}).status_code == 431
     assert door.client.get("/health").status_code == 200
     assert door.files() == []
+
+
+def test_headers_that_are_too_large_are_told_so_in_however_many_pieces_they_come(open_door: OpenDoor) -> None:
+    door = open_door()
+    url = door.client.base_url
+    large = b"GET /api/v1/jobs HTTP/1.1\r\nHost: node\r\nX-Huge: " + b"x" * 150_000 + b"\r\n\r\n"
+    with socket.create_connection((url.host, url.port or 80), timeout=20) as peer:
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for first in range(0, len(large), 30_000):
+            peer.sendall(large[first : first + 30_000])
+            time.sleep(0.05)
+        assert peer.recv(64).startswith(b"HTTP/1.1 431 ")
 
 
 def test_a_full_disk_and_a_dead_one_are_told_apart_from_faults(open_door: OpenDoor, instance: Path) -> None:
