@@ -135,10 +135,7 @@ def publish(
         notes: a paragraph for the card: where it falls short.
     """
     rebuild = f"dicom-ai-node train {recipe.name} --data {data} --out models/{recipe.name}"
-    if (
-        isinstance(recipe, TaskRecipe | FilmRecipe | MriClassifyRecipe | CtDetectRecipe | CtClassifyRecipe)
-        and recipe.network
-    ):
+    if recipe.network:
         rebuild += f" --network {recipe.network}"
     if steps is not None:
         rebuild += f" --steps {steps}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from dicom_ai_node.training.ct_classify import (
 from dicom_ai_node.training.ct_slice_pool import slice_pool
 from dicom_ai_node.training.ct_slices import CtSlice
 from dicom_ai_node.training.loop import LoopOptions
+from dicom_ai_node.training.recipe import NetworkRecipe
 
 POOL: Final = 240
 """Phantom patients of a training pool, of five to eight slices each."""
@@ -61,30 +62,15 @@ _SMALL_LOOP: Final = LoopOptions(
 """Faster at first, slower at last, weights averaged: a CPU has some thousand steps in all."""
 
 
-@dataclass(frozen=True)
-class CtClassifyRecipe:
-    """How the classifier is trained; see `tasks.TaskRecipe` and `film_recipes.FilmRecipe`.
+@dataclass(frozen=True, kw_only=True)
+class CtClassifyRecipe(NetworkRecipe):
+    """How the classifier is trained; the rest is told by `NetworkRecipe`.
 
     Attributes:
-        name, description, architecture, arguments, output_channels, preprocessing: of the bundle.
-        pool_size: phantom patients to draw from; the first ones are held out.
-        loop: optimiser, learning rate, early stopping.
         options: of the task.
-        network: which of `CT_CLASSIFIERS`.
-        taught_shares: empty; diseases come together, so that no share is fixed.
     """
 
-    name: str
-    description: str
-    architecture: str
-    arguments: Mapping[str, Any]
-    output_channels: tuple[str, ...]
-    preprocessing: Mapping[str, Any]
-    pool_size: int
-    loop: LoopOptions
     options: CtClassifyOptions
-    network: str
-    taught_shares: Mapping[str, float] = field(default_factory=dict)
 
     def build(self, training: Sequence[CtSlice], held_out: Sequence[CtSlice]) -> CtClassifyTask:
         """The task of these slices."""

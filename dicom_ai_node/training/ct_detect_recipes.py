@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from dicom_ai_node.training.ct_detect import CtDetectOptions, CtDetectTask
 from dicom_ai_node.training.ct_slice_pool import slice_pool
 from dicom_ai_node.training.ct_slices import CtSlice
 from dicom_ai_node.training.loop import LoopOptions
+from dicom_ai_node.training.recipe import NetworkRecipe
 
 POOL: Final = 240
 """Phantom patients of a training pool, of five to eight slices each (P2: 1,082 slices)."""
@@ -38,30 +39,15 @@ _SMALL_LOOP: Final = LoopOptions(learning_rate=1e-3, warmup_steps=100, ema=0.995
 """In the few thousand steps of a CPU SGD gets nowhere from fresh weights."""
 
 
-@dataclass(frozen=True)
-class CtDetectRecipe:
-    """How ct-detect is trained; see `tasks.TaskRecipe` and `film_recipes.FilmRecipe`.
+@dataclass(frozen=True, kw_only=True)
+class CtDetectRecipe(NetworkRecipe):
+    """How ct-detect is trained; the rest is told by `NetworkRecipe`.
 
     Attributes:
-        name, description, architecture, arguments, output_channels, preprocessing: of the bundle.
-        pool_size: phantom patients to draw from; the first ones are held out.
-        loop: optimiser and learning rate.
         options: of the task.
-        network: which of `SLICE_DETECTORS`.
-        taught_shares: empty; there is one class.
     """
 
-    name: str
-    description: str
-    architecture: str
-    arguments: Mapping[str, Any]
-    output_channels: tuple[str, ...]
-    preprocessing: Mapping[str, Any]
-    pool_size: int
-    loop: LoopOptions
     options: CtDetectOptions
-    network: str
-    taught_shares: Mapping[str, float] = field(default_factory=dict)
 
     def build(self, training: Sequence[CtSlice], held_out: Sequence[CtSlice]) -> CtDetectTask:
         """The task of these slices."""

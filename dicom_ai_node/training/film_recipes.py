@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from torch import nn
 
@@ -25,6 +25,7 @@ from dicom_ai_node.training.film_points import FilmPointsOptions, FilmPointsTask
 from dicom_ai_node.training.film_views import PIXELS, view_film
 from dicom_ai_node.training.films import ACUITIES, VIEWS, Film, load_film, phantom_film, save_film
 from dicom_ai_node.training.loop import LoopOptions, Task
+from dicom_ai_node.training.recipe import NetworkRecipe
 
 FIRST_SEED: Final = 1000
 """Films of a training pool count from here; seeds below are kept for evaluation."""
@@ -47,35 +48,20 @@ class MeasuredFilmTask(Task, Protocol):
         """Quantity -> one value per vertebra, or one for the film; NaN where it does not apply."""
 
 
-@dataclass(frozen=True)
-class FilmRecipe:
-    """How one task is trained on films; see `tasks.TaskRecipe` for what both have.
+@dataclass(frozen=True, kw_only=True)
+class FilmRecipe(NetworkRecipe):
+    """How one task is trained on films; the rest is told by `NetworkRecipe`.
 
     Attributes:
-        name, description, architecture, arguments, output_channels, preprocessing: of the bundle.
-        pool_size: films of phantoms to draw from; the first ones are held out.
         pool_fractured: further films with four to eight fractures each, see `film_fractures`.
         pool_max_pixels: of each film.
-        loop: optimiser and learning rate.
         build: task from training films and held-out films.
-        taught_shares: how frequent a class is among what is drawn.
-        network: which of `DETECTORS` or `ACUITY_NETWORKS`; "" of tasks that have one network only.
         make: the film of a seed, for training (or for a test: realistic).
     """
 
-    name: str
-    description: str
-    architecture: str
-    arguments: Mapping[str, Any]
-    output_channels: tuple[str, ...]
-    preprocessing: Mapping[str, Any]
-    pool_size: int
     pool_fractured: int
     pool_max_pixels: int
-    loop: LoopOptions
     build: Callable[[Sequence[Film], Sequence[Film]], MeasuredFilmTask]
-    taught_shares: Mapping[str, float] = field(default_factory=dict)
-    network: str = ""
     make: Callable[[int, bool], Film] = lambda seed, training: phantom_film(
         seed, training=training, max_pixels=POOL_PIXELS
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from dicom_ai_node.training.mri_classify import (
 )
 from dicom_ai_node.training.mri_crops import MrExample, load_patient, save_patient
 from dicom_ai_node.training.mri_people import mri_patient
+from dicom_ai_node.training.recipe import NetworkRecipe
 
 FIRST_SEED: Final = 1000
 """Patients of a training pool count from here; seeds below are kept for evaluation."""
@@ -69,31 +70,16 @@ _SMALL_LOOP: Final = replace(
 """Faster at first and slower at last: a CPU does a tenth of the published steps."""
 
 
-@dataclass(frozen=True)
-class MriClassifyRecipe:
-    """How the classifier is trained; see `tasks.TaskRecipe` and `film_recipes.FilmRecipe`.
+@dataclass(frozen=True, kw_only=True)
+class MriClassifyRecipe(NetworkRecipe):
+    """How the classifier is trained; the rest is told by `NetworkRecipe`.
 
     Attributes:
-        name, description, architecture, arguments, output_channels, preprocessing: of the bundle.
-        pool_size: phantom patients to draw from; the first ones are held out.
-        loop: optimiser, learning rate, early stopping.
         options: of the task.
-        network: which of `CLASSIFIERS`.
-        taught_shares: how frequent a class is among what is drawn.
         make: the examples of a seed's patient, for training (or for a test: P4's patient, realistic).
     """
 
-    name: str
-    description: str
-    architecture: str
-    arguments: Mapping[str, Any]
-    output_channels: tuple[str, ...]
-    preprocessing: Mapping[str, Any]
-    pool_size: int
-    loop: LoopOptions
     options: MriClassifyOptions
-    network: str
-    taught_shares: Mapping[str, float] = field(default_factory=dict)
     make: Callable[[int, bool], list[MrExample]] = lambda seed, training: mri_patient(seed, training=training)
 
     def build(self, training: Sequence[MrExample], held_out: Sequence[MrExample]) -> MriClassifyTask:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import torch
 from torch import nn
@@ -19,6 +19,7 @@ from dicom_ai_node.training.loop import LoopOptions, Task
 from dicom_ai_node.training.mri_cases import MrCase, as_int16, load_mr_case, save_mr_case
 from dicom_ai_node.training.mri_detect import MriDetectOptions, MriDetectTask
 from dicom_ai_node.training.mri_points import MriPointsOptions, MriPointsTask
+from dicom_ai_node.training.recipe import NetworkRecipe
 from dicom_ai_node.training.tasks import FIRST_SEED, FRACTURED_SEED, fractured_spine
 
 NEVER_TRAINED: Final = ("VB1", "VB3")
@@ -38,33 +39,21 @@ class MeasuredMrTask(Task, Protocol):
         """Quantity -> one value per vertebra, NaN where it does not apply."""
 
 
-@dataclass(frozen=True)
-class MriRecipe:
-    """How one task is trained on MR; see `tasks.TaskRecipe` for what both have.
+@dataclass(frozen=True, kw_only=True)
+class MriRecipe(NetworkRecipe):
+    """How one task is trained on MR; the rest is told by `NetworkRecipe`.
 
     Attributes:
-        name, description, architecture, arguments, output_channels, preprocessing: of the bundle.
-        pool_size, pool_fractured: phantoms to draw from, as in `tasks.TaskRecipe`.
+        pool_fractured: further phantoms with fractures, as in `tasks.TaskRecipe`.
         pool_spacing_mm: edge of their pixels.
         pool_edge_mm: edge of their field of view; None for those of real examinations.
-        loop: optimiser and learning rate.
         build: task from training cases and held-out cases.
-        taught_shares: how frequent a class is among what is drawn.
     """
 
-    name: str
-    description: str
-    architecture: str
-    arguments: Mapping[str, Any]
-    output_channels: tuple[str, ...]
-    preprocessing: Mapping[str, Any]
-    pool_size: int
     pool_fractured: int
     pool_spacing_mm: float
     pool_edge_mm: float | None
-    loop: LoopOptions
     build: Callable[[Sequence[MrCase], Sequence[MrCase]], MeasuredMrTask]
-    taught_shares: Mapping[str, float] = field(default_factory=dict)
 
 
 _OUTLINE_AT: Final = 0.85

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import torch
@@ -17,8 +17,9 @@ from dicom_ai_node.phantom.training_cases import TrainingCase, render_training_c
 from dicom_ai_node.report import SIX_POINT_NAMES, Deformity
 from dicom_ai_node.training.cases import Case, load_case, save_case, with_cubic_voxels_of
 from dicom_ai_node.training.localise import LocaliseOptions, LocaliseTask
-from dicom_ai_node.training.loop import LoopOptions, Task
+from dicom_ai_node.training.loop import Task
 from dicom_ai_node.training.points import PointsOptions, PointsTask
+from dicom_ai_node.training.recipe import NetworkRecipe
 from dicom_ai_node.training.segment import CLASSES, SegmentOptions, SegmentTask
 from dicom_ai_node.training.window import usable
 
@@ -40,43 +41,23 @@ class MeasuredTask(Task, Protocol):
         """Quantity -> one value per vertebra, NaN where it does not apply."""
 
 
-@dataclass(frozen=True)
-class TaskRecipe:
-    """How one task is trained on the phantom.
+@dataclass(frozen=True, kw_only=True)
+class TaskRecipe(NetworkRecipe):
+    """How one task is trained on CT of phantoms; the rest is told by `NetworkRecipe`.
 
     Attributes:
-        name: of the task and of its bundle.
-        description: one line for the bundle.
-        architecture: name of the class in `networks`.
-        arguments: of that class.
-        output_channels: what the channels of the answer mean.
-        preprocessing: spacing, size, intensities (see `inference.bundle.Preprocessing`).
-        pool_size: phantoms to draw from; the first ones are held out.
         pool_fractured: further phantoms with three to six fractures each.
         bright_bone: leave out phantoms in which bone is darker than its surroundings.
         pool_spacing_mm: edge of their voxels.
         pool_width_mm: edge of their field of view in the plane; None for random ones.
         build: task from training cases and held-out cases.
-        taught_shares: how frequent a class is among what is drawn.
-        loop: optimiser, learning rate, schedule.
-        network: which of several networks the task knows; empty for the one that it has without a choice.
     """
 
-    name: str
-    description: str
-    architecture: str
-    arguments: Mapping[str, Any]
-    output_channels: tuple[str, ...]
-    preprocessing: Mapping[str, Any]
-    pool_size: int
     pool_fractured: int
     pool_spacing_mm: float
     pool_width_mm: float | None
     bright_bone: bool
     build: Callable[[Sequence[Case], Sequence[Case]], MeasuredTask]
-    taught_shares: Mapping[str, float] = field(default_factory=dict)
-    loop: LoopOptions = field(default_factory=LoopOptions)
-    network: str = ""
 
     def fitted(self, cases: Sequence[Case]) -> list[Case]:
         """Labelled cases of finer voxels, averaged to those that this task is trained on.
