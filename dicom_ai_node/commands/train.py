@@ -146,7 +146,7 @@ def command(  # noqa: PLR0917 - typer makes options of them
         data=source.said,
         steps=steps,
         how=HowTrained(precision, learning_rate, first.metadata if first else None, keep_start),
-        taught_shares=job.taught_shares if isinstance(job, FilmDetectTask) else None,
+        taught_shares=job.taught_shares if isinstance(job, FilmDetectTask | MriClassifyTask) else None,
     )
     console.print(f"{out}: {metadata.name} {metadata.version}, weights {metadata.weights[0].sha256[:12]}…")
 

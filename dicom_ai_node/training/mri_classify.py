@@ -31,6 +31,8 @@ from dicom_ai_node.training.mri_scores import (
     per_patient,
 )
 
+MALIGNANT: Final = "malignant"
+
 _OWN: Final = "t2"
 """The series on which the box is drawn; the others were registered to it."""
 
@@ -50,7 +52,9 @@ class MriClassifyOptions:
         degrees, scale, shift: of the random affine transformations (P4: rotation, scaling, translation, no
             amounts given); shift as a share of the square.
         benign, malignant: weights with which examples are drawn: P4 augments them 20 and 40 times.
-        healthy: the same for healthy vertebrae, which teach the features alone.
+        healthy: the same for healthy vertebrae, which teach the features alone,
+        healthy_benign: unless this says that they teach "not malignant" as well. P4's vertebrae were chosen
+            by radiologists; those that a pipeline chooses by misread signal or height may be healthy.
         features: weight of the features' loss beside that of malignancy.
         batch: P4: 32.
         threshold: of malignancy (P4: 0.5).
@@ -69,6 +73,7 @@ class MriClassifyOptions:
     benign: float = 20.0
     malignant: float = 40.0
     healthy: float = 10.0
+    healthy_benign: bool = False
     features: float = 0.5
     batch: int = 32
     threshold: float = 0.5
@@ -95,6 +100,16 @@ class MriClassifyTask:
         weights = {None: options.healthy, False: options.benign, True: options.malignant}
         self._weights = torch.tensor([weights[example.malignant] for example in training])
 
+    @property
+    def taught_shares(self) -> dict[str, float]:
+        """How frequent malignancy is among the answers that training asks for; empty without examples."""
+        targets = torch.tensor([self._target(example) for example in self.training])
+        asked = ~torch.isnan(targets)
+        if not bool(asked.any()):
+            return {}
+        weights = self._weights[asked]
+        return {MALIGNANT: round(float((weights * targets[asked]).sum() / weights.sum()), 4)}
+
     def build(self) -> MriClassifier:
         """A fresh network."""
         return MriClassifier(self.options.channels, **self.options.network)
@@ -108,7 +123,7 @@ class MriClassifyTask:
         examples = [self.training[number] for number in chosen]
         return {
             "image": torch.stack([self._drawn(generator, example) for example in examples]),
-            "target": torch.tensor([_number(example.malignant) for example in examples]),
+            "target": torch.tensor([self._target(example) for example in examples]),
             "features": torch.from_numpy(np.stack([example.features for example in examples])),
         }
 
@@ -169,6 +184,11 @@ class MriClassifyTask:
                 )
             )
         return told
+
+    def _target(self, example: MrExample) -> float:
+        if example.malignant is None:
+            return 0.0 if self.options.healthy_benign else math.nan
+        return float(example.malignant)
 
     def _drawn(self, generator: Generator, example: MrExample) -> Tensor:
         options = self.options
@@ -241,10 +261,6 @@ def cross_validated(
         probabilities, truth, threshold=options.threshold, resamples=resamples
     )
     return values, intervals, answers
-
-
-def _number(malignant: bool | None) -> float:
-    return math.nan if malignant is None else float(malignant)
 
 
 def _known_entropy(logits: Tensor, target: Tensor) -> Tensor:

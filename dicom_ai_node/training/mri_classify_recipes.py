@@ -26,7 +26,9 @@ POOL: Final = 400
 """Patients of a training pool, with some five vertebrae each."""
 
 _PUBLISHED: Final = MriClassifyOptions(network={"backbone": "resnet50", "detached": True})
-_SMALL: Final = MriClassifyOptions(network={"backbone": "resnet18", "dropout": 0.2})
+_SMALL: Final = MriClassifyOptions(
+    network={"backbone": "resnet18", "dropout": 0.2}, healthy=20.0, healthy_benign=True
+)
 _WIDE: Final[Mapping[str, Any]] = {"size": 96, "margin": 2.2, "behind": 0.2}
 _STIR: Final[Mapping[str, Any]] = {"series": ("t1", "t2", "stir")}
 
@@ -40,7 +42,8 @@ CLASSIFIERS: Final[Mapping[str, MriClassifyOptions]] = {
 }
 """The classifiers that can be trained: P4's; the same with a box that holds canal, posterior elements and
 tissue beside the body, as its discussion asks for; the same with STIR too; and each of them as a ResNet-18
-that two processor cores can train, whose trunk learns from the features as well."""
+that two processor cores can train, whose trunk learns from the features as well and from healthy vertebrae
+what is not malignant."""
 
 _PUBLISHED_LOOP: Final = LoopOptions(
     "adam",
@@ -101,8 +104,6 @@ def classify_recipe(name: str = "published") -> MriClassifyRecipe:
         loop=_SMALL_LOOP if name.startswith("small") else _PUBLISHED_LOOP,
         options=options,
         network=name,
-        # P4's 140 patients twenty times and 50 patients forty times; the pool's own balance is much the same.
-        taught_shares={"malignant": 0.42},
     )
 
 

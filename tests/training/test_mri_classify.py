@@ -63,6 +63,19 @@ def test_batches_repeat_and_weigh_malignant_cases_twice() -> None:
     assert bool((turned[batch["target"] == 1] > 0.3).all())
 
 
+def test_healthy_vertebrae_teach_what_is_not_malignant_where_that_is_wanted() -> None:
+    examples = drawn_patients(6)
+    options = replace(OPTIONS, batch=400, size=16, healthy_benign=True)
+    task = MriClassifyTask(examples, [], options)
+    target = task.draw(Generator().manual_seed(3))["target"]
+    # 20 for three benign, 40 for three malignant, 10 for six healthy vertebrae.
+    assert task.taught_shares == {"malignant": 0.5}
+    assert float(target.mean()) == pytest.approx(0.5, abs=0.08)
+    assert MriClassifyTask(examples, [], OPTIONS).taught_shares == {
+        "malignant": pytest.approx(2 / 3, abs=1e-4)
+    }
+
+
 def test_what_is_not_known_is_not_asked() -> None:
     task = MriClassifyTask([], [], OPTIONS)
     batch = {
