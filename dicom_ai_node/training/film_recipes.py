@@ -96,7 +96,7 @@ def detect_recipe(name: str = "mask-rcnn") -> FilmRecipe:
         output_channels=tuple(item.name for item in options.classes),
         preprocessing={"size": options.size},
         pool_size=POOL,
-        pool_fractured=150,
+        pool_fractured=300,
         pool_max_pixels=POOL_PIXELS,
         # P0, "Study settings": SGD with momentum; rate and decay are torchvision's for two films a step. In
         # the few thousand steps of a CPU SGD gets nowhere from fresh weights: the small ones take AdamW.
@@ -184,7 +184,7 @@ FILM_RECIPES: Final[Mapping[str, FilmRecipe]] = {
             pool_max_pixels=POOL_PIXELS,
             loop=LoopOptions(),
             build=lambda training, held_out: FilmPointsTask(training, held_out, _POINTS),
-            taught_shares={"fractured": 0.5},
+            taught_shares={"fractured": _POINTS.fractured},
         ),
         acuity_recipe(),
         FilmRecipe(
