@@ -169,15 +169,22 @@ def _random_curve(generator: Generator, image: Tensor, inverted: bool) -> Tensor
 
 
 def _thick_slices(generator: Generator, image: Tensor) -> Tensor:
-    """Slices of 2 to 4 voxels along one axis, mostly the first (axial series), interpolated back."""
+    """Slices of 2 to 4 voxels along one axis, mostly the first (axial series), interpolated back in place.
+
+    The first slice may begin before the patch. Both ends are padded to whole slices: a last slice that is
+    thinner than the others would squeeze the image on the way back, and move it away from its labels.
+    """
     axis = 0 if chance(generator, 0.6) else int(torch.randint(3, (), generator=generator))
     count = int(torch.randint(2, 5, (), generator=generator))
+    before = int(torch.randint(count, (), generator=generator))
     moved = image.movedim(axis, 0)[None, None]
     length = moved.shape[2]
-    pooled = functional.avg_pool3d(moved, (count, 1, 1), (count, 1, 1), ceil_mode=True)
-    size = (length, *moved.shape[3:])
+    whole = -(-(before + length) // count) * count
+    padded = functional.pad(moved, (0, 0, 0, 0, before, whole - before - length), mode="replicate")
+    pooled = functional.avg_pool3d(padded, (count, 1, 1), (count, 1, 1))
+    size = (whole, *moved.shape[3:])
     if chance(generator, 0.3):
         back = functional.interpolate(pooled, size=size, mode="nearest")
     else:
         back = functional.interpolate(pooled, size=size, mode="trilinear", align_corners=False)
-    return back[0, 0].movedim(0, axis)
+    return back[0, 0, before : before + length].movedim(0, axis)

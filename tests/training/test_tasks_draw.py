@@ -91,6 +91,20 @@ def test_blur_and_thick_slices_keep_the_mean() -> None:
         assert float(changed.std()) < 0.9 * float(image.std())
 
 
+def test_thick_slices_leave_everything_in_its_place() -> None:
+    generator = _generator()
+    places = torch.stack(torch.meshgrid(*(torch.arange(float(n)) for n in (64, 50, 46)), indexing="ij"))
+    middle = torch.tensor([31.0, 24.0, 22.0])
+    blob = torch.exp(-((places - middle[:, None, None, None]) ** 2).sum(dim=0) / (2 * 6.0**2))
+    shifts = []
+    for _ in range(60):
+        changed = vary_intensity(generator, blob, replace(PLAIN, thick_slices=1.0))
+        shifts.append((changed * places).sum(dim=(1, 2, 3)) / changed.sum() - middle)
+    # Repeated voxels move the blob by less than half a voxel, now to one side and now to the other.
+    assert float(torch.stack(shifts).abs().max()) < 0.5
+    assert torch.stack(shifts).mean(dim=0).numpy() == pytest.approx(0.0, abs=0.1)
+
+
 def test_localise_positions_lie_at_the_centres_of_the_bodies_that_are_shown() -> None:
     case = block_spine(1, 4.0)
     # Each body as bright as its level tells, everything else black: the image says where it is.
