@@ -150,7 +150,13 @@ def test_an_axial_volume_is_drawn_on_a_sagittal_plane_cut_out_of_it(
         assert with_tools(checks.dciodvfy, item.path) == []
     plane, state = (pydicom.dcmread(tmp_path / "out" / name) for name in ("reformat.dcm", "pr-1.dcm"))
     assert (plane.Modality, plane.SOPClassUID) == ("MR", "1.2.840.10008.5.1.4.1.1.4")
-    assert ("InversionTime" in plane) == (kind == "stir")
+    source = pydicom.dcmread(paths[0], stop_before_pixels=True)
+    assert (plane.ScanningSequence, plane.SequenceVariant) == (
+        source.ScanningSequence,
+        source.SequenceVariant,
+    )
+    assert float(plane.EchoTime) == pytest.approx(float(source.EchoTime))
+    assert plane.get("InversionTime") == source.get("InversionTime")
     (series,) = state.ReferencedSeriesSequence
     assert series.SeriesInstanceUID == plane.SeriesInstanceUID
     pixels = plane.pixel_array
