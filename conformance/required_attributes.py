@@ -31,6 +31,7 @@ SOP_CLASSES: Final = {
         ("graphic-annotation", "graphic-layer", "softcopy-voi-lut"),
     ),
     "1.2.840.10008.5.1.4.1.1.2": ("ct-image", ("general-reference", "voi-lut")),
+    "1.2.840.10008.5.1.4.1.1.4": ("mr-image", ("general-reference", "voi-lut")),
     "1.2.840.10008.5.1.4.1.1.7": ("secondary-capture-image", ("general-equipment",)),
 }
 """SOP class -> IOD, and the conditional or optional modules of it that our objects have."""

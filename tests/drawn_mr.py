@@ -138,7 +138,8 @@ class KnowingDetector(nn.Module):
             peak = gaussian_heatmaps(coarse[None, None], size, 7.0 / self.spacing_mm / HEATMAP_STRIDE)[0, 0]
             # A thirteenth thoracic vertebra has no map of its own: it looks like both of its neighbours.
             split = LEVELS[number] is Level.T13
-            for level in (Level.T12, Level.L1) if split else (LEVELS[number],):
+            names = (Level.T12, Level.L1) if split else (LEVELS[number],)
+            for level in names if set(names) <= set(TAUGHT_LEVELS) else ():
                 index = TAUGHT_LEVELS.index(level)
                 maps[index] = torch.maximum(maps[index], peak * (0.5 if split else 1.0))
         # The picture stands upright: lower levels lie further down.

@@ -104,8 +104,9 @@ def decided_by_sight(identity: MrIdentity, volume: HasGrid) -> MrIdentity:
     )
     if kind is None:
         return replace(identity, reasons=(*identity.reasons, reason))
-    if kind == "stir" and identity.kind == "t2-fs":
-        kind = "t2-fs"
+    # What the image cannot show stays as the tags have it: how fat was suppressed, a contrast medium.
+    if (kind, identity.kind) in {("stir", "t2-fs"), ("t1", "t1-contrast")}:
+        kind = identity.kind
     return MrIdentity(
         kind=kind,
         weighting=weighting,

@@ -160,6 +160,7 @@ _DIXON_TYPES: Final[dict[str, MrImageKind]] = {
     "F": "dixon-fat", "FAT": "dixon-fat", "F_SE": "dixon-fat", "F_FFE": "dixon-fat",
     "IP": "dixon-in", "IN_PHASE": "dixon-in", "IP_SE": "dixon-in", "IP_FFE": "dixon-in",
     "OP": "dixon-opposed", "OUT_PHASE": "dixon-opposed", "OPP_PHASE": "dixon-opposed",
+    "OUT_OF_PHASE": "dixon-opposed",
     "OPPOSED_PHASE": "dixon-opposed", "OP_SE": "dixon-opposed", "OP_FFE": "dixon-opposed",
 }  # fmt: skip
 _DIXON_TOPICS: Final[tuple[tuple[Literal["water", "fat", "in-phase", "opposed-phase"], MrImageKind], ...]] = (

@@ -227,8 +227,12 @@ def _best(rivals: Sequence[MrSeries], fixed: MrSeries | None) -> tuple[MrSeries,
     if len(rivals) == 1:
         return rivals[0], "the only one of its place"
     left = sorted(rivals, key=_identity_key)
-    if fixed is not None and fixed.plane == "sagittal" and any(one.plane == "sagittal" for one in left):
-        left = [one for one in left if one.plane == "sagittal"]
+    sagittal = [one for one in left if one.plane == "sagittal"]
+    if sagittal and (fixed is None or fixed.plane == "sagittal"):
+        # Results are drawn on measured slices rather than on planes cut out of others.
+        left = sagittal
+        if len(left) == 1:
+            return left[0], f"the only sagittal one of {len(rivals)}"
     for name, value, alike in (
         ("surest contrast", lambda one: float(_CERTAINTIES.index(one.identity.certainty)), 0.0),
         ("plain rather than Dixon", lambda one: float(one.identity.kind.startswith("dixon")), 0.0),

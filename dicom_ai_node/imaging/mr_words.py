@@ -46,17 +46,21 @@ _SPELLINGS: Final[dict[Topic, str]] = {
     "fat": rf"{_START}(fat|fett|lipid){_END}(?! ?(sat|supp?|null|free))",
     "in-phase": rf"{_START}(in ?phase|ip){_END}",
     "opposed-phase": rf"{_START}(out ?(of)? ?phase|opp\w* ?phase|opp|outphase|op){_END}",
+    # After an operation, or a posterior saturation band, is not after a contrast medium.
     "contrast": rf"\+ ?(c|k|km|gd|gad\w*){_END}"
-    rf"|{_START}(gd|gado\w*|post ?(contrast|gd|gad\w*|km|iv|inj\w*|c)"
-    rf"|(mit|avec|con|with) (km|kontrast\w*|inj\w*|contraste?)|c\+|km|ce|contrast|контраст\w*){_END}"
+    rf"|{_START}(gd|gad\w*|post ?(contrast|gd|gad\w*|km|iv|inj\w*|c)|inj\w*"
+    r"|post(?! ?(op|lat|proc|sat|lam|trauma))"
+    r"|magnevist|dotarem|clariscan|prohance|omniscan|multihance|elucirem|vueway"
+    rf"|(mit|avec|con|with) (km|kontrast\w*|inj\w*|contraste?)|c\+|km|ce|[ck]ontraste?|контраст\w*){_END}"
     r"|增强|造影",
-    "no-contrast": rf"{_START}(nativ\w*|pre ?(contrast|gd|km)|(ohne|sans|sin|w o|without|no) "
+    "no-contrast": rf"{_START}(nativ\w*|pre ?(contrast|gd|km)|(ohne|sans|sin|w o|without|no|non) "
     rf"(km|kontrast\w*|inj\w*|contraste?)|без контраст\w*|plain){_END}|平扫",
-    "spine": rf"spin[ae](?!cho)|{_START}(ls|cs|ts|ws|lws|bws|hws|sws|gws)p?{_END}"
+    # "CS" alone is more often a compressed-sensing acceleration than the cervical spine.
+    "spine": rf"spin[ae](?!cho)|{_START}(ls|ts|ws|lws|bws|hws|sws|gws)p?{_END}"
     r"|lumb|lomb[ao]|thorac|dorsal|cervic|sacr|wirbel|rachis|column|vertebr"
     r"|позвон|поясн|грудн|ше[ий]н|кресц|脊|椎|척추|요추|흉추|경추|омсс|ομσσ|ομσς"
     rf"|{_START}(back|myelo\w*|whole ?spine){_END}",
-    "cervical": rf"cervic|{_START}(hws|hals\w*|c ?spine|cs|csp){_END}|ше[ий]н|頚椎|頸椎|颈椎|경추",
+    "cervical": rf"cervic|{_START}(hws|hals\w*|c ?spine|csp){_END}|ше[ий]н|頚椎|頸椎|颈椎|경추",
     "below-neck": r"lumb|lomb[ao]|thorac|dors|sacr"
     rf"|{_START}(lws|bws|[lt] ?spine|lsp?|tsp?|ctl|whole ?spine|gws|iliosacr\w*){_END}"
     r"|поясн|грудн|кресц|омсс|ομσσ|ομσς|腰|胸椎|全脊|요추|흉추",

@@ -53,6 +53,17 @@ class MriStudy:
     series: Mapping[str, InStudy]
     settled: bool
 
+    @property
+    def waiting(self) -> frozenset[str]:
+        """The series that wait for a partner: each place of a study for its own, whatever another has.
+
+        As long as no place has its pair, the whole study waits: what comes may change who is left out.
+        """
+        if not self.settled:
+            return frozenset(self.series)
+        alone = {name for name, one in self.series.items() if one.missing}
+        return frozenset(name for name, one in self.series.items() if {name, one.carried_by} & alone)
+
 
 def mri_study(decisions: Mapping[str, RouteDecision]) -> MriStudy:
     """What becomes of the series of one study that the router gave to the MR pipeline.

@@ -79,6 +79,7 @@ class MriBodies:
         measured: by level, head to tail, those that are reported and were seen.
         label_map: of the measured bodies, on the series' own grid.
         signal: what the networks were shown as black and as white.
+        unnamed: bodies above the chain, for which there is no name.
     """
 
     stack: SagittalStack
@@ -86,6 +87,7 @@ class MriBodies:
     measured: Mapping[Level, MeasuredBody]
     label_map: LabelMap
     signal: tuple[float, float]
+    unnamed: int = 0
 
     @property
     def anchored(self) -> bool:
@@ -138,7 +140,8 @@ class MriPipeline:
         stack = sagittal_stack(volume, mri.spacing_mm(self.detect), signal[0])
         answer = mri.detect(self.detect, stack.signal, signal)
         progress("name", 0.6)
-        chain = named_bodies(seen_bodies(answer, stack.affine), answer.levels, self.settings.labelling)
+        seen = seen_bodies(answer, stack.affine)
+        chain = named_bodies(seen, answer.levels, self.settings.labelling)
         bodies = {item.link.level: item.body for item in chain if item.body is not None}
         reported = [level for level in bodies if level not in NOT_REPORTED]
         if not reported:
@@ -148,7 +151,9 @@ class MriPipeline:
         progress("measure", 0.7)
         measured = measured_bodies(self.points, volume, stack, bodies, reported, signal)
         label_map = paste({level: bodies[level] for level in reported}, volume)
-        return MriBodies(stack, tuple(chain), measured, label_map, signal)
+        # Head to tail: the first link stands on a body that was seen.
+        unnamed = sum(item.body.center_mm()[2] > chain[0].link.center_mm[2] + 1.0 for item in seen)
+        return MriBodies(stack, tuple(chain), measured, label_map, signal, unnamed)
 
     def report(self, volume: Volume, found: MriBodies) -> SpineReport:
         """What was found, in the words of the waist; without signal and without opinions of it."""
@@ -191,7 +196,11 @@ class MriPipeline:
                 volume.modality,
                 volume.frame_of_reference_uid,
             ),
-            limitations=(*volume.notes, *self._limitations(vertebrae, anchored=found.anchored)),
+            limitations=(
+                *volume.notes,
+                *self._limitations(vertebrae, anchored=found.anchored),
+                *self._left_out(vertebrae, found.unnamed),
+            ),
             algorithms=tuple(bundle.algorithm() for bundle in (self.detect, self.points)),
             vertebrae=tuple(vertebrae),
         )
@@ -205,12 +214,31 @@ class MriPipeline:
             limitations.append(
                 Reason(
                     "level-uncertain",
-                    "Neither the sacrum nor C2 is in view: the vertebrae are numbered relative to each other "
-                    f"only, from {vertebrae[0].level} to {vertebrae[-1].level} by their looks; all of them "
-                    "may be shifted. Compare with a series that shows the sacrum.",
+                    f"{self._no_anchor()}: the vertebrae are numbered relative to each other only, from "
+                    f"{vertebrae[0].level} to {vertebrae[-1].level} by their looks; all of them may be "
+                    "shifted. Compare with a series that shows the sacrum.",
                 )
             )
         return limitations
+
+    def _no_anchor(self) -> str:
+        """What was not seen that numbering can count from; a bundle need not know all of it."""
+        names = {Level.S1: "the sacrum", Level.C2: "C2"}
+        known = [words for level, words in names.items() if level in self.levels]
+        if len(known) == len(names):
+            return f"Neither {' nor '.join(known)} was recognised in this series"
+        return f"{(known or ['a vertebra to count from'])[0].capitalize()} was not recognised in this series"
+
+    def _left_out(self, vertebrae: Sequence[Vertebra], count: int) -> list[Reason]:
+        if not count:
+            return []
+        bodies = "1 body" if count == 1 else f"{count} bodies"
+        named = f"{self.levels[0]} to {self.levels[-1]}"
+        text = (
+            f"{bodies} above {vertebrae[0].level} {'was' if count == 1 else 'were'} seen and not named: "
+            f"{named} have names here. They are not in this report."
+        )
+        return [Reason("partial", text)]
 
 
 def _vertebra(link: NamedCentre, measured: MeasuredBody, volume: Volume, label_map: LabelMap) -> Vertebra:

@@ -15,7 +15,7 @@ from dicom_ai_node.imaging.signal_window import signal_window
 from dicom_ai_node.imaging.slices import read_slices
 from dicom_ai_node.imaging.volume import Volume
 from dicom_ai_node.results.decimals import decimals
-from dicom_ai_node.results.reformat import WINDOW_CENTER, WINDOW_WIDTH
+from dicom_ai_node.results.reformat import MR_WHITE, WINDOW_CENTER, WINDOW_WIDTH
 from dicom_ai_node.results.source import SourceImages
 from dicom_ai_node.results.views import VertebraView
 
@@ -90,11 +90,12 @@ def signal_greys(slope: float, intercept: float, window: tuple[float, float]) ->
 def canvas_of(reformat: Dataset) -> Canvas:
     """The derived sagittal image."""
     rows, columns = (float(value) for value in reformat.PixelSpacing)
+    if reformat.Modality == "MR":
+        greys = signal_greys(1.0, 0.0, (0.0, float(MR_WHITE)))
+    else:
+        greys = hounsfield_greys(float(reformat.RescaleSlope), float(reformat.RescaleIntercept))
     return Canvas(
-        str(reformat.SeriesInstanceUID),
-        (int(reformat.Rows), int(reformat.Columns)),
-        (rows, columns),
-        hounsfield_greys(float(reformat.RescaleSlope), float(reformat.RescaleIntercept)),
+        str(reformat.SeriesInstanceUID), (int(reformat.Rows), int(reformat.Columns)), (rows, columns), greys
     )
 
 

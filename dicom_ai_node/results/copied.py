@@ -102,6 +102,16 @@ _IMAGE: Final = (
     "LossyImageCompression",
     "LossyImageCompressionRatio",
     "LossyImageCompressionMethod",
+    # MR Image (C.8.3.1), for an image that is derived from it
+    "ScanningSequence",
+    "SequenceVariant",
+    "MRAcquisitionType",
+    "RepetitionTime",
+    "EchoTime",
+    "InversionTime",
+    "EchoTrainLength",
+    "MagneticFieldStrength",
+    "FlipAngle",
 )
 
 

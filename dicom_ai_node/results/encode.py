@@ -245,9 +245,9 @@ def _with_thresholds(analysis: Analysis, settings: Thresholds | None) -> Analysi
 
 
 def _plane(analysis: Analysis, source: SourceSeries) -> FlatReformat | None:
-    """A sagittal plane where a CT does not show one itself and something was found."""
+    """A sagittal plane where a volume does not show one itself and something was found."""
     volume = source.volume
-    if volume is None or volume.modality == "MR":
+    if volume is None:
         return None
     if is_sagittal(volume.affine) or volume.frame_of_reference_uid is None:
         return None

@@ -1,9 +1,10 @@
 """When the MR series of a study become jobs, and which of them one job together.
 
 Series for the MR pipeline wait until all MR series of their study that have begun to arrive are complete, and
-then for a partner: until a T2 has its T1, or until nothing of the study has come for a time. A series that
-comes later has the study decided anew, and whatever that changes becomes a further generation. Nothing that
-matters is kept in memory: a study is decided when a series of it holds something that no job was made of.
+then for a partner: until a T2 has its T1, or until nothing of the study has come for a time. Each place of a
+study waits for its own partner; one that has its pair does not wait for the others. A series that comes later
+has the study decided anew, and whatever that changes becomes a further generation. Nothing that matters is
+kept in memory: a study is decided when a series of it holds something that no job was made of.
 """
 
 from __future__ import annotations
@@ -112,14 +113,19 @@ class MrStudies:
         wanted = {one.series_key: one for one in study if self._route(one).pipeline == MRI_PIPELINE}
         found = self._together(wanted)
         left_s = max(one.last_arrival for one in study) + self._wait_s - self._now()
-        if not found.settled and left_s > 0:
-            self._say_once(study[0].study_key, found, left_s)
+        waiting = found.waiting if left_s > 0 else frozenset()
+        if waiting and study[0].study_key in self._told:
+            # The others had their jobs before this was said.
             return
         # Those with something new come last: a study that is cut short in between is decided once more.
-        for key in sorted(wanted, key=lambda key: (not self._look(wanted[key]).decided, key)):
+        for key in sorted(
+            wanted.keys() - waiting, key=lambda key: (not self._look(wanted[key]).decided, key)
+        ):
             told, series = found.series[key], wanted[key]
             self._make_job(series, _in_words(told, wanted), _fingerprint(series, told, wanted))
             self._look(series).decided = True
+        if waiting:
+            self._say_waiting(study[0].study_key, found, left_s)
 
     def _together(self, wanted: Mapping[str, SpooledSeries]) -> MriStudy:
         generations = {key: one.generation for key, one in wanted.items()}
@@ -132,11 +138,9 @@ class MrStudies:
         self._told.discard(study_key)
         return found
 
-    def _say_once(self, study_key: str, found: MriStudy, seconds: float) -> None:
-        if study_key in self._told:
-            return
+    def _say_waiting(self, study_key: str, found: MriStudy, seconds: float) -> None:
         self._told.add(study_key)
-        missing = sorted({role for told in found.series.values() for role in told.missing})
+        missing = sorted({role for key in found.waiting for role in found.series[key].missing})
         self._log.info(
             "waiting for a partner", study=study_key, missing=" and ".join(missing), seconds=round(seconds, 1)
         )

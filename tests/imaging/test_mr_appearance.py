@@ -47,6 +47,13 @@ def test_the_image_tells_what_it_is(images: dict[str, Image], kind: str) -> None
     assert UNSURE.reasons[0] in told.disagreements
 
 
+def test_what_an_image_cannot_show_stays_as_the_tags_have_it(images: dict[str, Image]) -> None:
+    doubtful = MrIdentity("t1-contrast", "T1", "unsure", ("Contrast/Bolus Agent is Gadovist",), ("plain",))
+    told = decided_by_sight(doubtful, images["t1"])
+    assert (told.kind, told.certainty) == ("t1-contrast", "likely"), "no partner: nothing there denies it"
+    assert decided_by_sight(doubtful, images["t2"]).kind == "t2"
+
+
 def test_it_does_not_matter_how_the_slices_are_stored(images: dict[str, Image]) -> None:
     plain = images["t1"]
     affine = plain.affine.copy()

@@ -141,6 +141,19 @@ def test_of_two_t2_one_is_taken_for_a_reason(other: dict[str, object], kept: str
     assert "another t2 of the same place is used" in reason
 
 
+def test_measured_sagittal_slices_are_taken_before_a_volume_that_must_be_cut() -> None:
+    cut = np.array([[0, 0, 1.0, -170.0], [0, 1.0, 0, -170.0], [1.0, 0, 0, -310.0], [0, 0, 0, 1.0]])
+    volume = replace(
+        series("4", "t2"),
+        plane="axial",
+        shape=(320, 340, 340),
+        affine=tuple(tuple(row) for row in cut.tolist()),
+    )
+    (group,) = pair([volume, *STUDY]).groups
+    assert uids(group)["t2"] == "1"
+    assert "the only sagittal one of 2" in group.reasons[0]
+
+
 def test_a_repeated_t1_nearest_in_time_is_taken() -> None:
     found = pair([*STUDY, series("4", "t1", acquired=2400.0)])
     assert uids(found.groups[0])["t1"] == "2"

@@ -114,6 +114,18 @@ def test_the_neck_is_analysed_where_the_settings_say_so(tmp_path: Path) -> None:
     assert decide(whole).pipeline == "mri"
 
 
+def test_an_accelerated_lumbar_series_is_not_taken_for_a_neck(tmp_path: Path) -> None:
+    header = MrHeader(series_description="sT2W_TSE CS", study_description="MRI LUMBAR SPINE")
+    assert decide(write(tmp_path, header)).pipeline == "mri"
+    head = MrHeader(
+        series_description="T2W_TSE CS",
+        study_description="",
+        protocol_name="T2 CS",
+        body_part_examined="HEAD",
+    )
+    assert decide(write(tmp_path / "head", head)).pipeline is None, "it names no spine"
+
+
 def test_a_wrong_body_part_is_outweighed_by_words_and_by_height(tmp_path: Path) -> None:
     named = MrHeader(body_part_examined="HEAD", study_description="MRT LWS")
     decision = decide(write(tmp_path / "named", named))

@@ -187,9 +187,26 @@ def test_without_the_sacrum_the_report_says_that_names_are_relative(pipeline: Mr
     said = [item for item in pipeline.analyse(volume).report.limitations if item.code == "level-uncertain"]
     assert len(said) == 1
     assert "from T12 to L5" in said[0].text
+    # Of the vertebrae to count from, the network knows one: nothing is said of C2, which may well be in view.
+    assert said[0].text.startswith("The sacrum was not recognised")
+    assert "C2" not in said[0].text
     with_sacrum, _ = drawn_volume(column(LUMBAR))
     codes = [item.code for item in pipeline.analyse(with_sacrum).report.limitations]
     assert codes == ["research-use", "thresholds"]
+
+
+def test_bodies_for_which_there_is_no_name_are_told_and_not_reported(pipeline: MriPipeline) -> None:
+    neck = (Level.C5, Level.C6, Level.C7, Level.T1, Level.T2, Level.T3)
+    bodies = [
+        DrawnBody(level, np.array([0.0, 0.0, 50.0 - 20.0 * number]), height=15.0, depth=24.0, width=30.0)
+        for number, level in enumerate(neck)
+    ]
+    analysis = pipeline.analyse(drawn_volume(bodies, size_mm=(60.0, 180.0, 120.0))[0])
+    assert levels(analysis) == list(neck[2:])
+    (said,) = [item.text for item in analysis.report.limitations if item.code == "partial"]
+    assert said.startswith("2 bodies above C7 were seen and not named: C7 to S1 have names here")
+    whole = pipeline.analyse(drawn_volume(bodies[2:], size_mm=(60.0, 180.0, 120.0))[0])
+    assert "partial" not in {item.code for item in whole.report.limitations}
 
 
 def test_a_body_that_nobody_saw_is_reported_as_missing() -> None:

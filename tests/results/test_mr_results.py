@@ -14,10 +14,19 @@ from PIL import Image
 from conformance import checks
 from conformance.mr_studies import DRESSES, MrStudyOfTruth, make_mr_study
 from conformance.mr_studies import FEATURES as TOLD_FEATURES
+from dicom_ai_node.anatomy import Level
+from dicom_ai_node.imaging.mr_groups import group_of
+from dicom_ai_node.imaging.mr_habits import MrKind
+from dicom_ai_node.imaging.mr_volume import load_mr_volume
+from dicom_ai_node.imaging.write_mr import write_mr_series
 from dicom_ai_node.networks.mri_classes import CLASSES, FEATURES
+from dicom_ai_node.pipelines.mri import MriPipeline
 from dicom_ai_node.report import MALIGNANCIES, SIGNAL_RATIOS
 from dicom_ai_node.results import codes
 from dicom_ai_node.results.encode import ResultObject, encode
+from dicom_ai_node.results.source import SourceSeries
+from tests.drawn_mr import column, drawn_volume, knowing_bundles
+from tests.imaging.mr_files import made_by
 
 
 @dataclass(frozen=True)
@@ -115,3 +124,50 @@ def test_pictures_show_the_signal_and_the_labels(written: Written) -> None:
     with Image.open(written.folder / "overlay.png") as picture:
         values = np.asarray(picture.convert("L"))
     assert values.std() > 20
+
+
+@pytest.mark.parametrize(("kind", "white"), [("t2", 1.0), ("stir", 60.0)])
+def test_an_axial_volume_is_drawn_on_a_sagittal_plane_cut_out_of_it(
+    tmp_path: Path, with_tools, kind: MrKind, white: float
+) -> None:
+    axes = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
+    volume, _ = drawn_volume(
+        column((Level.L3, Level.L4, Level.L5)),
+        axes=axes,
+        spacing_mm=(1.5, 1.5, 1.5),
+        size_mm=(120.0, 100.0, 54.0),
+    )
+    # Signals beyond what signed 16 bits hold.
+    stored = np.clip(volume.voxels * white, 0, 65535).astype(np.uint16)
+    header = made_by("siemens", kind, 5, omit=(), bits_stored=16)
+    paths = write_mr_series([(stored, volume.affine)], tmp_path / "in", seed=5, header=header)
+    group = group_of(paths)
+    loaded = load_mr_volume(group.fixed)
+    analysis = MriPipeline(*knowing_bundles()).analyse(loaded)
+    objects = encode(analysis, SourceSeries(group.paths, loaded), tmp_path / "out", overlay=False)
+    assert [item.kind for item in objects] == ["seg", "reformat", "pr", "sr"]
+    for item in objects:
+        assert with_tools(checks.dciodvfy, item.path) == []
+    plane, state = (pydicom.dcmread(tmp_path / "out" / name) for name in ("reformat.dcm", "pr-1.dcm"))
+    assert (plane.Modality, plane.SOPClassUID) == ("MR", "1.2.840.10008.5.1.4.1.1.4")
+    source = pydicom.dcmread(paths[0], stop_before_pixels=True)
+    assert (plane.ScanningSequence, plane.SequenceVariant) == (
+        source.ScanningSequence,
+        source.SequenceVariant,
+    )
+    assert float(plane.EchoTime) == pytest.approx(float(source.EchoTime))
+    assert plane.get("InversionTime") == source.get("InversionTime")
+    (series,) = state.ReferencedSeriesSequence
+    assert series.SeriesInstanceUID == plane.SeriesInstanceUID
+    pixels = plane.pixel_array
+    assert pixels.min() < 500
+    assert 2500 < pixels.max() <= 32767
+    # The points lie apart on it, as they do in the body: on an axial slice they would fall on a line.
+    circles = [
+        tuple(item.GraphicData[:2])
+        for annotation in state.GraphicAnnotationSequence
+        for item in annotation.get("GraphicObjectSequence", ())
+        if item.GraphicType == "CIRCLE"
+    ]
+    first = np.array(circles[:6])
+    assert np.ptp(first, axis=0).min() > 15

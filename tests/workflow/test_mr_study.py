@@ -172,6 +172,39 @@ def test_a_lone_t2_is_analysed_after_the_wait_and_says_what_it_lacks(site: Site,
     assert set(site.given(job)) == site.names(t2)
 
 
+def test_each_place_of_a_study_waits_for_its_own_partner(site: Site, tmp_path: Path) -> None:
+    above = {"affine": SAGITTAL + np.array([[0, 0, 0, 0]] * 2 + [[0, 0, 0, 400.0], [0, 0, 0, 0]])}
+    t1, t2 = mr(tmp_path, "t1"), mr(tmp_path, "t2")
+    other_t1, other_t2 = mr(tmp_path, "t1", **above), mr(tmp_path, "t2", **above)
+    site.receive(t1, t2, other_t2)
+    with capture_logs() as lines:
+        site.after(QUIET_S)
+        pair, made = site.latest(t2), len(site.record.everything)
+        assert set(site.given(pair)) == site.names([*t2, *t1]), "a pair does not wait for another place"
+        assert site.jobs(other_t2) == ()
+        site.after(QUIET_S)
+    said = [line["missing"] for line in lines if line["event"] == "waiting for a partner"]
+    assert (said, len(site.record.everything)) == (["t1"], made)
+
+    site.restart()
+    site.receive(other_t1)
+    site.after(QUIET_S)
+    (job,) = site.jobs(other_t2)
+    assert set(site.given(job)) == site.names([*other_t2, *other_t1])
+    assert [len(site.jobs(series)) for series in (t1, t2)] == [1, 1], "nothing changed for the first place"
+
+
+def test_a_place_whose_partner_never_comes_is_analysed_alone(site: Site, tmp_path: Path) -> None:
+    above = {"affine": SAGITTAL + np.array([[0, 0, 0, 0]] * 2 + [[0, 0, 0, 400.0], [0, 0, 0, 0]])}
+    t1, t2, other = mr(tmp_path, "t1"), mr(tmp_path, "t2"), mr(tmp_path, "t2", **above)
+    site.receive(t1, t2, other)
+    site.after(WAIT_S - 1)
+    assert (len(site.jobs(t2)), site.jobs(other)) == (1, ())
+    site.after(1)
+    assert "without t1" in site.latest(other).reasons[1]
+    assert len(site.jobs(t2)) == 1
+
+
 def test_nobody_waits_where_the_setting_is_zero(tmp_path: Path) -> None:
     site = Site(tmp_path, waiting_s=0.0)
     t1 = mr(tmp_path, "t1")
