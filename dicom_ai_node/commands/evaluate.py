@@ -184,7 +184,9 @@ def _acuity(  # noqa: PLR0917 - the options of the command
         {"right": [value for value, owner in zip(right, owners, strict=True) if owner == group]}
         for group in dict.fromkeys(owners)
     ]
-    return rows, evaluate_acuity.tables(probabilities, truth, owners)
+    tables = evaluate_acuity.tables(probabilities, truth, owners)
+    console.print(evaluate_acuity.paper_table(tables))
+    return rows, tables
 
 
 def summary(rows: Rows) -> dict[str, Any]:
@@ -244,6 +246,7 @@ def rows_of_films(
     import torch  # noqa: PLC0415
 
     from dicom_ai_node.inference.bundle import bundle_of  # noqa: PLC0415
+    from dicom_ai_node.networks.film_classes import fractures_only  # noqa: PLC0415
     from dicom_ai_node.training.film_folders import load_labelled  # noqa: PLC0415
     from dicom_ai_node.training.film_recipes import detector_of  # noqa: PLC0415
 
@@ -254,7 +257,9 @@ def rows_of_films(
         total = count
         films = (recipe.make(seed, False) for seed in range(count))
     else:
-        labelled = load_labelled(Path(data))
+        # Where fractures alone are told apart, a bare level is one.
+        alone = recipe.name == "radiograph-detect" and fractures_only(loaded.metadata.output_channels)
+        labelled = load_labelled(Path(data), fractured_unless_said=alone)
         total, films = len(labelled), (film for film in labelled)
     rows: Rows = []
     if recipe.name != "radiograph-detect":

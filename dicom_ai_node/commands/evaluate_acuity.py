@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from rich.table import Table
 from torch import nn
 
 from dicom_ai_node.errors import ConfigurationError
@@ -86,6 +87,32 @@ def tables(probabilities: Floats, truth: npt.NDArray[np.int64], owners: Sequence
     }
 
 
+def paper_table(found: Mapping[str, Any]) -> Table:
+    """Accuracy and the area of each class with their intervals, and P1's readers below.
+
+    Args:
+        found: what `tables` gave.
+    """
+    table = Table("judged by", "accuracy", *(f"AUC {name}" for name in ACUITIES), box=None)
+    intervals = found["together_intervals"]
+    names = ("accuracy", *(f"auc_{name}" for name in ACUITIES))
+    for who, values in found["accuracy_and_areas"].items():
+        ours = who == "this"
+        cells = [
+            _words(value, intervals[name] if ours else None)
+            for name, value in zip(names, values, strict=True)
+        ]
+        table.add_row("this bundle (95 %, over patients)" if ours else f"{who}, on P1's own images", *cells)
+    return table
+
+
+def _words(value: float | None, interval: Sequence[float | None] | None) -> str:
+    if value is None:
+        return "-"
+    low, high = interval or (None, None)
+    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} ({low:.2f} to {high:.2f})"
+
+
 def draw(file: Path, probabilities: Floats, truth: npt.NDArray[np.int64]) -> None:
     """ROC of each class and the confusion matrix."""
     import matplotlib as mpl  # noqa: PLC0415 - only where plots are asked for
@@ -148,16 +175,11 @@ def _in_turn(  # noqa: PLR0917 - all of it is given once
 
 
 class _FromWeights(FilmAcuityTask):
-    """The task with a network that has learned already; real films are drawn as often as phantoms."""
+    """The task with a network that has learned already."""
 
     def __init__(self, training: Sequence[Film], network: nn.Module, options: FilmAcuityOptions) -> None:
         super().__init__(training, [], options)
         self._network = network
-        real = [[pair for pair in pairs if pair[0].patient] for pairs in self.pairs]
-        made = [[pair for pair in pairs if not pair[0].patient] for pairs in self.pairs]
-        self.pairs = [
-            a * max(1, round(len(b) / len(a))) + b if a else b for a, b in zip(real, made, strict=True)
-        ]
 
     def build(self) -> Any:
         """A copy of the network as it is."""

@@ -235,16 +235,29 @@ def _tables(tally: _Tally) -> dict[str, Any]:
             f"auc_{name}": area_under_roc(values[:, number], true == number)
             for number, name in enumerate(ACUITIES)
         }
-    per_level = average_precision(tally.found, tally.truth, numbers, masks=True)
     return {
-        "mask_ap_50_by_level": {
-            level.value: float(value)
-            for level, value in zip(FRACTURE_CLASSES, per_level[0], strict=True)
-            if not np.isnan(value)
-        },
+        "fractures_by_level": _precision_by_level(tally),
         "together": {name: None if np.isnan(value) else float(value) for name, value in together.items()},
         "grades_truth_found": {f"{truth}>{found}": n for (truth, found), n in sorted(tally.grades.items())},
         "types_truth_found": {f"{truth}>{found}": n for (truth, found), n in sorted(tally.types.items())},
+    }
+
+
+def _precision_by_level(tally: _Tally) -> dict[str, dict[str, float]]:
+    """Level -> average precision of its fractures, boxes and masks (P0); levels without any left out."""
+    numbers = list(range(len(FRACTURE_CLASSES)))
+    tables = {
+        kind: average_precision(tally.found, tally.truth, numbers, masks=kind == "mask")
+        for kind in ("box", "mask")
+    }
+    return {
+        level.value: {
+            f"{kind}_{name}": float(value)
+            for kind, table in tables.items()
+            for name, value in (("ap_50", table[0, column]), ("ap_50_95", table[:, column].mean()))
+        }
+        for column, level in enumerate(FRACTURE_CLASSES)
+        if not np.isnan(tables["box"][0, column])
     }
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dicom_ai_node.training.ct_classify_recipes import CtClassifyRecipe
     from dicom_ai_node.training.ct_detect_recipes import CtDetectRecipe
     from dicom_ai_node.training.film_recipes import FilmRecipe
+    from dicom_ai_node.training.films import Film
     from dicom_ai_node.training.loop import LoopOptions, Task
     from dicom_ai_node.training.mri_classify_recipes import MriClassifyRecipe
     from dicom_ai_node.training.mri_recipes import MriRecipe
@@ -34,7 +35,8 @@ def command(  # noqa: PLR0917 - typer makes options of them
     data: Annotated[
         str,
         typer.Option(
-            "--data", help="'phantom', or a folder of cases, labelled films or slices; mri: 'phantom+FOLDER'."
+            "--data",
+            help="'phantom', or a folder of cases, labelled films or slices; films, mri: 'phantom+FOLDER'.",
         ),
     ] = "phantom",
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
@@ -79,6 +81,7 @@ def command(  # noqa: PLR0917 - typer makes options of them
     from dicom_ai_node.inference.bundle import bundle_of  # noqa: PLC0415 - waits for torch
     from dicom_ai_node.inference.publish import HowTrained, publish  # noqa: PLC0415
     from dicom_ai_node.training.film_detect import FilmDetectTask  # noqa: PLC0415
+    from dicom_ai_node.training.film_recipes import FilmRecipe  # noqa: PLC0415
     from dicom_ai_node.training.loop import PRECISIONS, train  # noqa: PLC0415
     from dicom_ai_node.training.mri_classify import MriClassifyTask  # noqa: PLC0415
     from dicom_ai_node.training.mri_classify_recipes import MriClassifyRecipe  # noqa: PLC0415
@@ -101,7 +104,7 @@ def command(  # noqa: PLR0917 - typer makes options of them
     def say(line: str) -> None:
         console.print(line)
 
-    source = _Source.of(data, mixed=isinstance(recipe, MriRecipe))
+    source = _Source.of(data, mixed=isinstance(recipe, MriRecipe | FilmRecipe))
     job, told, held_out, options = _prepared(recipe, source, work, say, pool)
     options = replace(
         options, seed=seed, precision=precision, learning_rate=learning_rate or options.learning_rate
@@ -240,16 +243,24 @@ def _ct_slice_task(
 def _film_task(
     recipe: FilmRecipe, source: _Source, work: Path, say: Say, pool: int | None
 ) -> tuple[Task, str, int]:
+    from dicom_ai_node.networks.film_classes import fractures_only  # noqa: PLC0415
     from dicom_ai_node.training.film_folders import load_labelled  # noqa: PLC0415 - waits for torch
-    from dicom_ai_node.training.film_recipes import film_pool  # noqa: PLC0415
+    from dicom_ai_node.training.film_recipes import film_pool, teachable  # noqa: PLC0415
     from dicom_ai_node.training.patients import split_by_patient  # noqa: PLC0415
 
-    if source.folder is None:
-        films = film_pool(recipe, work / "pool", say, pool)
-    else:
-        films = load_labelled(source.folder)
-    training, held_out = split_by_patient(films, lambda film: film.group, 5 * _HELD_OUT)
-    return recipe.build(training, held_out), _told(len(films), "films", source.folder), len(held_out)
+    phantoms = film_pool(recipe, work / "pool", say, pool) if source.phantoms else []
+    real: list[Film] = []
+    if source.folder is not None:
+        # Where fractures alone are told apart, a bare level is one.
+        alone = recipe.name == "radiograph-detect" and fractures_only(recipe.output_channels)
+        real = load_labelled(source.folder, fractured_unless_said=alone)
+        teachable(recipe, real, source.folder)
+    # Beside phantoms all real films are learned from: `evaluate` judges them one patient after the other.
+    training, held_out = split_by_patient(phantoms or real, lambda film: film.group, 5 * _HELD_OUT)
+    told = [_told(len(phantoms), "films", None)] if source.phantoms else []
+    if source.folder is not None:
+        told.append(_told(len(real), "films", source.folder))
+    return recipe.build([*training, *(real if phantoms else [])], held_out), "; ".join(told), len(held_out)
 
 
 def _mri_task(

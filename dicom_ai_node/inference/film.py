@@ -48,6 +48,8 @@ class SeenVertebra:
         levels: probability of each level, given that there is one.
         fractured: probability that it is fractured, given that there is one.
         mask: probability of its body, float32 of the fitted picture's shape; None of a detector of boxes.
+        rows: first row of the part of a film that the fitted picture shows, and the row after its last; None
+            where it shows all of it.
     """
 
     box: Floats
@@ -55,6 +57,7 @@ class SeenVertebra:
     levels: Mapping[Level, float]
     fractured: float
     mask: npt.NDArray[np.float32] | None = None
+    rows: tuple[int, int] | None = None
 
     @property
     def center(self) -> Floats:
@@ -71,11 +74,13 @@ class OutlinedBody:
         box: first row, first column, last row, last column, shape (4,).
         score: mean probability of its pixels.
         mask: probability of its body, float32 of the fitted picture's shape.
+        rows: as of `SeenVertebra`.
     """
 
     box: Floats
     score: float
     mask: npt.NDArray[np.float32]
+    rows: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

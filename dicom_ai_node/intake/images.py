@@ -33,7 +33,7 @@ _KINDS: Final = {
     uids.EnhancedPETImageStorage: "PET",
     uids.LegacyConvertedEnhancedPETImageStorage: "PET",
 }
-_CAPTURES: Final = frozenset(
+CAPTURES: Final = frozenset(
     {
         uids.SecondaryCaptureImageStorage,
         uids.MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
@@ -80,7 +80,7 @@ def kind(header: Dataset) -> str:
 
 def captured_film(header: Dataset) -> bool:
     """Whether a secondary capture may be a digitised film: grey, and not of another modality."""
-    if sop_class(header) not in _CAPTURES or is_own_result(header):
+    if sop_class(header) not in CAPTURES or is_own_result(header):
         return False
     return text(header, "SamplesPerPixel") in {"", "1"} and text(header, "Modality") in {
         "", "CR", "DX", "RG", "OT", "SC"

@@ -1,7 +1,8 @@
 """Which pipeline a series goes to, and why; from what its images are, not from trust in one tag.
 
 The kind of object comes from the SOP class, the place and shape from the geometry. Descriptions and image
-types can only keep images out; Body Part Examined is never believed. Every image that is left out is named
+types can only keep images out; so can Body Part Examined where it names a limb or a head on a radiograph or
+MR, and it is believed in nothing else. Every image that is left out is named
 with its reason, and every decision is in words that can be shown to a person.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -41,3 +42,8 @@ def class_of_name(name: str) -> DetectClass:
     """The class that a bundle's output channel names."""
     level, state = name.split(" ")
     return DetectClass(Level(level), state == FRACTURED)
+
+
+def fractures_only(names: Iterable[str]) -> bool:
+    """Whether a detector with these output channels knows no healthy vertebra, as P0's."""
+    return all(class_of_name(name).fractured for name in names)

@@ -90,3 +90,20 @@ def box_crop(
     high = np.minimum(high, np.maximum(limit, box[2:]))
     center, edges = (low + high) / 2, (high - low + 1) / np.array(size)
     return torch.tensor(center, dtype=torch.float32), torch.diag(torch.tensor(edges, dtype=torch.float32))
+
+
+def box_overlap(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> float:
+    """Intersection over union of two boxes: first row, first column, last row, last column, shape (4,)."""
+    common = box_common(first, second)
+    return common / max(box_area(first) + box_area(second) - common, 1e-9)
+
+
+def box_common(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> float:
+    """Area that two boxes share."""
+    low, high = np.maximum(first[:2], second[:2]), np.minimum(first[2:], second[2:])
+    return float(np.clip(high - low, 0, None).prod())
+
+
+def box_area(box: npt.NDArray[np.float64]) -> float:
+    """Area of a box."""
+    return float(np.clip(box[2:] - box[:2], 0, None).prod())

@@ -90,7 +90,7 @@ class Negotiator:
         syntaxes = cast("list[str | UID]", list(decodable_transfer_syntaxes()))
         self._supported: Sequence[PresentationContext] = [
             build_context(Verification),
-            *(build_context(sop_class, syntaxes) for sop_class in accepted_sop_classes(settings.node)),
+            *(build_context(sop_class, syntaxes) for sop_class in accepted_sop_classes(settings)),
         ]
 
     def answer(self, pdu: bytes, host: str, *, too_many: bool = False) -> Agreement:

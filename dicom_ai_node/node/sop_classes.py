@@ -14,7 +14,8 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 from pynetdicom import AllStoragePresentationContexts
 
-from dicom_ai_node.config import NodeSettings
+from dicom_ai_node.config import Settings
+from dicom_ai_node.intake.images import CAPTURES
 
 IMAGE_SOP_CLASSES: Final[tuple[UID, ...]] = (
     uids.ComputedRadiographyImageStorage,
@@ -68,11 +69,13 @@ def object_sop_classes() -> tuple[UID, ...]:
     return tuple(uid for uid in known if "Image" not in uid.keyword or uid.keyword.startswith(_NO_IMAGES))
 
 
-def accepted_sop_classes(settings: NodeSettings) -> tuple[UID, ...]:
+def accepted_sop_classes(settings: Settings) -> tuple[UID, ...]:
     """What the node's presentation contexts offer under these settings."""
-    objects = object_sop_classes() if settings.non_images == "accept" else ()
-    further = tuple(UID(uid) for uid in settings.further_sop_classes)
-    return tuple(dict.fromkeys((*IMAGE_SOP_CLASSES, *objects, *further)))
+    objects = object_sop_classes() if settings.node.non_images == "accept" else ()
+    # Captures are no images of a patient, unless they are films.
+    films = sorted(CAPTURES) if settings.routes.radiograph.secondary_captures else ()
+    further = tuple(UID(uid) for uid in settings.node.further_sop_classes)
+    return tuple(dict.fromkeys((*IMAGE_SOP_CLASSES, *objects, *films, *further)))
 
 
 def _quieten_decoder_search() -> None:

@@ -97,7 +97,7 @@ class Receiver:
     def __init__(self, settings: Settings, spool: Spool) -> None:
         self._settings = settings
         self._spool = spool
-        self._accepted: Final = frozenset(accepted_sop_classes(settings.node))
+        self._accepted: Final = frozenset(accepted_sop_classes(settings))
 
     def receive(self, request: StoreRequest) -> StoreAnswer:
         """Put the instance on the disk, or say why not; never raises."""

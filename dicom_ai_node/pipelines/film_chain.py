@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 from dicom_ai_node.anatomy import USUAL_LEVELS, Level, order
 from dicom_ai_node.inference.film import LevelMaps, OutlinedBody, SeenVertebra
+from dicom_ai_node.networks.film_geometry import box_area, box_common, box_overlap
+from dicom_ai_node.pipelines.film_parts import PartMaps
 from dicom_ai_node.pipelines.labelling import (
     TYPICAL_SPACING_MM,
     Candidate,
@@ -76,7 +78,7 @@ class FilmBody:
 def named_bodies(
     seen: Sequence[SeenVertebra],
     outlined: Sequence[OutlinedBody],
-    maps: LevelMaps,
+    maps: LevelMaps | PartMaps,
     mm_per_pixel: float | None,
     settings: LabellingSettings = FILM_LABELLING,
 ) -> list[FilmBody]:
@@ -101,7 +103,7 @@ def named_bodies(
 
 
 def _named(
-    places: Sequence[FilmBody], maps: LevelMaps, scale: float, settings: LabellingSettings
+    places: Sequence[FilmBody], maps: LevelMaps | PartMaps, scale: float, settings: LabellingSettings
 ) -> list[FilmBody]:
     candidates, mine = [], {}
     for place in places:
@@ -128,7 +130,7 @@ def _joined(seen: Sequence[SeenVertebra], outlined: Sequence[OutlinedBody]) -> l
     Bodies of the dense network share no pixel, so each of them counts. What the detector sees alone is one
     unless half of it is taken: it also answers, less surely, between two bodies.
     """
-    overlaps = np.array([[_overlap(item.box, drawn.box) for drawn in outlined] for item in seen])
+    overlaps = np.array([[box_overlap(item.box, drawn.box) for drawn in outlined] for item in seen])
     partners = _best_pairs(overlaps.reshape(len(seen), len(outlined)))
     bodies = [
         FilmBody(_UNNAMED, (seen[first].box + outlined[second].box) / 2, seen[first], outlined[second])
@@ -142,7 +144,7 @@ def _joined(seen: Sequence[SeenVertebra], outlined: Sequence[OutlinedBody]) -> l
     ]
     for number, item in enumerate(seen):
         if number not in partners:
-            covered = sum(_common(item.box, body.box) for body in bodies) / max(_area(item.box), 1e-9)
+            covered = sum(box_common(item.box, body.box) for body in bodies) / max(box_area(item.box), 1e-9)
             if covered <= _MOST_TAKEN:
                 bodies.append(FilmBody(_UNNAMED, item.box, item))
     return bodies
@@ -160,22 +162,7 @@ def _best_pairs(overlaps: Floats) -> dict[int, int]:
     return pairs
 
 
-def _overlap(first: Floats, second: Floats) -> float:
-    """Intersection over union."""
-    common = _common(first, second)
-    return common / max(_area(first) + _area(second) - common, 1e-9)
-
-
-def _common(first: Floats, second: Floats) -> float:
-    low, high = np.maximum(first[:2], second[:2]), np.minimum(first[2:], second[2:])
-    return float(np.clip(high - low, 0, None).prod())
-
-
-def _area(box: Floats) -> float:
-    return float(np.clip(box[2:] - box[:2], 0, None).prod())
-
-
-def _with_peaks(bodies: list[FilmBody], maps: LevelMaps) -> list[FilmBody]:
+def _with_peaks(bodies: list[FilmBody], maps: LevelMaps | PartMaps) -> list[FilmBody]:
     sacrum = maps.levels.index(Level.S1) if Level.S1 in maps.levels else None
     for place, _ in maps.peaks(MIN_PEAK):
         # The sacrum is no body of the detector's; it anchors the numbering.

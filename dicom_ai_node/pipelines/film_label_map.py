@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -14,8 +15,20 @@ from dicom_ai_node.anatomy import Level, verse_label
 from dicom_ai_node.networks.film_geometry import fitting, into_crop
 
 Floats = npt.NDArray[np.float64]
-FittedMask = npt.NDArray[np.float32]
-"""Probability of one body on a picture that the whole film was fitted into."""
+
+
+@dataclass(frozen=True)
+class FittedMask:
+    """Probability of one body on a picture that a film, or a part of it, was fitted into.
+
+    Attributes:
+        values: of the picture, 0 to 1.
+        rows: first row of the part, and the row after its last; None where it is all of the film.
+    """
+
+    values: npt.NDArray[np.float32]
+    rows: tuple[int, int] | None = None
+
 
 _WALL: Final = 0.06
 """How far the walls of a body bend inwards between its corners, as a share of its depth."""
@@ -65,14 +78,17 @@ def _pasted(
 
 
 def _sampled(mask: FittedMask, window: Window, shape: tuple[int, int]) -> npt.NDArray[np.float32]:
-    fitted = (mask.shape[0], mask.shape[1])
-    center, matrix = fitting(shape, fitted)
+    values = mask.values
+    fitted = (values.shape[0], values.shape[1])
+    first, after = mask.rows or (0, shape[0])
+    center, matrix = fitting((after - first, shape[1]), fitted)
+    center = center + torch.tensor([float(first), 0.0])
     axes = [torch.arange(part.start, part.stop, dtype=torch.float32) for part in window]
     places = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
     inside = into_crop(places.reshape(-1, 2), center, matrix, fitted).reshape(places.shape)
     grid = (inside * 2 + 1) / torch.tensor(fitted, dtype=torch.float32) - 1
     found = functional.grid_sample(
-        torch.from_numpy(mask)[None, None], grid.flip(-1)[None], mode="bilinear", align_corners=False
+        torch.from_numpy(values)[None, None], grid.flip(-1)[None], mode="bilinear", align_corners=False
     )
     answer: npt.NDArray[np.float32] = found[0, 0].numpy()
     return answer

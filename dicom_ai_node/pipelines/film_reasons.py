@@ -23,6 +23,7 @@ def film_limitations(
     *,
     min_level_confidence: float,
     scaled: bool,
+    healthy_seen: bool = True,
 ) -> list[Reason]:
     """What the reader of a film's report must know.
 
@@ -32,6 +33,7 @@ def film_limitations(
         cuts: thresholds of the grades.
         min_level_confidence: below it the numbering is called uncertain.
         scaled: whether millimetres at the patient are known.
+        healthy_seen: whether the detector sees healthy bodies too: else to have not seen one says nothing.
     """
     limitations = every_limitation(vertebrae, cuts, min_level_confidence)
     missing = missing_between(bodies)
@@ -40,7 +42,10 @@ def film_limitations(
             Reason("partial", f"Not found between the others: {', '.join(level.value for level in missing)}.")
         )
     for told, alone in (
-        ("drawn by the dense network, not seen by the detector", _alone(bodies, "outlined")),
+        (
+            "drawn by the dense network, not seen by the detector",
+            _alone(bodies, "outlined") if healthy_seen else [],
+        ),
         ("seen by the detector, not drawn by the dense network", _alone(bodies, "seen")),
         (
             "named by the dense network, but neither drawn by it nor seen by the detector: the box is "

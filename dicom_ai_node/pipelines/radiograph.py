@@ -23,8 +23,10 @@ from dicom_ai_node.imaging.film_pose import FilmPose
 from dicom_ai_node.imaging.radiograph import Radiograph
 from dicom_ai_node.inference import film as networks
 from dicom_ai_node.inference.bundle import Bundle, load_bundle
+from dicom_ai_node.pipelines import film_parts, film_view
 from dicom_ai_node.pipelines.film_chain import FILM_LABELLING, FilmBody, named_bodies
-from dicom_ai_node.pipelines.film_label_map import film_label_map
+from dicom_ai_node.pipelines.film_label_map import FittedMask, film_label_map
+from dicom_ai_node.pipelines.film_opinions import DetectorKnowledge, with_dissent
 from dicom_ai_node.pipelines.film_reasons import film_limitations, why_not_measured
 from dicom_ai_node.pipelines.fracture_evidence import combined, fracture_probabilities, with_grade
 from dicom_ai_node.pipelines.labelling import LabellingSettings
@@ -53,15 +55,12 @@ BUNDLES: Final = (
 )
 """What the pipeline needs."""
 
-LATERAL: Final = "lateral-spine"
-_TURNED: Final = 0.4
-"""Most films are stored upright: the image has to be clear about a turn."""
-
 COLUMN: Final = 3
 """So many sure bodies are a column; one or two may be anything."""
 
 SURE_BODY: Final = 0.8
-"""A body is sure where the detector's score reaches this and the dense network draws it too."""
+"""A body is sure where the detector's score reaches this and the dense network draws it too; a detector that
+knows fractures alone has no say."""
 
 MIN_PIXELS: Final = 120
 """Smaller images are icons: a body would be ten pixels high."""
@@ -73,8 +72,6 @@ BROKEN_SHARE: Final = 0.25
 in fifteen is broken. Set on forty phantom films."""
 
 _NOT_GRADED: Final = frozenset({Level.S1})
-_AGREEMENT: Final = 0.5
-"""Probability from which on the detector says that a body is broken."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +84,7 @@ class RadiographSettings:
         min_level_confidence: below it the report says that the numbering is uncertain.
         fracture_threshold: probability from which on a vertebra is reported as fractured.
         min_lateral: a film of which the view network believes less is refused.
+        min_lateral_as_said: the same where the header calls it lateral.
         sure_lateral: one of which it believes less is refused unless a column of sure bodies is found on it.
         detector_score: places that the detector gives less are dropped.
     """
@@ -96,6 +94,7 @@ class RadiographSettings:
     min_level_confidence: float = 0.7
     fracture_threshold: float = 0.5
     min_lateral: float = 0.35
+    min_lateral_as_said: float = 0.15
     sure_lateral: float = 0.9
     detector_score: float = 0.3
 
@@ -117,6 +116,10 @@ class RadiographPipeline:
             bundles[name] for name in BUNDLES
         )
         self.settings = settings or RadiographSettings()
+        told = self.detector.metadata
+        self.knows = DetectorKnowledge.of(
+            told.output_channels, told.taught_shares.get("fractured", 0.5), self.settings.detector_score
+        )
 
     @classmethod
     def load(cls, models_dir: Path, device: torch.device, settings: RadiographSettings | None = None) -> Self:
@@ -150,24 +153,32 @@ class RadiographPipeline:
                 "Send the original image.",
             )
         progress("view", 0.0)
-        turn, lateral, view_notes = self._upright(film)
-        pixels = np.ascontiguousarray(turn.upright(film.pixels))
+        shown = film_view.upright(
+            self.view,
+            film,
+            lambda pixels, parts: film_parts.localise(self.localise, pixels, parts)[0],
+            least=self.settings.min_lateral,
+            least_as_said=self.settings.min_lateral_as_said,
+        )
+        turn, pixels, parts = shown.turn, shown.pixels, shown.parts
         progress("detect", 0.1)
-        seen = networks.detect(self.detector, pixels, score=self.settings.detector_score)
+        seen = film_parts.detect(self.detector, pixels, parts, score=self.settings.detector_score)
         progress("localise", 0.55)
-        maps, outlined = networks.localise(self.localise, pixels)
-        scale = _mm_at_patient(film)
+        maps, outlined = film_parts.localise(self.localise, pixels, parts)
+        scale = _mm_at_patient(film, turn)
         chain = named_bodies(seen, outlined, maps, scale, self.settings.labelling)
         bodies = [body for body in chain if body.link.level not in _NOT_GRADED]
         if not bodies:
             raise NotAnalysable(
                 "no-spine", "No vertebral body was found on this film. Send a lateral film of the spine."
             )
-        if lateral < self.settings.sure_lateral and sum(map(_sure, bodies)) < COLUMN:
+        # Of a stitched film's many parts one may look like anything; so may a film turned over.
+        doubtful = shown.lateral < self.settings.sure_lateral or len(parts) > 1 or shown.inverted
+        if doubtful and sum(self._sure(body) for body in bodies) < COLUMN:
             raise NotAnalysable(
                 "no-spine",
-                f"This film hardly looks like a lateral view of the spine ({lateral:.0%}), and no column of "
-                "vertebrae was found on it. Send lateral films of the spine.",
+                f"This film hardly looks like a lateral view of the spine ({shown.lateral:.0%}), and no "
+                "column of vertebrae was found on it. Send lateral films of the spine.",
             )
         progress("measure", 0.65)
         measured = self._measured(pixels, bodies)
@@ -183,13 +194,14 @@ class RadiographPipeline:
             source=Source(film.study_instance_uid, (film.series_instance_uid,), film.modality, None),
             limitations=(
                 *film.notes,
-                *view_notes,
+                *shown.notes,
                 *film_limitations(
                     vertebrae,
                     bodies,
                     self.settings.thresholds,
                     min_level_confidence=self.settings.min_level_confidence,
                     scaled=scale is not None,
+                    healthy_seen=self.knows.healthy,
                 ),
             ),
             algorithms=tuple(bundle.algorithm() for bundle in self.bundles),
@@ -198,52 +210,12 @@ class RadiographPipeline:
         progress("report", 1.0)
         return Analysis(report, LabelMap(labels, None))
 
-    def views(self, film: Radiograph) -> dict[int, dict[str, float]]:
-        """Quarter turns counter-clockwise -> probability of each view of the film so turned."""
-        small = film.pixels[:: max(1, max(film.shape) // 1024), :: max(1, max(film.shape) // 1024)]
-        return {
-            quarters: networks.view(self.view, np.ascontiguousarray(np.rot90(small, quarters)))
-            for quarters in range(4)
-        }
-
-    def _upright(self, film: Radiograph) -> tuple[FilmPose, float, list[Reason]]:
-        """How to turn the film upright, how sure it is that it is lateral then, and what to say of it.
-
-        The image decides, the header is heard where the image is unsure.
-        """
-        found = self.views(film)
-        best = max(found, key=lambda quarters: found[quarters][LATERAL] * (1.0 if quarters == 0 else _TURNED))
-        lateral = found[best][LATERAL]
-        notes = []
-        if lateral < self.settings.min_lateral:
-            others = {view: share for view, share in found[0].items() if view != LATERAL}
-            shown, share = max(others.items(), key=lambda item: item[1])
-            raise NotAnalysable(
-                "orientation",
-                f"This film does not look like a lateral view of the spine ({lateral:.0%}): rather like "
-                f"{_WORDS[shown]} ({share:.0%}). Send lateral films of the spine.",
-            )
-        if film.pose is not None and film.pose.quarters != best:
-            said = film.pose.quarters
-            if found[said][LATERAL] > 0.5 * lateral:
-                best = said
-            else:
-                notes.append(
-                    Reason(
-                        "orientation",
-                        "Patient Orientation (0020,0020) disagrees with the image about which way is up; "
-                        "the image was followed.",
-                    )
-                )
-        if film.view is not None and film.view != "lateral":
-            notes.append(
-                Reason(
-                    "modality-mismatch",
-                    f"The header calls this a {film.view} view ({film.view_source}); the image looks lateral "
-                    f"({lateral:.0%}) and was read as such.",
-                )
-            )
-        return FilmPose(best, mirrored=False), found[best][LATERAL], notes
+    def _sure(self, body: FilmBody) -> bool:
+        if body.outlined is None:
+            return False
+        if not self.knows.healthy:
+            return body.outlined.score >= SURE_BODY
+        return body.seen is not None and body.seen.score >= SURE_BODY
 
     def _measured(self, pixels: npt.NDArray[np.float32], bodies: Sequence[FilmBody]) -> list[_Measured]:
         found = networks.six_points(self.points, pixels, [body.box for body in bodies])
@@ -261,19 +233,18 @@ class RadiographPipeline:
         measured: Sequence[_Measured],
     ) -> list[Vertebra]:
         heights = {
-            item.body.link.level: six_point_heights(item.points)
+            item.body.link.level: six_point_heights(item.points * _edges(film, turn))
             for item in measured
             if item.points is not None
         }
         cuts = self.settings.thresholds
         gradings = grade_spine(heights, cuts)
         by_heights = fracture_probabilities(heights, gradings, cuts, error=LOSS_ERROR)
-        taught = self.detector.metadata.taught_shares.get("fractured", 0.5)
         looks = networks.fracture_looks(self.acuity, pixels, [item.body.box for item in measured])
         vertebrae = []
         for item, look in zip(measured, looks, strict=True):
             level = item.body.link.level
-            opinion = None if item.body.seen is None else item.body.seen.fractured
+            opinion = self.knows.fractured(item.body)
             vertebra = self._vertebra(film, turn, item)
             if level in gradings:
                 vertebra = with_grade(
@@ -281,14 +252,14 @@ class RadiographPipeline:
                     heights,
                     gradings[level],
                     combined(
-                        [(opinion, taught), (look.fractured, look.taught)],
+                        [(opinion, self.knows.taught), (look.fractured, look.taught)],
                         by_heights[level],
                         share=0.5 if look.fractured is None else BROKEN_SHARE,
                     ),
                     threshold=self.settings.fracture_threshold,
-                    mm=_mm_at_patient(film),
+                    mm=_mm_at_patient(film, turn),
                 )
-                vertebra = _with_dissent(vertebra, opinion)
+            vertebra = with_dissent(vertebra, opinion)
             if vertebra.fractured:
                 vertebra = replace(vertebra, classes={**vertebra.classes, self.acuity.name: look.ages})
             vertebrae.append(vertebra)
@@ -301,11 +272,9 @@ class RadiographPipeline:
         limit = np.array(film.shape, dtype=np.float64) - 1
         low, high = np.clip(low, 0, limit), np.clip(high, 0, limit)
         classes = {}
-        if body.seen is not None:
-            classes[self.detector.name] = {
-                "healthy": 1 - body.seen.fractured,
-                "fractured": body.seen.fractured,
-            }
+        broken = self.knows.fractured(body)
+        if broken is not None:
+            classes[self.detector.name] = {"healthy": 1 - broken, "fractured": broken}
         return Vertebra(
             level=body.link.level,
             level_confidence=body.link.confidence,
@@ -325,35 +294,22 @@ class RadiographPipeline:
         )
 
 
-_WORDS: Final = {
-    "frontal-spine": "a frontal view of the spine",
-    "chest": "a chest film",
-    "other": "something else",
-}
+def _masks(body: FilmBody) -> list[FittedMask]:
+    looks = [item for item in (body.seen, body.outlined) if item is not None]
+    return [FittedMask(item.mask, item.rows) for item in looks if item.mask is not None]
 
 
-def _masks(body: FilmBody) -> list[npt.NDArray[np.float32]]:
-    masks = [None if item is None else item.mask for item in (body.seen, body.outlined)]
-    return [mask for mask in masks if mask is not None]
+def _edges(film: Radiograph, turn: FilmPose) -> Floats:
+    """Edges of a pixel of the upright film, rows and columns, in units of the former: not all are square."""
+    if film.spacing is None:
+        return np.ones(2)
+    across = turn.quarters % 2 == 1
+    edges = np.array([film.spacing.rows_mm, film.spacing.columns_mm])[:: -1 if across else 1]
+    return edges / edges[0]
 
 
-def _sure(body: FilmBody) -> bool:
-    return body.seen is not None and body.outlined is not None and body.seen.score >= SURE_BODY
-
-
-def _mm_at_patient(film: Radiograph) -> float | None:
-    """Edge of a pixel at the patient, None where it is not known."""
-    return film.spacing.rows_mm if film.spacing is not None and film.spacing.at_patient else None
-
-
-def _with_dissent(vertebra: Vertebra, fractured: float | None) -> Vertebra:
-    """The vertebra, and a reason where the detector says otherwise than its heights do."""
-    if fractured is None or (fractured >= _AGREEMENT) == bool(vertebra.genant_grade):
-        return vertebra
-    word = "broken" if fractured >= _AGREEMENT else "sound"
-    reason = Reason(
-        "disagreement",
-        f"The detector calls {vertebra.level} {word} ({fractured:.0%} fractured), its heights say grade "
-        f"{vertebra.genant_grade} ({vertebra.height_loss:.0%} lost).",
-    )
-    return replace(vertebra, reasons=(*vertebra.reasons, reason))
+def _mm_at_patient(film: Radiograph, turn: FilmPose) -> float | None:
+    """Distance of the rows of the upright film at the patient, None where it is not known."""
+    if film.spacing is None or not film.spacing.at_patient:
+        return None
+    return film.spacing.columns_mm if turn.quarters % 2 == 1 else film.spacing.rows_mm

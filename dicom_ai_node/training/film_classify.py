@@ -71,7 +71,9 @@ class FilmAcuityTask:
     ) -> None:
         self.training, self.validation, self.options = training, validation, options
         self.pairs = [
-            [(film, item) for film in training for item in self._judged(film) if item.acuity == acuity]
+            _as_often(
+                [(film, item) for film in training for item in self._judged(film) if item.acuity == acuity]
+            )
             for acuity in ACUITIES
         ]
         self.healthy = [
@@ -185,6 +187,13 @@ class FilmAcuityTask:
 
     def _crop(self, film: Film, box: Floats) -> tuple[Tensor, Tensor]:
         return box_crop(box, self.options.margin, self.options.size, film.pixels.shape)
+
+
+def _as_often(pairs: list[tuple[Film, FilmVertebra]]) -> list[tuple[Film, FilmVertebra]]:
+    """Fractures of patients so often that they are drawn as often as those of phantoms."""
+    real = [pair for pair in pairs if pair[0].patient]
+    made = [pair for pair in pairs if not pair[0].patient]
+    return real * max(1, round(len(made) / len(real))) + made if real else made
 
 
 def leave_one_out(

@@ -159,8 +159,12 @@ def _area(polygon: npt.NDArray[Any]) -> float:
     return abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
 
 
-def load_labelled(folder: Path) -> list[Film]:
+def load_labelled(folder: Path, *, fractured_unless_said: bool = False) -> list[Film]:
     """The films of a folder of any kind that is known here, told by what lies in it.
+
+    Args:
+        folder: with films and what was drawn on them.
+        fractured_unless_said: of polygons a bare level means a fracture, as where only those were drawn (P0).
 
     Raises:
         ConfigurationError: none of the kinds.
@@ -173,9 +177,9 @@ def load_labelled(folder: Path) -> list[Film]:
     for path in sorted(folder.glob("*.json")):
         content = json.loads(path.read_text("utf-8"))
         if "annotations" in content:
-            return load_coco(path, folder)
+            return load_coco(path, folder, fractured_unless_said=fractured_unless_said)
         if "shapes" in content:
-            return load_labelme(folder)
+            return load_labelme(folder, fractured_unless_said=fractured_unless_said)
     raise ConfigurationError(
         f"{folder} holds no films: film-*.npz, labelme or COCO polygons (*.json), or VCFNet's crops are read"
     )

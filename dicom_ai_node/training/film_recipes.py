@@ -9,7 +9,8 @@ from typing import Final, Protocol
 
 from torch import nn
 
-from dicom_ai_node.networks.film_classes import HEALTHY, PUBLISHED_CLASSES, class_of_name
+from dicom_ai_node.errors import ConfigurationError
+from dicom_ai_node.networks.film_classes import HEALTHY, PUBLISHED_CLASSES, DetectClass, class_of_name
 from dicom_ai_node.report import SIX_POINT_NAMES
 from dicom_ai_node.training.film_classify import (
     FilmAcuityOptions,
@@ -247,3 +248,24 @@ def film_pool(
             say(f"{recipe.name}: film {number} of {len(seeds)}")
         films.append(load_film(path))
     return films
+
+
+def teachable(recipe: FilmRecipe, films: Sequence[Film], source: Path) -> None:
+    """Checks that labelled films hold what a recipe teaches.
+
+    Raises:
+        ConfigurationError: they do not.
+    """
+    shown = [item for film in films for item in film.vertebrae]
+    classes = {class_of_name(name) for name in recipe.output_channels} if "detect" in recipe.name else set()
+    lacking = {
+        "radiograph-detect": not any(DetectClass(item.level, item.fractured) in classes for item in shown)
+        and f"no vertebra of the classes {', '.join(sorted(item.name for item in classes))} is drawn",
+        "radiograph-points": not any(item.six_points is not None for item in shown)
+        and "no body has six points, which polygons do not tell: give films as film-*.npz",
+        "radiograph-acuity": not any(item.acuity for item in shown)
+        and "no fracture is called acute, chronic or pathologic: write labels as 'L1 acute'",
+        "radiograph-localise": not shown and "no vertebra is drawn",
+    }.get(recipe.name)
+    if lacking:
+        raise ConfigurationError(f"{recipe.name} cannot be taught with the films of {source}: {lacking}")

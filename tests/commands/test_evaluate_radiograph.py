@@ -101,6 +101,8 @@ def test_the_truth_scores_full_marks(evaluated: Callable[..., dict[str, Any]], t
     assert together["mask_map_50"] == together["box_map_50_95"] == together["grade_kappa"] == 1.0
     assert together["image_sensitivity"] == together["image_specificity"] == 1.0
     assert found["grades_truth_found"] == {"0>0": 10, "3>3": 2}
+    full = dict.fromkeys(("box_ap_50", "box_ap_50_95", "mask_ap_50", "mask_ap_50_95"), 1.0)
+    assert found["fractures_by_level"] == {"L1": full}
     assert len(list((tmp_path / "plots").glob("film-*.png"))) == 4
 
 

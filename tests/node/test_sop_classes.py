@@ -39,7 +39,7 @@ def test_installed_codecs_cover_what_scanners_and_archives_send() -> None:
 
 @pytest.mark.parametrize("rule", ["accept", "refuse"])
 def test_images_are_always_offered_and_objects_as_configured(rule: str) -> None:
-    offered = accepted_sop_classes(settings_from({"node": {"non_images": rule}}).node)
+    offered = accepted_sop_classes(settings_from({"node": {"non_images": rule}}))
     assert set(IMAGE_SOP_CLASSES) <= set(offered)
     assert len(offered) == len(set(offered))
     for sop_class in (
@@ -50,6 +50,14 @@ def test_images_are_always_offered_and_objects_as_configured(rule: str) -> None:
         uids.KeyObjectSelectionDocumentStorage,
     ):
         assert (sop_class in offered) == (rule == "accept")
+
+
+def test_captures_are_offered_where_films_may_come_as_captures() -> None:
+    films = {"routes": {"radiograph": {"secondary_captures": True}}, "node": {"non_images": "refuse"}}
+    offered = accepted_sop_classes(settings_from(films))
+    assert uids.SecondaryCaptureImageStorage in offered
+    assert uids.MultiFrameGrayscaleWordSecondaryCaptureImageStorage in offered
+    assert uids.SegmentationStorage not in offered
 
 
 def test_no_image_of_a_patient_counts_as_an_object() -> None:

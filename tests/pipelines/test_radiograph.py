@@ -33,7 +33,7 @@ from dicom_ai_node.inference.bundle import (
 )
 from dicom_ai_node.networks.column_detector import HEATMAP_STRIDE, ColumnAnswer
 from dicom_ai_node.networks.film_bodies import OFFSET_UNIT
-from dicom_ai_node.networks.film_classes import EVERY_VERTEBRA, DetectClass
+from dicom_ai_node.networks.film_classes import EVERY_VERTEBRA, PUBLISHED_CLASSES, DetectClass
 from dicom_ai_node.networks.film_geometry import fitting, into_crop, square_crop
 from dicom_ai_node.networks.film_points import LOOKS, MIRROR
 from dicom_ai_node.networks.heatmaps import gaussian_heatmaps
@@ -89,6 +89,9 @@ class Oracle:
     seen: tuple[Level, ...] = LEVELS
     drawn: tuple[Level, ...] = LEVELS
     lateral: Callable[[Tensor], bool] | None = None
+    known: Callable[[Tensor], float] = lambda _picture: 1.0
+    classes: tuple[DetectClass, ...] = EVERY_VERTEBRA
+    draws: bool = True
 
 
 class View(nn.Module):
@@ -121,18 +124,20 @@ class Detector(nn.Module):
             low, high = outline.amin(dim=0), outline.amax(dim=0)
             share = self.oracle.broken if item.fractured else 1 - self.oracle.broken
             for broken, score in ((True, share), (False, 1 - share)):
+                if DetectClass(item.level, broken) not in self.oracle.classes or score < 0.05:
+                    continue
                 boxes.append([float(low[1]), float(low[0]), float(high[1]) + 1, float(high[0]) + 1])
-                labels.append(1 + EVERY_VERTEBRA.index(DetectClass(item.level, broken)))
+                labels.append(1 + self.oracle.classes.index(DetectClass(item.level, broken)))
                 scores.append(score)
                 masks.append(torch.from_numpy(polygon_mask(outline.numpy(), size)).float()[None])
-        return [
-            {
-                "boxes": torch.tensor(boxes).reshape(-1, 4),
-                "labels": torch.tensor(labels, dtype=torch.int64),
-                "scores": torch.tensor(scores),
-                "masks": torch.stack(masks) if masks else torch.zeros(0, 1, *size),
-            }
-        ]
+        answer = {
+            "boxes": torch.tensor(boxes).reshape(-1, 4),
+            "labels": torch.tensor(labels, dtype=torch.int64),
+            "scores": torch.tensor(scores),
+        }
+        if self.oracle.draws:
+            answer["masks"] = torch.stack(masks) if masks else torch.zeros(0, 1, *size)
+        return [answer]
 
 
 class Localiser(nn.Module):
@@ -157,7 +162,7 @@ class Localiser(nn.Module):
             offset[0, :, where[:, 0], where[:, 1]] = ((place - where) / OFFSET_UNIT).T
         small = (size[0] // HEATMAP_STRIDE, size[1] // HEATMAP_STRIDE)
         maps = gaussian_heatmaps((places - (HEATMAP_STRIDE - 1) / 2) / HEATMAP_STRIDE, small, 1.3)
-        return ColumnAnswer(body, offset, maps)
+        return ColumnAnswer(body, offset, maps * self.oracle.known(x[0, 0]))
 
 
 class Points(nn.Module):
@@ -199,7 +204,7 @@ def pipeline(oracle: Oracle) -> RadiographPipeline:
             ("lateral-spine", "frontal-spine", "chest", "other"),
         ),
         "radiograph-detect": (
-            Detector(oracle), FilmPreprocessing(size=SIZE), tuple(item.name for item in EVERY_VERTEBRA)
+            Detector(oracle), FilmPreprocessing(size=SIZE), tuple(item.name for item in oracle.classes)
         ),
         "radiograph-localise": (
             Localiser(oracle), FilmPreprocessing(size=SIZE), tuple(level.value for level in TAUGHT_LEVELS)
@@ -333,6 +338,48 @@ def test_detector_and_heights_that_disagree_are_told() -> None:
     assert "grade 2" in answer.reasons[0].text
 
 
+def test_a_detector_of_boxes_alone_serves_too() -> None:
+    film = column()
+    analysis = pipeline(Oracle(film, draws=False)).analyse(radiograph(film))
+    assert tuple(by_level(analysis)) == LEVELS
+    assert by_level(analysis)[Level.L2].fractured
+    for level in LEVELS:
+        assert (analysis.label_map.labels == verse_label(level)).any()  # type: ignore[union-attr]
+
+
+def test_p0_s_six_classes_find_fractures_beside_bodies_that_the_dense_network_finds() -> None:
+    film = column()
+    published = Oracle(film, classes=PUBLISHED_CLASSES, sure=1.2)
+    analysis = pipeline(published).analyse(radiograph(film))
+    found = by_level(analysis)
+    assert tuple(found) == LEVELS
+    assert [level for level in LEVELS if found[level].fractured] == [Level.L2]
+    # Of a detector of fractures nobody expects that it sees healthy bodies.
+    assert not [note for note in analysis.report.limitations if note.code == "disagreement"]
+    assert not any(item.reasons for item in analysis.report)
+    # What it does not see it calls sound, and its word counts.
+    blind = by_level(pipeline(replace(published, seen=())).analyse(radiograph(film)))
+    assert blind[Level.L2].fracture_probability < found[Level.L2].fracture_probability - 0.01
+    assert [reason.code for reason in blind[Level.L2].reasons] == ["disagreement"]
+
+
+def test_a_body_that_was_not_measured_but_looks_broken_is_pointed_out() -> None:
+    film = column()
+    found = by_level(pipeline(Oracle(film, unsure=9.0)).analyse(radiograph(film)))
+    assert [reason.code for reason in found[Level.L2].reasons] == ["model-refused", "disagreement"]
+    assert "broken (90% fractured), but it was not measured" in found[Level.L2].reasons[1].text
+    assert [reason.code for reason in found[Level.L1].reasons] == ["model-refused"]
+
+
+def test_heights_of_a_turned_film_are_told_by_the_spacing_along_the_spine() -> None:
+    film = column()
+    for quarters, spacing in ((0, (0.55, 1.1)), (1, (1.1, 0.55))):
+        stored = FilmPose(quarters).image_as_stored(film.pixels)
+        about = radiograph(film, pixels=stored, spacing=FilmSpacing(*spacing, "fiducial"))
+        answer = by_level(pipeline(Oracle(film)).analyse(about))[Level.L3]
+        assert answer.heights_mm.posterior == pytest.approx(44 * 0.55, rel=0.04)
+
+
 def test_what_looks_healthy_is_broken_only_where_its_heights_are_clear() -> None:
     film = column()
     plain = by_level(pipeline(Oracle(film)).analyse(radiograph(film)))
@@ -362,6 +409,48 @@ def test_a_view_that_the_header_calls_otherwise_is_told() -> None:
     film = column()
     analysis = pipeline(Oracle(film)).analyse(radiograph(film, view="frontal", view_source="ViewPosition"))
     assert any("frontal" in note.text for note in analysis.report.limitations)
+
+
+def test_a_refusal_tells_that_the_header_says_otherwise() -> None:
+    film = column()
+    oracle = Oracle(film, lateral=lambda _picture: False)
+    with pytest.raises(NotAnalysable, match=r"calls it lateral \(ViewPosition\); the image was believed"):
+        pipeline(oracle).analyse(radiograph(film, view="lateral", view_source="ViewPosition"))
+
+
+def test_where_the_image_is_in_doubt_the_header_is_heard() -> None:
+    film = column()
+    doubtful = Oracle(film, sure=0.23)  # 25 %
+    for view in (None, "frontal"):
+        with pytest.raises(NotAnalysable, match="does not look like"):
+            pipeline(doubtful).analyse(radiograph(film, view=view, view_source="ViewPosition"))
+    said = radiograph(film, view="lateral", view_source="ViewPosition")
+    assert tuple(by_level(pipeline(doubtful).analyse(said))) == LEVELS
+    with pytest.raises(NotAnalysable, match="no column of vertebrae"):
+        pipeline(replace(doubtful, seen=LEVELS[:2])).analyse(said)
+
+
+def _air_is_dark(picture: Tensor) -> bool:
+    """Above the drawn column lies a stripe without anything; pictures reach from 0 or from -1 to 1."""
+    return float(picture[2].mean()) < float(picture.mean()) - 0.1
+
+
+def test_a_film_whose_header_exchanges_black_and_white_is_read_as_it_looks_and_told() -> None:
+    film = column()
+    seeing = Oracle(film, lateral=_air_is_dark, known=lambda picture: 1.0 if _air_is_dark(picture) else 0.4)
+    plain = pipeline(seeing).analyse(radiograph(film))
+    assert not any("black and white" in note.text for note in plain.report.limitations)
+    stored = radiograph(film, pixels=1 - film.pixels)
+    inverted = pipeline(seeing).analyse(stored)
+    assert [note.code for note in inverted.report.limitations if "black and white" in note.text] == [
+        "modality-mismatch"
+    ]
+    assert by_level(inverted)[Level.L2].genant_grade == 2
+    # The header is believed unless both networks know the film better otherwise.
+    with pytest.raises(NotAnalysable, match="does not look like"):
+        pipeline(replace(seeing, known=lambda _picture: 1.0)).analyse(stored)
+    with pytest.raises(NotAnalysable, match="no column"):
+        pipeline(replace(seeing, seen=LEVELS[:2])).analyse(stored)
 
 
 def test_a_film_that_is_not_lateral_is_refused_with_what_it_shows() -> None:
