@@ -40,6 +40,7 @@ from dicom_ai_node.pipelines.labelling import (
     candidates_at,
     find_candidates,
     name_chain,
+    with_thirteenth,
 )
 from dicom_ai_node.pipelines.limitations import every_limitation
 from dicom_ai_node.pipelines.unseen import unseen
@@ -106,7 +107,7 @@ class CtVolumePipeline:
     @property
     def levels(self) -> tuple[Level, ...]:
         """The levels that can be named; others that are in view are not reported."""
-        return ct.levels(self.localise)
+        return tuple(with_thirteenth([], ct.levels(self.localise))[1])
 
     def analyse(self, volume: Volume, progress: Progress = lambda _stage, _share: None) -> Analysis:
         """What this pipeline says about one CT volume.
@@ -160,7 +161,8 @@ class CtVolumePipeline:
         ]
         centers = [body.center_mm() for body in found]
         centers += [max(sacrum, key=lambda peak: float(peak.evidence[0])).center_mm] if sacrum else []
-        return name_chain(candidates_at(centers, heatmaps, affine), levels, self.settings.labelling)
+        candidates = candidates_at(centers, heatmaps, affine)
+        return name_chain(*with_thirteenth(candidates, levels), self.settings.labelling)
 
     def _body(self, volume: Volume, center_mm: npt.NDArray[np.float64]) -> Body | None:
         crop, affine = crop_around(
