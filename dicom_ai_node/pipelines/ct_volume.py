@@ -116,6 +116,11 @@ class CtVolumePipeline:
         )
         return cls(localise, segment, points, settings)
 
+    def in_half(self) -> Self:
+        """The same pipeline with networks that compute in half precision."""
+        halves = (bundle.in_half() for bundle in (self.localise, self.segment, self.points))
+        return type(self)(*halves, settings=self.settings)
+
     @property
     def levels(self) -> tuple[Level, ...]:
         """The levels that can be named; others that are in view are not reported."""
