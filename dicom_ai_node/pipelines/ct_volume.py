@@ -141,7 +141,7 @@ class CtVolumePipeline:
         progress("segment", 0.2)
         found = bodies_of_column(
             [peak.center_mm for peak in peaks],
-            lambda center: self._body(volume, center),
+            lambda centers: self._bodies(volume, centers),
             _Inside(volume),
             lambda done, about: progress("segment", 0.2 + 0.55 * done / about),
         )
@@ -184,17 +184,29 @@ class CtVolumePipeline:
         candidates = candidates_at(centers, heatmaps, affine)
         return name_chain(*with_thirteenth(candidates, levels), self.settings.labelling)
 
-    def _body(self, volume: Volume, center_mm: npt.NDArray[np.float64]) -> Body | None:
-        crop, affine = crop_around(
-            volume.voxels,
-            volume.affine,
-            center_mm,
-            ct.crop_shape(self.segment),
-            ct.spacing_mm(self.segment),
-            device=self.segment.device,
-        )
-        (probabilities,) = ct.segment(self.segment, crop[None])
-        return body_from_probabilities(probabilities.cpu().numpy(), affine)
+    def _bodies(self, volume: Volume, centers_mm: Sequence[npt.NDArray[np.float64]]) -> list[Body | None]:
+        """The body about each centre; crops go through the network together."""
+        bodies: list[Body | None] = []
+        for first in range(0, len(centers_mm), ct.BATCH):
+            crops, affines = zip(
+                *(
+                    crop_around(
+                        volume.voxels,
+                        volume.affine,
+                        center,
+                        ct.crop_shape(self.segment),
+                        ct.spacing_mm(self.segment),
+                        device=self.segment.device,
+                    )
+                    for center in centers_mm[first : first + ct.BATCH]
+                ),
+                strict=True,
+            )
+            answers = ct.segment(self.segment, torch.stack(crops)).cpu().numpy()
+            bodies += [
+                body_from_probabilities(found, affine) for found, affine in zip(answers, affines, strict=True)
+            ]
+        return bodies
 
     def _report(
         self,
