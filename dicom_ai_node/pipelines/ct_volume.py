@@ -118,8 +118,9 @@ class CtVolumePipeline:
 
     def in_half(self) -> Self:
         """The same pipeline with networks that compute in half precision."""
-        halves = (bundle.in_half() for bundle in (self.localise, self.segment, self.points))
-        return type(self)(*halves, settings=self.settings)
+        return type(self)(
+            self.localise.in_half(), self.segment.in_half(), self.points.in_half(), self.settings
+        )
 
     @property
     def levels(self) -> tuple[Level, ...]:
