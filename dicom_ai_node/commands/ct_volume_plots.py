@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import matplotlib as mpl
 import numpy as np
 
-from dicom_ai_node.commands.evaluate_ct_volume import GRADES, BodyAnswer, grade_confusion
+from dicom_ai_node.commands.ct_volume_answers import BodyAnswer
+from dicom_ai_node.commands.evaluate_ct_volume import GRADES, grade_confusion
 from dicom_ai_node.training.classification_metrics import (
     area_under_roc,
     average_precision,

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from dicom_ai_node.training.films import Film
     from dicom_ai_node.training.tasks import TaskRecipe
 
-PIPELINES: Final = ("ct-volume", "radiograph", "mri")
-"""The tasks that evaluate all networks of a pipeline together; their bundle is the folder of bundles."""
+PIPELINES: Final = ("ct-volume", "ct-agreement", "radiograph", "mri")
+"""The tasks that evaluate all networks of a pipeline together; their bundle is the folder of bundles.
+ct-agreement holds the GPU and half precision against the processor."""
 
 Rows = list[Mapping[str, Sequence[float]]]
 """Per case: quantity -> its values, one per vertebra, NaN where it does not apply."""
@@ -32,7 +33,10 @@ Progress = Callable[[str, float], None]
 
 def command(  # noqa: PLR0917 - typer makes options of them
     task: Annotated[
-        str, typer.Argument(help="ct-segment, ...; ct-volume, radiograph or mri for all of a pipeline.")
+        str,
+        typer.Argument(
+            help="ct-segment, ...; ct-volume, ct-agreement, radiograph or mri for all of a pipeline."
+        ),
     ],
     bundles: Annotated[
         list[Path],
@@ -92,6 +96,10 @@ def command(  # noqa: PLR0917 - typer makes options of them
             rows, tables = evaluate_real(bundle, Path(data), console.print)
         elif task == "mri":
             rows, tables = evaluate_studies(bundle, range(count), console.print)
+        elif task == "ct-agreement":
+            from dicom_ai_node.commands import evaluate_ct_agreement  # noqa: PLC0415
+
+            rows, tables = evaluate_ct_agreement.evaluate(bundle, range(count), console.print)
         else:
             found = evaluate_ct_volume.evaluate(bundle, range(count), console.print, plots)
             evaluate_ct_volume.show(console, found)
@@ -212,10 +220,11 @@ def rows_of_network(recipe: TaskRecipe, bundle: Path, data: str, count: int, pro
 
     from dicom_ai_node.commands.verse_cases import labelled_ct  # noqa: PLC0415
     from dicom_ai_node.inference.bundle import bundle_of  # noqa: PLC0415
+    from dicom_ai_node.inference.device import choose_device  # noqa: PLC0415
     from dicom_ai_node.training.segment_recipes import recipe_of_bundle  # noqa: PLC0415
     from dicom_ai_node.training.tasks import fresh_cases  # noqa: PLC0415
 
-    loaded = bundle_of(recipe.name, bundle)
+    loaded = bundle_of(recipe.name, bundle).to(choose_device("auto"))
     recipe = recipe_of_bundle(recipe, loaded.metadata.ct.model_dump())
     cases: Iterator[Case]
     if data == "phantom":

@@ -13,6 +13,7 @@ from rich.table import Table
 from dicom_ai_node.commands.ct_slice_data import labelled_slices
 from dicom_ai_node.errors import ConfigurationError
 from dicom_ai_node.inference.bundle import bundle_of
+from dicom_ai_node.inference.device import choose_device
 from dicom_ai_node.networks.ct_diseases import OUTPUTS
 from dicom_ai_node.training.classification_metrics import roc_curve
 from dicom_ai_node.training.ct_classify_recipes import ct_classify_task
@@ -68,7 +69,7 @@ def evaluate(
     """
     if data == "phantom" and count > FIRST_SEED:
         raise ConfigurationError(f"--count is {FIRST_SEED} at most: phantoms beyond are those of training")
-    loaded = bundle_of(TASK, bundle)
+    loaded = bundle_of(TASK, bundle).to(choose_device("auto"))
     task = ct_classify_task(loaded.metadata.ct_patch.model_dump())
     parts = []
     for words, share, slices in _patients(data, count):

@@ -15,6 +15,7 @@ from dicom_ai_node.commands.ct_slice_data import labelled_slices
 from dicom_ai_node.errors import ConfigurationError
 from dicom_ai_node.inference.bundle import Bundle, bundle_of
 from dicom_ai_node.inference.ct_slices import detect_all
+from dicom_ai_node.inference.device import choose_device
 from dicom_ai_node.training.ct_detect import truth_of
 from dicom_ai_node.training.ct_slice_pool import phantom_slices
 from dicom_ai_node.training.ct_slices import CtSlice
@@ -62,7 +63,7 @@ def evaluate(
         ConfigurationError: there is no such data, or the bundle is of another task.
         ModelError: the bundle is missing or was changed.
     """
-    loaded = bundle_of(TASK, bundle)
+    loaded = bundle_of(TASK, bundle).to(choose_device("auto"))
     patients, total = _patients(data, count)
     pairs: list[tuple[CtSlice, SliceBoxes]] = []
     for number, slices in enumerate(patients, start=1):

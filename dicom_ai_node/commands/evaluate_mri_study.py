@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from dicom_ai_node.anatomy import LEVELS, Level, order, verse_label
-from dicom_ai_node.commands.evaluate_ct_volume import MARGIN_MM
+from dicom_ai_node.commands.ct_volume_answers import MARGIN_MM
 from dicom_ai_node.commands.mri_cases import labelled_cases
 from dicom_ai_node.errors import NotAnalysable
 from dicom_ai_node.imaging.mr_pairing import Role

@@ -25,4 +25,5 @@ class ModelSettings(Section):
 
     models_dir: FilePath | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["float32", "half"] = "float32"
     threads: Annotated[int, Field(ge=0)] = 0

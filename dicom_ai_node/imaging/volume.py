@@ -29,6 +29,10 @@ MAX_VOXELS: Final = 2**31
 """4 GiB of 16-bit voxels: 8,000 slices of 512 x 512."""
 
 
+UNSIGNED_OFFSET_HU: Final = 1024
+"""What scanners add to HU to store them without a sign."""
+
+
 @dataclass(frozen=True)
 class SliceRef:
     """The instance, and the frame in it (from 1), that one slice of a volume came from."""
@@ -100,6 +104,7 @@ def load_volume(paths: Sequence[Path], *, max_gap_mm: float | None = None) -> Vo
         slices = [item for path in paths for item in read_slices(Path(path))]
         found = stack(slices, max_gap_mm=max_gap_mm)
         voxels = _voxels(found)
+        notes = _value_notes(found, voxels)
     first = found.slices[0]
     return Volume(
         voxels=voxels,
@@ -113,7 +118,7 @@ def load_volume(paths: Sequence[Path], *, max_gap_mm: float | None = None) -> Vo
         frame_of_reference_uid=first.frame_of_reference_uid,
         modality=first.modality,
         interpolated=found.interpolated,
-        notes=(*found.notes, *_value_notes(found)),
+        notes=(*found.notes, *notes),
     )
 
 
@@ -168,15 +173,20 @@ def _interpolate(voxels: npt.NDArray[np.int16], sent: list[int]) -> None:
             voxels[k] = np.rint(voxels[before] * (1 - weight) + voxels[after] * weight)
 
 
-def _value_notes(found: Stack) -> list[Reason]:
+def _value_notes(found: Stack, voxels: npt.NDArray[np.int16]) -> list[Reason]:
+    """What is said of a CT without rescale; values of which none is below 0 are brought to HU in place."""
     bare: list[Slice] = [item for item in found.slices if not item.pixels.rescaled]
     if not bare or found.slices[0].modality != "CT":
         return []
+    told = "stored values were taken as Hounsfield units."
+    if len(bare) == len(found.slices) and int(voxels.min()) >= 0:
+        # Air is -1000 HU: a scanner that stores none below 0 counts from -1024.
+        voxels -= UNSIGNED_OFFSET_HU
+        told = f"no stored value is below 0, so {UNSIGNED_OFFSET_HU} was taken off to have Hounsfield units."
     return [
         Reason(
             "modality-mismatch",
             f"{bare[0].path.name}{f' and {len(bare) - 1} more' if len(bare) > 1 else ''}: "
-            f"{name_of('RescaleIntercept')} or {name_of('RescaleSlope')} is missing; "
-            "stored values were taken as Hounsfield units.",
+            f"{name_of('RescaleIntercept')} or {name_of('RescaleSlope')} is missing; {told}",
         )
     ]

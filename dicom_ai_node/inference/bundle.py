@@ -35,6 +35,7 @@ from dicom_ai_node.networks.column_detector import ColumnDetector
 from dicom_ai_node.networks.ct_classifier import CtClassifier
 from dicom_ai_node.networks.film_classifiers import ResNet18, ViewNetwork
 from dicom_ai_node.networks.film_detector import FilmDetector
+from dicom_ai_node.networks.half_precision import InHalfTheBits
 from dicom_ai_node.networks.mri_classifier import MriClassifier
 from dicom_ai_node.networks.mscn import MSCN
 from dicom_ai_node.networks.mscn_parts import GlobalNetwork, LocalNetwork
@@ -208,6 +209,11 @@ class Bundle:
     def to(self, device: torch.device) -> Self:
         """The same bundle on another device."""
         return type(self)(self.metadata, self.network.to(device), device)
+
+    def in_half(self) -> Self:
+        """The same weights computing in half precision: float16 on a GPU, bfloat16 on a processor."""
+        kind = torch.float16 if self.device.type == "cuda" else torch.bfloat16
+        return type(self)(self.metadata, InHalfTheBits(self.network, kind), self.device)
 
 
 def find_models_dir(setting: Path | None) -> Path:

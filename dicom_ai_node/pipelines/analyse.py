@@ -79,7 +79,8 @@ def analyse(
     wanted = settings.routes.ct.diseases
     judge = _ct_opinions(models_dir, device, cuts.disease_threshold) if wanted else None
     told = _part_of(progress, 0, 2) if wanted else progress
-    analysis = _ct_volume(models_dir, device, thresholds).analyse(volume, told)
+    half = settings.models.precision == "half" and device != "cpu"
+    analysis = _ct_volume(models_dir, device, thresholds, half=half).analyse(volume, told)
     if judge is not None:
         progress("judge", 0.5)
         analysis = judge.added(analysis, volume)
@@ -134,8 +135,9 @@ def _part_of(progress: Progress, number: int, count: int) -> Progress:
 
 
 @lru_cache(maxsize=1)
-def _ct_volume(models_dir: Path, device: str, thresholds: Thresholds) -> CtVolumePipeline:
-    return CtVolumePipeline.load(models_dir, torch.device(device), CtVolumeSettings(thresholds))
+def _ct_volume(models_dir: Path, device: str, thresholds: Thresholds, *, half: bool) -> CtVolumePipeline:
+    pipeline = CtVolumePipeline.load(models_dir, torch.device(device), CtVolumeSettings(thresholds))
+    return pipeline.in_half() if half else pipeline
 
 
 @lru_cache(maxsize=1)

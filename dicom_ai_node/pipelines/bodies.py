@@ -25,6 +25,15 @@ EDGE_MM: Final = 2.5
 CUT_SHARE: Final = 0.005
 """So much of a body may lie there all the same: stray voxels of the outline."""
 
+METAL_HU: Final = 2500.0
+"""No bone is as dense, and cement seldom."""
+
+METAL_ML: Final = 0.15
+"""So much of it is the end of a screw; less may be noise, or a clip."""
+
+METAL_REACH_MM: Final = 3.0
+"""Metal this near to the outline counts too: what is so bright is often left out of it, as a cage is."""
+
 TRABECULAR_MARGIN_MM: Final = 4.0
 """How far inside the body's surface attenuation is averaged, so that the cortex does not count."""
 
@@ -106,6 +115,21 @@ def at_edge(points_mm: npt.NDArray[np.float64], volume: Volume) -> npt.NDArray[n
         axis=1
     )
     return outside
+
+
+def metal_ml(body: Body, volume: Volume) -> float:
+    """How much metal lies in a body or within `METAL_REACH_MM` of it, millilitres."""
+    spacing = np.linalg.norm(body.affine[:3, :3], axis=0)
+    away = ndimage.distance_transform_edt(body.probability < 0.5, sampling=spacing)
+    affine, shape = body.affine, body.probability.shape
+    # The nearest voxels, not their mean: an average over a screw and the bone around it is neither.
+    grid = np.indices(shape).reshape(3, -1)[:, (away <= METAL_REACH_MM).ravel()]
+    points = affine[:3, :3] @ grid + affine[:3, 3:]
+    to_index = np.linalg.inv(volume.affine)
+    index = np.rint(to_index[:3, :3] @ points + to_index[:3, 3:]).astype(int)
+    seen = ((index >= 0) & (index < np.array(volume.shape)[:, None])).all(axis=0)
+    bright = volume.voxels[tuple(index[:, seen])] >= METAL_HU
+    return float(bright.sum()) * abs(float(np.linalg.det(affine[:3, :3]))) / 1000
 
 
 def paste(bodies: Mapping[Level, Body], volume: Volume) -> LabelMap:

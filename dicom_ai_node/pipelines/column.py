@@ -17,8 +17,8 @@ import numpy.typing as npt
 from dicom_ai_node.pipelines.bodies import Body
 
 Array = npt.NDArray[np.float64]
-Segment = Callable[[Array], Body | None]
-"""The body about a point in patient LPS millimetres, or None."""
+Segment = Callable[[Sequence[Array]], Sequence[Body | None]]
+"""The body about each of some points in patient LPS millimetres, or None: a device answers many at once."""
 
 RECENTRE_MM: Final = 3.0
 """A body this far from where it was looked for is segmented once more about its true centre."""
@@ -28,6 +28,9 @@ MIN_APART: Final = 0.45
 
 GAP: Final = 1.45
 """Between centres further apart than this many typical distances a body is missing."""
+
+TOGETHER: Final = 8
+"""So many seeds are asked for at once: a device is busy, and progress is told before all are done."""
 
 MAX_STEPS: Final = 30
 """More vertebrae than this no spine has."""
@@ -43,15 +46,16 @@ def bodies_of_column(
 
     Args:
         seeds_mm: rough centres, patient LPS millimetres, in any order.
-        segment: looks for one body about a point.
+        segment: looks for a body about each point; `TOGETHER` seeds are asked for at once.
         inside: whether a point lies in the image, and a vertebra may be there at all.
         progress: told how many places were tried, of about how many.
     """
     found: list[Body] = []
     tried = 0
-    for seed in seeds_mm:
-        _take(found, _settled(seed, segment))
-        tried += 1
+    for first in range(0, len(seeds_mm), TOGETHER):
+        for body in _settled(seeds_mm[first : first + TOGETHER], segment):
+            _take(found, body)
+            tried += 1
         progress(tried, len(seeds_mm) + 6)
     found = _one_column(found)
     places: list[Array] = []
@@ -62,24 +66,32 @@ def bodies_of_column(
         if place is None:
             break
         places.append(place)
-        _take(found, _settled(place, segment))
+        _take(found, _settled([place], segment)[0])
         found = _one_column(found)
         tried += 1
         progress(min(tried, len(seeds_mm) + 6), len(seeds_mm) + 6)
     return found
 
 
-def _settled(place: Array, segment: Segment) -> Body | None:
-    """The body about a place, segmented about its own centre; None where there is none or it runs away."""
-    body = segment(place)
+def _settled(places: Sequence[Array], segment: Segment) -> list[Body | None]:
+    """The body about each place, segmented about its own centre; None where there is none or it runs away."""
+    about = list(places)
+    bodies = list(segment(about))
     for _ in range(2):
-        if body is None:
-            return None
-        center = body.center_mm()
-        if np.linalg.norm(center - place) <= RECENTRE_MM:
+        off = [
+            number
+            for number, body in enumerate(bodies)
+            if body is not None and np.linalg.norm(body.center_mm() - about[number]) > RECENTRE_MM
+        ]
+        if not off:
             break
-        place, body = center, segment(center) or body
-    return body
+        for number in off:
+            body = bodies[number]
+            assert body is not None
+            about[number] = body.center_mm()
+        for number, again in zip(off, segment([about[number] for number in off]), strict=True):
+            bodies[number] = again or bodies[number]
+    return bodies
 
 
 def _take(found: list[Body], body: Body | None) -> None:

@@ -21,7 +21,7 @@ from dicom_ai_node.imaging.resample import resample_to_grid
 from dicom_ai_node.imaging.volume import Volume
 from dicom_ai_node.inference import ct
 from dicom_ai_node.inference.bundle import Bundle
-from dicom_ai_node.pipelines.bodies import CUT_SHARE, Body, at_edge, is_cut_off
+from dicom_ai_node.pipelines.bodies import CUT_SHARE, METAL_ML, Body, at_edge, is_cut_off, metal_ml
 from dicom_ai_node.pipelines.body_frame import BodyFrame, frames_along_chain, turned_to_symmetry
 from dicom_ai_node.pipelines.morphometry import SagittalPlane, held_to_outline, implausible
 from dicom_ai_node.report import Reason
@@ -187,6 +187,12 @@ def _why_not(
     """
     if is_cut_off(body, volume) and not (middle_is_whole and _is_cut_to_both_sides(body, frame, volume)):
         return Reason("coverage", f"{level} is cut off by the edge of the image.")
+    metal = metal_ml(body, volume)
+    if metal >= METAL_ML:
+        return Reason(
+            "implants",
+            f"{metal:.1f} ml of metal lie in or beside {level}: what is measured there cannot be relied on.",
+        )
     words = implausible(points_mm, frame)
     if words is not None:
         return Reason("model-refused", f"The measurement of {level} was not used: {words}.")

@@ -32,6 +32,7 @@ from dicom_ai_node.pipelines.labelling import (
     candidates_at,
     find_candidates,
     name_chain,
+    with_thirteenth,
 )
 
 Floats = npt.NDArray[np.float64]
@@ -110,7 +111,7 @@ def named_slice_bodies(
             f"{len(bodies)} bodies were seen, but none can be named: too little of the thoracic or lumbar "
             "spine is in view. Send a series that shows more of it.",
         )
-    chain = with_ends(name_chain(candidates, levels, settings), centers)
+    chain = with_ends(name_chain(*with_thirteenth(candidates, levels), settings), centers)
     index = levels.index(Level.S1)
     clear = {
         tuple(candidate.center_mm) for candidate in candidates if candidate.evidence[index] >= CLEAR_ANCHOR

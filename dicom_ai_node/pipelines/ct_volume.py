@@ -40,6 +40,7 @@ from dicom_ai_node.pipelines.labelling import (
     candidates_at,
     find_candidates,
     name_chain,
+    with_thirteenth,
 )
 from dicom_ai_node.pipelines.limitations import every_limitation
 from dicom_ai_node.pipelines.unseen import unseen
@@ -48,6 +49,7 @@ from dicom_ai_node.report import (
     Analysis,
     HeightsMm,
     LabelMap,
+    Reason,
     Source,
     SpineReport,
     Vertebra,
@@ -59,17 +61,28 @@ Progress = Callable[[str, float], None]
 LOSS_ERROR: Final = 0.025
 """What the error of a height loss on CT is taken to be: the width of the curve from sound to broken."""
 
+HEIGHT_LOSS: Final = "height-loss"
+"""Under this name `classes` has what the heights alone say, beside what the network says of the voxels."""
+
 NOT_REPORTED: Final = frozenset({Level.S1})
 """The sacrum anchors the numbering; it has no Genant grade."""
 
 SURE_SHARE: Final = 0.55
 """A peak of the heatmaps this high, as a share of the highest, is where the walk along the column begins."""
 
-MIN_SURE_PEAK: Final = 0.2
-"""Without any peak this high there is no spine: a cylinder of water gives 0.14, real spines 0.7 and more."""
+MIN_SURE_PEAK: Final = 0.3
+"""Without any peak this high there is no thoracic or lumbar spine: water gives 0.14, necks 0.22, a head 0.27;
+three bodies in a small field of view 0.36 and more, real spines 0.7 and more."""
+
+DENSEST_HU: Final = 800.0
+"""In no spine half of the bodies are denser inside: cancellous bone has 50 to 350 HU, with metastases up to
+700. Shafts of long bones and skulls have 1100 and more."""
 
 MAX_SPACING_MM: Final = 6.5
 """Heights cannot be told from slices further apart than this."""
+
+THICK_MM: Final = 4.0
+"""From this distance of slices on the reader is told that heights are less sure: a mild loss is 5 mm."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +116,16 @@ class CtVolumePipeline:
         )
         return cls(localise, segment, points, settings)
 
+    def in_half(self) -> Self:
+        """The same pipeline with networks that compute in half precision."""
+        return type(self)(
+            self.localise.in_half(), self.segment.in_half(), self.points.in_half(), self.settings
+        )
+
     @property
     def levels(self) -> tuple[Level, ...]:
         """The levels that can be named; others that are in view are not reported."""
-        return ct.levels(self.localise)
+        return tuple(with_thirteenth([], ct.levels(self.localise))[1])
 
     def analyse(self, volume: Volume, progress: Progress = lambda _stage, _share: None) -> Analysis:
         """What this pipeline says about one CT volume.
@@ -123,13 +142,15 @@ class CtVolumePipeline:
         progress("segment", 0.2)
         found = bodies_of_column(
             [peak.center_mm for peak in peaks],
-            lambda center: self._body(volume, center),
+            lambda centers: self._bodies(volume, centers),
             _Inside(volume),
             lambda done, about: progress("segment", 0.2 + 0.55 * done / about),
         )
         if not found:
             raise NotAnalysable(
-                "no-spine", "No vertebral body was found in this series. Send a series that shows the spine."
+                "no-spine",
+                "No thoracic or lumbar vertebral body was found in this series. Send a series that shows the "
+                "spine from C7 down.",
             )
         chain = self._named_chain(found, heatmaps, affine)
         bodies = {link.level: body for link in chain if (body := _body_at(found, link)) is not None}
@@ -141,6 +162,7 @@ class CtVolumePipeline:
             )
         progress("measure", 0.75)
         label_map = paste(bodies, volume)
+        _refuse_no_cancellous_bone(volume, bodies, label_map)
         measured = measured_bodies(self.points, volume, bodies)
         progress("report", 0.95)
         report = self._report(volume, chain, measured, label_map)
@@ -160,19 +182,32 @@ class CtVolumePipeline:
         ]
         centers = [body.center_mm() for body in found]
         centers += [max(sacrum, key=lambda peak: float(peak.evidence[0])).center_mm] if sacrum else []
-        return name_chain(candidates_at(centers, heatmaps, affine), levels, self.settings.labelling)
+        candidates = candidates_at(centers, heatmaps, affine)
+        return name_chain(*with_thirteenth(candidates, levels), self.settings.labelling)
 
-    def _body(self, volume: Volume, center_mm: npt.NDArray[np.float64]) -> Body | None:
-        crop, affine = crop_around(
-            volume.voxels,
-            volume.affine,
-            center_mm,
-            ct.crop_shape(self.segment),
-            ct.spacing_mm(self.segment),
-            device=self.segment.device,
-        )
-        (probabilities,) = ct.segment(self.segment, crop[None])
-        return body_from_probabilities(probabilities.cpu().numpy(), affine)
+    def _bodies(self, volume: Volume, centers_mm: Sequence[npt.NDArray[np.float64]]) -> list[Body | None]:
+        """The body about each centre; crops go through the network together."""
+        bodies: list[Body | None] = []
+        for first in range(0, len(centers_mm), ct.BATCH):
+            crops, affines = zip(
+                *(
+                    crop_around(
+                        volume.voxels,
+                        volume.affine,
+                        center,
+                        ct.crop_shape(self.segment),
+                        ct.spacing_mm(self.segment),
+                        device=self.segment.device,
+                    )
+                    for center in centers_mm[first : first + ct.BATCH]
+                ),
+                strict=True,
+            )
+            answers = ct.segment(self.segment, torch.stack(crops)).cpu().numpy()
+            bodies += [
+                body_from_probabilities(found, affine) for found, affine in zip(answers, affines, strict=True)
+            ]
+        return bodies
 
     def _report(
         self,
@@ -202,6 +237,7 @@ class CtVolumePipeline:
             ),
             limitations=(
                 *volume.notes,
+                *_thick_slices(volume),
                 *every_limitation(vertebrae, cuts, self.settings.min_level_confidence),
             ),
             algorithms=tuple(bundle.algorithm() for bundle in (self.localise, self.segment, self.points)),
@@ -217,8 +253,10 @@ class CtVolumePipeline:
             return replace(found, heights_mm=own_mm)
         taught = self.segment.metadata.taught_shares.get("fractured", 0.5)
         probability = combined([(measured.body.fractured, taught)], plane.probability)
+        by_heights = {"normal": 1 - plane.probability, "fractured": plane.probability}
+        told = replace(found, classes={**found.classes, HEIGHT_LOSS: by_heights})
         return with_grade(
-            found, plane.spine, plane.grading, probability, threshold=self.settings.fracture_threshold
+            told, plane.spine, plane.grading, probability, threshold=self.settings.fracture_threshold
         )
 
     def _vertebra(
@@ -251,6 +289,32 @@ def _refuse_unfit(volume: Volume) -> None:
             "spacing",
             f"Slices are {volume.spacing_mm.max():.1f} mm apart; heights need {MAX_SPACING_MM:g} mm or less. "
             "Send the thin reconstruction.",
+        )
+
+
+def _thick_slices(volume: Volume) -> list[Reason]:
+    widest = float(volume.spacing_mm.max())
+    if widest < THICK_MM:
+        return []
+    return [
+        Reason(
+            "spacing",
+            f"Slices are {widest:.1f} mm apart, as far as a mild fracture takes off a body: heights and "
+            "grades are less sure. Send the thin reconstruction.",
+        )
+    ]
+
+
+def _refuse_no_cancellous_bone(volume: Volume, bodies: Mapping[Level, Body], label_map: LabelMap) -> None:
+    """What is as dense as a shaft or a skull is no vertebral body, however much it may look like one."""
+    inside = [mean_hu(level, body, volume, label_map) for level, body in bodies.items()]
+    known = [value for value in inside if value is not None]
+    if known and float(np.median(known)) > DENSEST_HU:
+        raise NotAnalysable(
+            "no-spine",
+            f"What looks like vertebral bodies has {np.median(known):.0f} HU inside, more than any spine: "
+            "long bones or a skull, metal everywhere, or values that are no Hounsfield units. Send a CT of "
+            "the spine with its Rescale Intercept.",
         )
 
 

@@ -15,10 +15,16 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from dicom_ai_node.anatomy import LEVELS, Level
+from dicom_ai_node.anatomy import Level
 from dicom_ai_node.inference.mri import DenseAnswer
 from dicom_ai_node.pipelines.bodies import Body
-from dicom_ai_node.pipelines.labelling import Candidate, LabellingSettings, NamedCentre, name_chain
+from dicom_ai_node.pipelines.labelling import (
+    Candidate,
+    LabellingSettings,
+    NamedCentre,
+    name_chain,
+    with_thirteenth,
+)
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -102,30 +108,10 @@ def seen_bodies(answer: DenseAnswer, affine: Floats) -> list[SeenBody]:
 def named_bodies(
     seen: Sequence[SeenBody], levels: Sequence[Level], settings: LabellingSettings
 ) -> list[NamedBody]:
-    """The chain of bodies with names, head to tail; bodies outside the chain are left out.
-
-    A thirteenth thoracic vertebra is too rare to have a heatmap of its own: it looks like T12 and just
-    as much like L1. What looks more like one of them is that one.
-    """
-    names, evidence = list(levels), [item.evidence for item in seen]
-    if Level.T13 not in names and {Level.T12, Level.L1} <= set(names):
-        twelfth, first = names.index(Level.T12), names.index(Level.L1)
-        both = [_alike(own[twelfth], own[first]) for own in evidence]
-        # `name_chain` sorts its levels and takes the evidence in that order.
-        names = [*names, Level.T13]
-        evidence = [np.append(own, value) for own, value in zip(evidence, both, strict=True)]
-    in_order = sorted(range(len(names)), key=lambda k: LEVELS.index(names[k]))
-    candidates = [
-        Candidate(item.body.center_mm(), own[in_order]) for item, own in zip(seen, evidence, strict=True)
-    ]
-    chain = name_chain(candidates, [names[k] for k in in_order], settings)
+    """The chain of bodies with names, head to tail; bodies outside the chain are left out."""
+    known = [Candidate(item.body.center_mm(), item.evidence) for item in seen]
+    chain = name_chain(*with_thirteenth(known, levels), settings)
     return [NamedBody(link, None if link.interpolated else _body_at(seen, link)) for link in chain]
-
-
-def _alike(one: float, other: float) -> float:
-    """The smaller of two pieces of evidence, less where they differ."""
-    smaller, larger = sorted((max(0.0, one), max(0.0, other)))
-    return smaller**2 / max(larger, 1e-6)
 
 
 def _peaks(answer: DenseAnswer, inside: Mask, pixel: float) -> Floats:

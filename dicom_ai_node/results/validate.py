@@ -22,6 +22,11 @@ from dicom_ai_node.results.iod import problems, unresolved
 from dicom_ai_node.results.rendition import SEGMENTATION_SOP_CLASSES
 
 TOOL_TIMEOUT_SECONDS: Final = 60.0
+"""How long a validator may take for a small object."""
+
+TOOL_SECONDS_PER_MB: Final = 10.0
+"""And so much longer for a large one: dciodvfy's time grows with the frames of a segmentation, and on a busy
+node it has less than a core."""
 
 _COPIED_TAGS: Final = frozenset(
     {
@@ -184,17 +189,18 @@ def _without_values(line: str) -> str:
 
 
 def _run(tool: str, path: Path) -> str:
+    patience = TOOL_TIMEOUT_SECONDS + TOOL_SECONDS_PER_MB * path.stat().st_size / 1e6
     try:
         done = subprocess.run(  # noqa: S603 - found on the PATH, one argument, no shell
             [tool, str(path)],
             capture_output=True,
-            timeout=TOOL_TIMEOUT_SECONDS,
+            timeout=patience,
             check=False,
             text=True,
             errors="replace",
         )
     except subprocess.TimeoutExpired:
-        return f"Error - no answer within {TOOL_TIMEOUT_SECONDS:.0f} s"
+        return f"Error - no answer within {patience:.0f} s"
     output = done.stdout + done.stderr
     if done.returncode < 0:
         return f"{output}\nError - ended by signal {-done.returncode}"

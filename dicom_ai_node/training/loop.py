@@ -19,6 +19,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from dicom_ai_node.errors import ModelError
+from dicom_ai_node.networks.half_precision import InHalfTheBits
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
@@ -136,7 +137,7 @@ def train(
     if start is not None and not resume:
         _begin_with(network, start, task.name, say)
     network = network.to(device).train()
-    seen = _InHalfTheBits(network) if options.precision == "bfloat16" else network
+    seen = InHalfTheBits(network) if options.precision == "bfloat16" else network
     average = copy.deepcopy(network).eval()
     optimiser = _optimiser(network, options)
     state: dict[str, Any] = {"step": 0, "seconds": 0.0}
@@ -227,31 +228,6 @@ def keep_memory_mapped() -> None:
         library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     except (OSError, AttributeError):  # not glibc: slower, not wrong
         return
-
-
-class _InHalfTheBits(nn.Module):
-    """A network that computes in bfloat16 and answers in float32: losses add up many small numbers."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor, *others: Any) -> Any:
-        with torch.autocast(x.device.type, dtype=torch.bfloat16):
-            return _as_float(self.network(x, *others))
-
-
-def _as_float(answer: Any) -> Any:
-    """The tensors of an answer, also inside of dictionaries and (named) tuples, in float32."""
-    if isinstance(answer, Tensor):
-        return answer.float() if answer.is_floating_point() else answer
-    if isinstance(answer, Mapping):
-        return {name: _as_float(item) for name, item in answer.items()}
-    if isinstance(answer, tuple) and hasattr(answer, "_fields"):
-        return type(answer)(*map(_as_float, answer))
-    if isinstance(answer, tuple | list):
-        return type(answer)(map(_as_float, answer))
-    return answer
 
 
 def _begin_with(

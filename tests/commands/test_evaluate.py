@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from dicom_ai_node.anatomy import LEVELS, Level, verse_label
 from dicom_ai_node.cli import app
 from dicom_ai_node.commands import evaluate_ct_volume
+from dicom_ai_node.commands.ct_volume_answers import answer_of, volume_of_phantom
 from dicom_ai_node.commands.evaluate import summary
 from dicom_ai_node.errors import NotAnalysable
 from dicom_ai_node.imaging.volume import Volume
@@ -195,14 +196,14 @@ def test_pipeline_is_measured_by_hand_computed_numbers(
 
 def test_a_vertebra_under_another_name_is_a_level_error_and_its_fracture_is_found() -> None:
     phantom = _phantom()
-    volume = evaluate_ct_volume.volume_of_phantom(phantom)
+    volume = volume_of_phantom(phantom)
     vertebrae = (
         _vertebra(Level.L2, CENTERS[Level.L1], 0, 12.0, fractured=False),
         _vertebra(Level.L3, CENTERS[Level.L2], 2, 8.4, fractured=True),
     )
     report = SpineReport(status="analysed", source=Source("1.2", ("1.3",), "CT", "1.4"), vertebrae=vertebrae)
     analysis = Analysis(report, LabelMap(phantom.labels, volume.affine))
-    values = evaluate_ct_volume.answer_of(analysis, LEVELS, phantom, volume).values
+    values = answer_of(analysis, LEVELS, phantom, volume).values
     assert values["identified"] == [0.0, 0.0, 0.0]
     assert values["level_wrong"] == [1.0, 1.0]
     assert values["fracture_found"] == [1.0]

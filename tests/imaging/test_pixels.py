@@ -144,6 +144,14 @@ def test_missing_rescale_is_taken_as_hounsfield_units_and_noted(write_series: Wr
     assert "Rescale Intercept (0028,1052)" in volume.notes[0].text
 
 
+def test_unsigned_values_without_rescale_are_brought_to_hounsfield_units(write_series: WriteSeries) -> None:
+    paths = write_series(numbered_voxels(), signed=False, omit=("RescaleSlope", "RescaleIntercept"))
+    volume = load_volume(paths)
+    np.testing.assert_array_equal(volume.voxels, numbered_voxels())
+    assert [note.code for note in volume.notes] == ["modality-mismatch"]
+    assert "1024 was taken off" in volume.notes[0].text
+
+
 def test_compressed_multi_slice_series_is_the_same(write_series: WriteSeries) -> None:
     paths = write_series(numbered_voxels((8, 40, 48)))
     original = load_volume(paths)

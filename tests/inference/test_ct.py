@@ -88,6 +88,26 @@ def test_a_brighter_table_far_below_the_clip_changes_nothing(make_bundle: MakeBu
     torch.testing.assert_close(ct.localise(bundle, volume), ct.localise(bundle, darker))
 
 
+@pytest.mark.parametrize("name", ["ct-localise", "ct-segment", "ct-points"])
+def test_half_precision_says_nearly_the_same_and_leaves_the_bundle_as_it_is(
+    make_bundle: MakeBundle, name: str
+) -> None:
+    bundle = load_bundle(make_bundle(name), CPU)
+    answer: Callable[[Bundle, torch.Tensor], torch.Tensor] = {
+        "ct-localise": ct.localise,
+        "ct-segment": ct.segment,
+        "ct-points": ct.six_points,
+    }[name]
+    size = {"ct-localise": (24, 16, 16), "ct-segment": (3, 16, 12, 12), "ct-points": (3, 2, 32, 32)}[name]
+    expected = answer(bundle, _noise(*size))
+    found = answer(bundle.in_half(), _noise(*size))
+    assert found.dtype == torch.float32
+    if name != "ct-points":  # the peaks of untrained heatmaps are anywhere
+        assert not torch.equal(found, expected)
+        torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05)
+    torch.testing.assert_close(answer(bundle, _noise(*size)), expected, rtol=0, atol=0)
+
+
 def test_processor_is_chosen_where_it_is_asked_for_or_nothing_else_is_there() -> None:
     assert choose_device("cpu") == CPU
     if torch.cuda.is_available():

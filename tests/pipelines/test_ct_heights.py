@@ -121,3 +121,25 @@ def test_a_body_that_is_cut_to_one_side_is_not_measured(points: Bundle, phantom:
     assert half.middle is None
     assert half.reason is not None
     assert half.reason.code == "coverage"
+
+
+def test_metal_in_or_beside_a_body_is_a_reason_and_its_neighbours_are_measured(
+    points: Bundle, phantom: CtPhantom
+) -> None:
+    volume, bodies = volume_of(phantom, slice(0, 72))
+    level, row, column = np.argwhere(phantom.labels == verse_label(Level.L1)).mean(axis=0).astype(int)
+    screwed = volume.voxels.copy()
+    screwed[level - 2 : level + 3, row : row + 20, column - 2 : column + 3] = 3071
+    found = measured_bodies(points, replace(volume, voxels=screwed), bodies)
+    reason = found[Level.L1].reason
+    assert reason is not None
+    assert reason.code == "implants"
+    assert found[Level.L1].middle is None
+    assert all(found[other].middle is not None for other in (Level.T12, Level.L2))
+
+
+def test_cement_is_no_metal(points: Bundle, phantom: CtPhantom) -> None:
+    volume, bodies = volume_of(phantom, slice(0, 72))
+    cemented = volume.voxels.copy()
+    cemented[(phantom.labels == verse_label(Level.L1)) & (cemented > 150)] = 1750
+    assert measured_bodies(points, replace(volume, voxels=cemented), bodies)[Level.L1].middle is not None

@@ -105,6 +105,9 @@ def test_a_moderate_wedge_of_l1_is_reported_as_such(pipeline) -> None:  # type: 
     assert broken.genant_grade >= 1
     assert broken.deformity == "wedge"
     assert broken.fractured
+    # What voxels and what heights say stand beside the probability that both make.
+    assert set(broken.classes) == {"ct-segment", "height-loss"}
+    assert broken.classes["height-loss"]["fractured"] > 0.5
     (truth,) = [entry for entry in phantom.truth["vertebrae"] if entry["level"] == "L1"]
     assert broken.center_mm == pytest.approx(truth["center_mm"], abs=6)
 

@@ -16,6 +16,7 @@ from dicom_ai_node.pipelines.labelling import (
     NamedCentre,
     find_candidates,
     name_chain,
+    with_thirteenth,
 )
 from dicom_ai_node.pipelines.mri import MRI_LABELLING
 
@@ -86,6 +87,35 @@ def test_a_missing_peak_is_interpolated_and_says_so() -> None:
 def test_l6_is_named_when_its_evidence_is_strong() -> None:
     present = (*USUAL[9:17], Level.L6, Level.S1)
     assert names(name_chain(spine(present, smear=0.1), TRAINED)) == list(present)
+
+
+def test_a_spine_without_t12_is_not_given_one() -> None:
+    """Eleven ribs: L1 is T11's neighbour, and the sacrum is in view."""
+    present = tuple(level for level in (*USUAL[5:17], Level.S1) if level is not Level.T12)
+    chain = name_chain(spine(present, smear=0.1), TRAINED)
+    assert names(chain) == list(present)
+    assert not any(link.interpolated for link in chain)
+
+
+def test_a_t12_that_no_peak_shows_is_still_interpolated() -> None:
+    present = USUAL[7:17]
+    candidates = [item for item, level in zip(spine(present), present, strict=True) if level is not Level.T12]
+    chain = name_chain(candidates, TRAINED)
+    assert names(chain) == list(present)
+    assert [link.level for link in chain if link.interpolated] == [Level.T12]
+
+
+def test_t13_is_named_where_t12_and_l1_are_equally_likely_between_them() -> None:
+    present = (*USUAL[8:12], Level.T13, *USUAL[12:17], Level.S1)
+    candidates = spine(present, smear=0.1)
+    between = candidates[4]
+    candidates[4] = candidate(between.center_mm, T12=0.5, L1=0.5)
+    assert names(name_chain(*with_thirteenth(candidates, TRAINED))) == list(present)
+
+
+def test_no_t13_is_named_in_a_spine_that_has_none() -> None:
+    present = (*USUAL[8:17], Level.S1)
+    assert names(name_chain(*with_thirteenth(spine(present), TRAINED))) == list(present)
 
 
 def test_a_chain_that_could_be_numbered_otherwise_says_how_unsure_it_is() -> None:

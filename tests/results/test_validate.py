@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -169,8 +170,26 @@ def test_a_validator_that_hangs_is_a_fault_and_no_wait_for_ever(encoded, tmp_pat
     slow.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
     monkeypatch.setattr(validation, "TOOL_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(validation, "TOOL_SECONDS_PER_MB", 0.0)
     with pytest.raises(EncodingError, match="no answer within"):
         validate(encoded("axial").objects[:1])
+
+
+def test_a_large_object_may_take_a_validator_longer(tmp_path, monkeypatch):
+    slow = tmp_path / "dciodvfy"
+    slow.write_text("#!/bin/sh\nsleep 1\n")
+    slow.chmod(0o755)
+    monkeypatch.setattr(validation, "TOOL_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(validation, "_about_label_map", lambda _path: False)
+    monkeypatch.setattr(validation.shutil, "which", lambda name: str(slow) if name == "dciodvfy" else None)
+    monkeypatch.setattr(validation, "_inflated", nullcontext)
+    sizes = {"small.dcm": 1_000, "large.dcm": 6_000_000}
+    complaints = {}
+    for name, size in sizes.items():
+        (tmp_path / name).write_bytes(bytes(size))
+        complaints[name] = list(validation.tool_complaints(tmp_path / name, "seg"))
+    assert not complaints["large.dcm"]
+    assert "no answer within" in complaints["small.dcm"][0]
 
 
 def test_without_the_tools_the_own_checks_remain(encoded, tmp_path, monkeypatch):

@@ -1,0 +1,110 @@
+"""Whether the CT pipeline says the same whatever computes it: processor or GPU, float32 or half precision.
+
+The processor in float32 is what the others are held against: same levels, same grades, six points at most
+`AGREED_MM` apart. Without a GPU half precision on the processor (bfloat16, coarser than a GPU's float16) is
+all that is compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from dicom_ai_node.commands.ct_volume_answers import volume_of_phantom
+from dicom_ai_node.errors import NotAnalysable
+from dicom_ai_node.imaging.volume import Volume
+from dicom_ai_node.phantom import render_ct, sample_ct_acquisition, sample_spine
+from dicom_ai_node.pipelines.ct_volume import CtVolumePipeline
+from dicom_ai_node.report import SpineReport
+
+AGREED_MM: Final = 0.3
+"""Two answers agree on a point that lies no further apart than this."""
+
+Values = dict[str, list[float]]
+
+
+def ways(models: Path) -> dict[str, CtVolumePipeline]:
+    """The pipeline in every way that this machine can compute it, by name; the first is the reference.
+
+    Raises:
+        ModelError: a bundle is missing or was changed.
+    """
+    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    # Each has bundles of its own: a network is moved to a device, not copied.
+    found = {device: CtVolumePipeline.load(models, torch.device(device)) for device in devices}
+    return found | {f"{device}_half": found[device].in_half() for device in devices}
+
+
+def evaluate(
+    models: Path, seeds: Iterable[int], say: Callable[[str], None]
+) -> tuple[list[Mapping[str, Sequence[float]]], dict[str, Any]]:
+    """Per phantom what `agreement` gives for each way, and what all of them were held against.
+
+    Args:
+        models: folder of the bundles.
+        seeds: of the phantoms.
+        say: gets a line per phantom.
+
+    Raises:
+        ModelError: a bundle is missing or was changed.
+    """
+    (reference, first), *others = ways(models).items()
+    rows: list[Mapping[str, Sequence[float]]] = []
+    for seed in seeds:
+        spine = sample_spine(seed)
+        volume = volume_of_phantom(render_ct(spine, sample_ct_acquisition(seed, spine)))
+        expected = _report(first, volume)
+        row: Values = {}
+        for name, pipeline in others:
+            found = agreement(expected, _report(pipeline, volume))
+            row |= {f"{name}_{what}": values for what, values in found.items()}
+            far = max(found["point_mm"], default=0.0)
+            same = "same levels" if found["levels_same"][0] else "other levels"
+            say(f"phantom {seed}, {name}: {same}, points at most {far:.2f} mm apart")
+        rows.append(row)
+    return rows, {"held_against": f"{reference}, float32", "agreed_mm": AGREED_MM}
+
+
+def agreement(expected: SpineReport | None, found: SpineReport | None) -> Values:
+    """How one report differs from another of the same volume.
+
+    Args:
+        expected: None where the volume was refused.
+        found: likewise.
+
+    Returns:
+        `levels_same` (of the whole report), and per vertebra that both have: `grade_same`, `point_mm` (the
+        largest distance of its six points), `points_agree`. A vertebra that only one has measured counts as
+        one that does not agree.
+    """
+    ours = {} if expected is None else {item.level: item for item in expected}
+    theirs = {} if found is None else {item.level: item for item in found}
+    values: Values = {
+        "levels_same": [float((expected is None) == (found is None) and list(ours) == list(theirs))],
+        "grade_same": [],
+        "point_mm": [],
+        "points_agree": [],
+    }
+    for level in ours.keys() & theirs.keys():
+        one, other = ours[level], theirs[level]
+        values["grade_same"].append(float(one.genant_grade == other.genant_grade))
+        if one.six_points is None and other.six_points is None:
+            continue
+        if one.six_points is None or other.six_points is None:
+            values["points_agree"].append(0.0)
+            continue
+        apart = np.linalg.norm(one.six_points.to_array() - other.six_points.to_array(), axis=1)
+        values["point_mm"].append(float(apart.max()))
+        values["points_agree"].append(float(apart.max() <= AGREED_MM))
+    return values
+
+
+def _report(pipeline: CtVolumePipeline, volume: Volume) -> SpineReport | None:
+    try:
+        return pipeline.analyse(volume).report
+    except NotAnalysable:
+        return None

@@ -1,0 +1,82 @@
+"""The column is walked: what the heatmaps did not show is found from its neighbours, and nothing else is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from dicom_ai_node.pipelines.bodies import Body
+from dicom_ai_node.pipelines.column import bodies_of_column
+
+Array = npt.NDArray[np.float64]
+
+STEP_MM = 30.0
+COLUMN = [np.array([0.0, 4.0 * np.sin(k), -STEP_MM * k]) for k in range(8)]
+INSIDE = (-STEP_MM * 7 - 12.0, 12.0)
+"""Feet and head end of the image."""
+
+
+def body_at(center: Array) -> Body:
+    """A ball of 22 mm about a centre."""
+    affine = np.eye(4)
+    affine[:3, :3] *= 2.0
+    affine[:3, 3] = center - 14.0
+    places = np.indices((15, 15, 15)) - 7
+    ball = ((places**2).sum(axis=0) <= 5.5**2).astype(np.float32)
+    return Body(ball, 0.1, affine)
+
+
+class Sees:
+    """Finds the body that lies within reach of a point, and remembers how it was asked."""
+
+    def __init__(self, centers: Sequence[Array] = COLUMN, reach_mm: float = 12.0) -> None:
+        self.centers, self.reach_mm = centers, reach_mm
+        self.asked: list[int] = []
+
+    def __call__(self, points: Sequence[Array]) -> list[Body | None]:
+        self.asked.append(len(points))
+        return [self._one(point) for point in points]
+
+    def _one(self, point: Array) -> Body | None:
+        nearest = min(self.centers, key=lambda center: float(np.linalg.norm(center - point)))
+        return body_at(nearest) if np.linalg.norm(nearest - point) <= self.reach_mm else None
+
+
+def inside(point: Array) -> bool:
+    return bool(INSIDE[0] <= point[2] <= INSIDE[1])
+
+
+def centers_of(bodies: Sequence[Body]) -> list[float]:
+    return [round(float(body.center_mm()[2]), 3) for body in bodies]
+
+
+@pytest.mark.parametrize("seen", [[0, 1, 2, 3, 4, 5, 6, 7], [3, 4], [1, 6], [0, 7, 2], [5]])
+def test_all_bodies_are_found_from_some(seen: list[int]) -> None:
+    found = bodies_of_column([COLUMN[k] + [2.0, 1.0, 4.0] for k in seen], Sees(), inside)
+    assert centers_of(found) == [round(float(center[2]), 3) for center in COLUMN]
+
+
+def test_seeds_are_asked_for_together_and_again_only_where_they_were_off() -> None:
+    sees = Sees()
+    seeds = [center + np.array([0.0, 0.0, 8.0 if k < 2 else 0.0]) for k, center in enumerate(COLUMN)]
+    bodies_of_column(seeds, sees, inside)
+    assert sees.asked[:2] == [8, 2]
+
+
+def test_a_seed_without_a_body_and_two_of_one_body_change_nothing() -> None:
+    seeds = [*COLUMN, COLUMN[2] + [3.0, 0.0, 5.0], np.array([90.0, 60.0, -100.0])]
+    assert len(bodies_of_column(seeds, Sees(), inside)) == len(COLUMN)
+
+
+def test_what_lies_beside_the_column_is_left_out() -> None:
+    aside = COLUMN[3] + np.array([60.0, 0.0, 0.0])
+    found = bodies_of_column([*COLUMN, aside], Sees([*COLUMN, aside]), inside)
+    assert max(abs(float(body.center_mm()[0])) for body in found) < 1.0
+    assert len(found) == len(COLUMN)
+
+
+def test_without_seeds_there_is_nothing() -> None:
+    assert bodies_of_column([], Sees(), inside) == []
