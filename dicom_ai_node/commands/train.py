@@ -148,7 +148,7 @@ def command(  # noqa: PLR0917 - typer makes options of them
         training_data=told,
         data=source.said,
         steps=steps,
-        how=HowTrained(precision, learning_rate, first.metadata if first else None, keep_start),
+        how=HowTrained(precision, learning_rate, first.metadata if first else None, keep_start, pool),
         taught_shares=job.taught_shares if isinstance(job, FilmDetectTask | MriClassifyTask) else None,
     )
     console.print(f"{out}: {metadata.name} {metadata.version}, weights {metadata.weights[0].sha256[:12]}…")

@@ -74,12 +74,14 @@ class HowTrained:
         learning_rate: where it was not the recipe's.
         started_from: the bundle whose weights training began with, if any.
         kept: share of its weights in the result.
+        pool: how many phantoms were made, where it was not the recipe's number.
     """
 
     precision: str = "float32"
     learning_rate: float | None = None
     started_from: Metadata | None = None
     kept: float = 0.0
+    pool: int | None = None
 
     def options(self) -> str:
         """As options of `train`."""
@@ -89,6 +91,7 @@ class HowTrained:
             + (f" --keep-start {self.kept:g}" if self.kept else "")
             + (f" --learning-rate {self.learning_rate:g}" if self.learning_rate else "")
             + (f" --precision {self.precision}" if self.precision != "float32" else "")
+            + (f" --pool {self.pool}" if self.pool is not None else "")
         )
 
     def data(self) -> str:

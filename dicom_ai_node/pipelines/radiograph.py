@@ -304,8 +304,8 @@ def _edges(film: Radiograph, turn: FilmPose) -> Floats:
     if film.spacing is None:
         return np.ones(2)
     across = turn.quarters % 2 == 1
-    edges = np.array([film.spacing.rows_mm, film.spacing.columns_mm])[:: -1 if across else 1]
-    return edges / edges[0]
+    rows_mm, columns_mm = film.spacing.rows_mm, film.spacing.columns_mm
+    return np.array([1.0, rows_mm / columns_mm if across else columns_mm / rows_mm])
 
 
 def _mm_at_patient(film: Radiograph, turn: FilmPose) -> float | None:
