@@ -272,11 +272,11 @@ def test_pool_keeps_the_films_that_are_there(tmp_path: Path) -> None:
 
 
 def test_the_share_of_films_rich_in_fractures_stays_in_a_small_pool(tmp_path: Path) -> None:
-    for seed in (1000, 1001, 1002, 1003, 5000):
+    for seed in (1000, 1001, 5000, 5001, 5002):
         save_film(replace(drawn_film(seed), name=f"{seed:05d}"), tmp_path)
     lines: list[str] = []
     films = film_pool(FILM_RECIPES["radiograph-points"], tmp_path, lines.append, size=5)
-    assert [film.name for film in films] == ["01000", "01001", "05000", "01002", "01003"]
+    assert [film.name for film in films] == ["05000", "01000", "05001", "01001", "05002"]
     assert not lines
 
 
