@@ -126,6 +126,7 @@ FRENCH: Final = Language(
         "model-refused": "La réponse du modèle n'est pas plausible et n'a pas été retenue.",
         "level-uncertain": "La numérotation des vertèbres est incertaine.",
         "partial": "Seule une partie des images envoyées a pu être utilisée.",
+        "further-films": "D'autres clichés de la série ont leur propre compte rendu.",
         "disagreement": "Deux modèles, ou un modèle et l'en-tête, se contredisent.",
         "research-use": "Réservé à la recherche, sans validation clinique.",
         "thresholds": "Seuils appliqués.",

@@ -127,6 +127,7 @@ GERMAN: Final = Language(
         "model-refused": "Das Ergebnis des Modells ist unplausibel und wurde verworfen.",
         "level-uncertain": "Die Höhenzuordnung der Wirbel ist unsicher.",
         "partial": "Nur ein Teil der gesendeten Bilder konnte verwendet werden.",
+        "further-films": "Andere Aufnahmen der Serie haben einen eigenen Befund.",
         "disagreement": "Zwei Modelle, oder ein Modell und die Kopfdaten, widersprechen einander.",
         "research-use": "Nur für Forschungszwecke, klinisch nicht validiert.",
         "thresholds": "Angewandte Schwellenwerte.",

@@ -117,6 +117,7 @@ SPANISH: Final = Language(
         "model-refused": "La respuesta del modelo no es verosímil y se descartó.",
         "level-uncertain": "La numeración de las vértebras es incierta.",
         "partial": "Solo se pudo utilizar una parte de las imágenes enviadas.",
+        "further-films": "Otras radiografías de la serie tienen su propio informe.",
         "disagreement": "Dos modelos, o un modelo y la cabecera, se contradicen.",
         "research-use": "Solo para investigación, sin validación clínica.",
         "thresholds": "Umbrales aplicados.",
