@@ -292,6 +292,61 @@ def test_the_header_tells_the_view_or_is_silent(tags: dict[str, Any], view: str 
     assert said_view(header)[0] == view
 
 
+@pytest.mark.parametrize(
+    ("words", "view"),
+    [
+        # Spanish, Portuguese, Italian
+        ("COLUMNA LUMBAR PERFIL", "lateral"),
+        ("Columna dorsal lateral", "lateral"),
+        ("Columna lumbar de frente", "frontal"),
+        ("COLUMNA ANTERO-POSTERIOR", "frontal"),
+        ("Coluna lombar (perfil)", "lateral"),
+        ("Coluna ântero-posterior", "frontal"),
+        ("Rachide lombare laterale", "lateral"),
+        ("RACHIDE L-L", "lateral"),
+        ("Rachide in profilo", "lateral"),
+        ("Rachide frontale", "frontal"),
+        ("Rachide anteroposteriore", "frontal"),
+        # French, German
+        ("Rachis lombaire de profil", "lateral"),
+        ("RACHIS FACE", "frontal"),
+        ("LWS seitlich", "lateral"),
+        ("BWS seitliche Aufnahme", "lateral"),
+        ("LWS Seitenansicht", "lateral"),
+        ("LWS a.p.", "frontal"),
+        ("BWS von vorn", "frontal"),
+        ("LWS schräg", "oblique"),
+        ("Columna oblicua", "oblique"),
+        # Japanese, Chinese, Korean
+        ("腰椎側面", "lateral"),
+        ("胸椎 側面像 立位", "lateral"),
+        ("腰椎正面", "frontal"),
+        ("腰椎 A→P", "frontal"),
+        ("腰椎 R→L", "lateral"),
+        ("腰椎ＬＡＴ", "lateral"),
+        ("腰椎斜位", "oblique"),
+        ("腰椎侧位", "lateral"),
+        ("腰椎正位", "frontal"),
+        ("胸部后前位", "frontal"),
+        ("요추 측면", "lateral"),
+        ("요추 정면", "frontal"),
+        # Both views are named, or none.
+        ("Rachis face et profil", None),
+        ("Columna frente y perfil", None),
+        ("腰椎正侧位", None),
+        ("腰椎正側面", None),
+        ("腰椎 側臥位", None),
+        ("脊柱侧弯", None),
+        ("Facettes L4 L5", None),
+        ("Wirbelsäule", None),
+    ],
+)
+def test_a_view_is_told_in_the_words_of_many_languages(words: str, view: str | None) -> None:
+    header = Dataset()
+    header.SpecificCharacterSet, header.SeriesDescription = "ISO_IR 192", words
+    assert said_view(header) == (view, "SeriesDescription" if view else "")
+
+
 def test_the_image_is_believed_before_the_study() -> None:
     header = Dataset()
     header.StudyDescription, header.ViewPosition = "Spine lateral", "AP"
