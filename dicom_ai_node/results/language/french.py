@@ -109,6 +109,8 @@ FRENCH: Final = Language(
         "KD": "maladie de Kümmell",
         "PS": "antécédent chirurgical",
         "normal": "normal",
+        "healthy": "intacte",
+        "fractured": "fracturée",
     },
     algorithm="Algorithme {name} {version}, poids sha256 {hash}, UID de l'appareil {uid}",
     thresholds="Grades de Genant selon la perte de hauteur : léger à partir de {mild}, modéré au-delà de "

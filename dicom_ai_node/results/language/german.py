@@ -110,6 +110,8 @@ GERMAN: Final = Language(
         "KD": "Morbus Kümmell",
         "PS": "Zustand nach Operation",
         "normal": "unauffällig",
+        "healthy": "nicht gebrochen",
+        "fractured": "gebrochen",
     },
     algorithm="Algorithmus {name} {version}, Gewichte sha256 {hash}, Geräte-UID {uid}",
     thresholds="Genant-Grade nach Höhenminderung: Grad 1 ab {mild}, Grad 2 über {moderate}, Grad 3 über "

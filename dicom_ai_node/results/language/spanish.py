@@ -100,6 +100,8 @@ SPANISH: Final = Language(
         "KD": "enfermedad de Kümmell",
         "PS": "cirugía previa",
         "normal": "normal",
+        "healthy": "intacta",
+        "fractured": "fracturada",
     },
     algorithm="Algoritmo {name} {version}, pesos sha256 {hash}, UID del dispositivo {uid}",
     thresholds="Grados de Genant según la pérdida de altura: leve desde {mild}, moderado por encima de "
