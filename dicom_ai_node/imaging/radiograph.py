@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.pixels import pixel_array
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut, apply_windowing
+from pydicom.pixels.utils import pixel_array
 
 from dicom_ai_node.errors import NotAnalysable, UnreadableInstance
 from dicom_ai_node.imaging.film_pose import FilmPose, View, pose_of, said_view
@@ -198,7 +198,8 @@ def _greys(colours: npt.NDArray[Any], path: Path) -> npt.NDArray[Any]:
             f"{path.name}: {share:.1%} of the pixels are coloured: a colour picture is no radiograph. "
             "Send the original image.",
         )
-    return np.rint(colours.mean(axis=2, dtype=np.float32)).astype(colours.dtype)
+    greys: npt.NDArray[Any] = np.rint(colours.mean(axis=2, dtype=np.float32)).astype(colours.dtype)
+    return greys
 
 
 def _brightness(stored: npt.NDArray[Any], dataset: Dataset, path: Path) -> tuple[Brightness, list[Reason]]:
