@@ -30,6 +30,10 @@ SOP_CLASSES: Final = {
         "grayscale-softcopy-presentation-state",
         ("graphic-annotation", "graphic-layer", "softcopy-voi-lut"),
     ),
+    "1.2.840.10008.5.1.4.1.1.11.2": (
+        "color-softcopy-presentation-state",
+        ("graphic-annotation", "graphic-layer"),
+    ),
     "1.2.840.10008.5.1.4.1.1.2": ("ct-image", ("general-reference", "voi-lut")),
     "1.2.840.10008.5.1.4.1.1.4": ("mr-image", ("general-reference", "voi-lut")),
     "1.2.840.10008.5.1.4.1.1.7": ("secondary-capture-image", ("general-equipment",)),

@@ -9,8 +9,8 @@ never absent.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Literal, Self, get_args
 
 import numpy as np
@@ -37,6 +37,7 @@ REASON_CODES: Final[dict[str, str]] = {
     "model-refused": "the model's answer is implausible and was not used",
     "level-uncertain": "the vertebrae may be numbered otherwise",
     "partial": "only part of what was sent could be used",
+    "further-films": "other films of the series have reports of their own",
     "disagreement": "two models, or a model and the header, say different things",
     "research-use": "results are for research use and were not validated clinically",
     "thresholds": "the thresholds that were applied",
@@ -352,11 +353,24 @@ class Analysis:
     Attributes:
         label_map: which voxel is which vertebra.
         prior: the earlier report of the patient that this one is compared with.
+        further: what is said of the other films of the series, each a whole analysis with results of its own;
+            none of them has further ones.
     """
 
     report: SpineReport
     label_map: LabelMap | None = None
     prior: PriorReport | None = None
+    further: tuple[Analysis, ...] = ()
+
+    @property
+    def each(self) -> tuple[Analysis, ...]:
+        """The analysis without further ones, then those."""
+        return (replace(self, further=()), *self.further)
+
+    @classmethod
+    def joined(cls, analyses: Sequence[Analysis]) -> Analysis:
+        """The way back of `each`: the first analysis with the others as further ones."""
+        return replace(analyses[0], further=tuple(analyses[1:]))
 
 
 def _plain(value: Any) -> Any:

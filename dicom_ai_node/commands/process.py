@@ -28,10 +28,20 @@ NOT_ANALYSABLE = 3
 
 @dataclass(frozen=True)
 class Processed:
-    """One series that was looked at, and the folder with what came of it."""
+    """One series that was looked at, and the folder with what came of it.
+
+    Attributes:
+        further: reports of the other lateral films of a series of films; their files begin with `film-2-`.
+    """
 
     folder: Path
     report: SpineReport
+    further: tuple[SpineReport, ...] = ()
+
+    @property
+    def reports(self) -> tuple[SpineReport, ...]:
+        """All that was said of the series."""
+        return (self.report, *self.further)
 
 
 def command(
@@ -54,13 +64,14 @@ def command(
     """Analyse the spine series among PATH; exits with 3 where none could be analysed (the report says why).
 
     Writes one folder per series, named by modality and number (ct-1): report.json, sr.dcm, seg.dcm,
-    pr-<n>.dcm, reformat.dcm, overlay.png, and the report of one page as report.html and report.pdf.
+    pr-<n>.dcm, reformat.dcm, overlay.png, and the report of one page as report.html and report.pdf. Every
+    lateral film of a series has its own: the second's are film-2-report.json, film-2-sr.dcm, and so on.
     """
     settings = with_device(load_settings(config), device)
     console = Console(highlight=False, soft_wrap=True)
     done = process(paths, out, settings, console, capture=capture)
     if json_file is not None:
-        reports = [item.report.to_dict() for item in done]
+        reports = [report.to_dict() for item in done for report in item.reports]
         json_file.write_text(json.dumps(reports, indent=2, allow_nan=False) + "\n", "utf-8")
     if not any(item.report.status == "analysed" for item in done):
         raise typer.Exit(NOT_ANALYSABLE)
@@ -96,11 +107,13 @@ def process(
         with showing_progress(console) as show:
             processed = process_series(item, folders(item.modality), steps, show)
         done.append(processed)
-        if processed.report.vertebrae:
-            console.print(findings_table(processed.report))
-        for limitation in processed.report.limitations:
-            console.print(f"note: {limitation.text}", markup=False)
-        console.print(f"{in_one_line(processed.report)}\nresults: {processed.folder}", markup=False)
+        for report in processed.reports:
+            if report.vertebrae:
+                console.print(findings_table(report))
+            for limitation in report.limitations:
+                console.print(f"note: {limitation.text}", markup=False)
+            console.print(in_one_line(report), markup=False)
+        console.print(f"results: {processed.folder}", markup=False)
     if not routes:
         console.print("no files")
     return done
@@ -130,7 +143,7 @@ def process_series(
         progress("validate", 0.5)
         steps.validate(objects)
     progress("done", 1.0)
-    return Processed(folder, analysis.report)
+    return Processed(folder, analysis.report, tuple(film.report for film in analysis.further))
 
 
 def with_device(settings: Settings, device: Literal["auto", "cpu", "cuda"] | None) -> Settings:

@@ -7,6 +7,7 @@ silent or wrong about it, so the image has the last word; what the header says i
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -23,14 +24,21 @@ View = Literal["lateral", "frontal", "oblique"]
 # CID 4010 in SNOMED CT, and as SRT wrote it.
 _LATERAL_CODES: Final = {"399067008", "399173006", "399198007", "R-102CD", "R-10232", "R-10236"}
 _FRONTAL_CODES: Final = {"399348003", "272479007", "399033003", "R-10202", "R-10206", "R-10214", "R-40888"}
-_OBLIQUE: Final = re.compile(r"\b(OBL|OBLIQUE|LAO|RAO|LPO|RPO|SCHR[AÄ]G)", re.IGNORECASE)
+# Words of English, German, French, Spanish, Portuguese and Italian stations, without accents; then Japanese,
+# Chinese and Korean, which have no spaces between words.
+_OBLIQUE: Final = re.compile(r"\b(OBL|LAO|RAO|LPO|RPO|SCHRAG)|斜位", re.IGNORECASE)
 _LATERAL: Final = re.compile(
-    r"(^|[^A-Z])(LAT|LATERAL|LATERALE|LATERALIS|PROFIL|PROFILE|SEITLICH|SEITL|SAG|SAGITTAL|LL|RL|LLD|RLD|LLAT|RLAT"
-    r"|LATER[A-Z]*)([^A-Z]|$)",
+    r"(^|[^A-Z])(LAT|LATER[A-Z]*|PROFIL|PROFILE|PROFILO|PERFIL|SEITLICH[A-Z]*|SEITL|SEITENBILD|SEITANSICHT"
+    r"|SEITENANSICHT|SAG|SAGITTAL|LL|L[.-]L|RL|LLD|RLD|LLAT|RLAT)([^A-Z]|$)"
+    r"|[側侧][面位]|측면|R ?(→|->) ?L|L ?(→|->) ?R",
     re.IGNORECASE,
 )
 _FRONTAL: Final = re.compile(
-    r"(^|[^A-Z])(AP|PA|A\.P\.?|P\.A\.?|FRONTAL|FACE|COR|CORONAL)([^A-Z]|$)", re.IGNORECASE
+    r"(^|[^A-Z])(AP|PA|A[.-]P|P[.-]A|FRONTAL[A-Z]*|FACE|FRENTE|FRONTE|VON VORN|COR|CORONAL"
+    r"|ANTERO[ -]?POST[A-Z]*|POSTERO[ -]?ANT[A-Z]*)([^A-Z]|$)"
+    # 正側位 and its like name both views.
+    r"|正[面位]|正(?=[側侧])|前[后後]位|[后後]前位|정면|전후|A ?(→|->) ?P|P ?(→|->) ?A",
+    re.IGNORECASE,
 )
 
 _WORDS: Final[tuple[tuple[View, re.Pattern[str]], ...]] = (
@@ -150,7 +158,7 @@ def said_view(header: Dataset) -> tuple[View | None, str]:
         "ImageComments",
         "StudyDescription",
     ):
-        value = str(header.get(keyword) or "").strip().replace("_", " ")
+        value = _plain(str(header.get(keyword) or "").strip().replace("_", " "))
         views: set[View] = {name for name, pattern in _WORDS if pattern.search(value)}
         # "AP and lateral" names the study's two views, not this image's.
         if len(views) == 1:
@@ -163,3 +171,9 @@ def said_view(header: Dataset) -> tuple[View | None, str]:
     if sides and sides <= {"L", "R"}:
         return "frontal", "PatientOrientation"
     return None, ""
+
+
+def _plain(words: str) -> str:
+    """Without accents, and with full-width letters as narrow ones."""
+    parts = unicodedata.normalize("NFKD", words)
+    return unicodedata.normalize("NFKC", "".join(part for part in parts if not unicodedata.combining(part)))

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut, apply_windowing
+from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut, apply_windowing
+from pydicom.pixels.utils import pixel_array
 
 from dicom_ai_node.errors import NotAnalysable, UnreadableInstance
 from dicom_ai_node.imaging.film_pose import FilmPose, View, pose_of, said_view
@@ -35,11 +36,22 @@ RADIOGRAPH_SOP_CLASSES: Final[dict[str, str]] = {
     "1.2.840.10008.5.1.4.1.1.7.3": "Multi-frame Grayscale Word Secondary Capture Image Storage",
 }
 
+CAPTURE_SOP_CLASSES: Final = frozenset(uid for uid in RADIOGRAPH_SOP_CLASSES if ".1.1.7" in uid)
+
 MAX_PIXELS: Final = 2**27
 """A stitched film of the whole spine has some 30 million."""
 
+_CHANNELS: Final = 3
+
 _BURNT_OUT: Final = 0.6
 """A window that makes this share of a film black or white was meant for another image."""
+
+_HUE: Final = 0.06
+"""Red, green and blue of a pixel that differ by more than this share of white make a colour. Lossy
+compression of a grey film leaves less."""
+
+_COLOURED: Final = 0.001
+"""A picture with a larger share of coloured pixels is no film. A coloured letter on a film is smaller."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +90,8 @@ def load_radiograph(path: Path) -> Radiograph:
     """Reads one radiograph in any decodable transfer syntax.
 
     Modality LUT, VOI LUT or window, MONOCHROME1, Presentation LUT Shape and, for images for processing, the
-    pixel intensity relationship are applied (PS3.3 C.11.1, C.11.2, C.11.6, C.8.11.3).
+    pixel intensity relationship are applied (PS3.3 C.11.1, C.11.2, C.11.6, C.8.11.3). A secondary capture
+    whose colours are all grey is read as the grey film that it shows.
 
     Raises:
         UnreadableInstance: no DICOM, cut short, a needed tag missing, or pixels that cannot be decoded.
@@ -114,7 +127,7 @@ def _refuse_unfit(header: Dataset, sop_class: str, path: Path) -> None:
             f"{path.name}: SOP Class UID (0008,0016) {sop_class} is no radiograph. "
             "Send CR, DX, or secondary captures of films.",
         )
-    if (number(header, "SamplesPerPixel", path) or 1) != 1:
+    if (number(header, "SamplesPerPixel", path) or 1) != 1 and sop_class not in CAPTURE_SOP_CLASSES:
         raise NotAnalysable(
             "modality-mismatch",
             f"{path.name}: Samples per Pixel (0028,0002) is not 1: a colour picture is no radiograph. "
@@ -133,16 +146,28 @@ def _refuse_unfit(header: Dataset, sop_class: str, path: Path) -> None:
         )
 
 
+def is_coloured(header: Dataset) -> bool:
+    """Whether pixels are stored as colours, be they grey: red, green and blue, YCbCr, or a palette."""
+    photometric = str(header.get("PhotometricInterpretation", "")).strip()
+    return bool(header.get("SamplesPerPixel") == _CHANNELS) or photometric == "PALETTE COLOR"
+
+
 def stored_pixels(path: Path) -> tuple[npt.NDArray[Any], Dataset]:
-    """The values as they are stored, shape (rows, columns), and the whole data set.
+    """The values as stored, or the greys of stored colours, shape (rows, columns); and the whole data set.
 
     Raises:
-        UnreadableInstance: the pixels cannot be decoded, or are no single grey image.
+        UnreadableInstance: the pixels cannot be decoded, or are no single image.
+        NotAnalysable: a picture with colours.
     """
     try:
         dataset = pydicom.dcmread(path, force=True)
         if dataset.file_meta.get("TransferSyntaxUID") in JPEG_12_BIT and dataset.BitsAllocated == 16:
             stored: npt.NDArray[Any] = decoded_with_gdcm(path, 1)
+        elif is_coloured(dataset):
+            # YCbCr comes as red, green and blue.
+            stored = pixel_array(dataset)
+            if dataset.SamplesPerPixel == 1:
+                stored = apply_color_lut(stored, dataset)
         else:
             stored = dataset.pixel_array
     except Exception as error:
@@ -152,6 +177,8 @@ def stored_pixels(path: Path) -> tuple[npt.NDArray[Any], Dataset]:
             f"{path.name}: Pixel Data (7FE0,0010) cannot be decoded ({reason}). "
             "If the file was cut short send it again, else send it uncompressed."
         ) from error
+    if is_coloured(dataset) and stored.ndim == _CHANNELS and stored.shape[2] == _CHANNELS:
+        stored = _greys(stored, path)
     if stored.ndim != 2:
         raise UnreadableInstance(
             f"{path.name}: Pixel Data (7FE0,0010) decodes to {'x'.join(map(str, stored.shape))} values, "
@@ -160,16 +187,33 @@ def stored_pixels(path: Path) -> tuple[npt.NDArray[Any], Dataset]:
     return stored, dataset
 
 
+def _greys(colours: npt.NDArray[Any], path: Path) -> npt.NDArray[Any]:
+    """The mean of red, green and blue, shape (rows, columns), where they say the same."""
+    spread = colours.max(axis=2) - colours.min(axis=2)
+    white = np.iinfo(colours.dtype).max
+    share = float((spread > _HUE * white).mean())
+    if share > _COLOURED:
+        raise NotAnalysable(
+            "modality-mismatch",
+            f"{path.name}: {share:.1%} of the pixels are coloured: a colour picture is no radiograph. "
+            "Send the original image.",
+        )
+    greys: npt.NDArray[Any] = np.rint(colours.mean(axis=2, dtype=np.float32)).astype(colours.dtype)
+    return greys
+
+
 def _brightness(stored: npt.NDArray[Any], dataset: Dataset, path: Path) -> tuple[Brightness, list[Reason]]:
     notes: list[Reason] = []
-    padded = padding(stored, dataset)
-    values = _meant(stored, dataset, path, notes)
+    # Lookup tables, windows, padding and inversion belong to grey images alone (PS3.3 C.7.6.3.1.2).
+    coloured = is_coloured(dataset)
+    padded = None if coloured else padding(stored, dataset)
+    values = stored.astype(np.float64) if coloured else _meant(stored, dataset, path, notes)
     real = values[~padded] if padded is not None else values
     low, high = (float(real.min()), float(real.max())) if real.size else (0.0, 0.0)
     if not high > low:
         raise NotAnalysable("unreadable", f"{path.name}: all pixels are alike. Send the image again.")
     shown = (values - low) / (high - low)
-    if shown_inverted(dataset):
+    if not coloured and shown_inverted(dataset):
         shown = 1.0 - shown
     if padded is not None:
         # Outside the exposed field a film is black.

@@ -79,12 +79,13 @@ def kind(header: Dataset) -> str:
 
 
 def captured_film(header: Dataset) -> bool:
-    """Whether a secondary capture may be a digitised film: grey, and not of another modality."""
+    """Whether a secondary capture may be a digitised film: not of another modality.
+
+    Many devices store grey films as colours: whether there are colours is seen in the pixels.
+    """
     if sop_class(header) not in CAPTURES or is_own_result(header):
         return False
-    return text(header, "SamplesPerPixel") in {"", "1"} and text(header, "Modality") in {
-        "", "CR", "DX", "RG", "OT", "SC"
-    }  # fmt: skip
+    return text(header, "Modality") in {"", "CR", "DX", "RG", "OT", "SC"}
 
 
 def no_image(header: Dataset) -> str | None:
@@ -112,7 +113,7 @@ def unwanted(header: Dataset, rules: CtRoute) -> str | None:
 def unwanted_film(header: Dataset, rules: RadiographRoute) -> str | None:
     """Why a radiograph is not looked at; None where it may show the spine from the side."""
     samples = text(header, "SamplesPerPixel")
-    if samples not in {"", "1"}:
+    if samples not in {"", "1"} and not captured_film(header):
         return f"a colour picture, no radiograph (Samples per Pixel is {samples})"
     part = text(header, "BodyPartExamined")
     for pattern in rules.refused_body_parts:

@@ -33,7 +33,10 @@ PIPELINES: Final = ("ct-volume", "ct-sagittal", "radiograph", "mri")
 
 @dataclass(frozen=True)
 class Analysed:
-    """What a pipeline says, and the images that it was said of: a volume, or one radiograph."""
+    """What a pipeline says, and the images that it was said of: a volume, or one radiograph.
+
+    Where a series holds several lateral films the radiograph is the first one's.
+    """
 
     analysis: Analysis
     volume: Volume | None = None
@@ -96,38 +99,42 @@ def _mr_study(paths: Sequence[Path], pipeline: MriStudyPipeline, progress: Progr
 
 
 def _films(paths: Sequence[Path], pipeline: RadiographPipeline, progress: Progress) -> Analysed:
-    """The lateral film of a series that shows most vertebrae; the others are named with their reasons."""
-    best: Analysed | None = None
+    """Every lateral film of a series, that with most vertebrae first; the rest is named with its reasons."""
+    found: list[Analysis] = []
     refused: list[InputError] = []
-    others = 0
+    # Of many films one alone is kept in memory.
+    first: Radiograph | None = None
     for number, path in enumerate(paths):
-        shown = _part_of(progress, number, len(paths))
         try:
             film = load_radiograph(path)
-            found = Analysed(pipeline.analyse(film, shown), radiograph=film)
+            said = pipeline.analyse(film, _part_of(progress, number, len(paths)))
         except InputError as error:
             refused.append(error)
             continue
-        others += best is not None
-        if best is None or len(found.analysis.report.vertebrae) > len(best.analysis.report.vertebrae):
-            best = found
-    if best is None:
+        if first is None or len(said.report.vertebrae) > len(found[0].report.vertebrae):
+            first = film
+            found.insert(0, said)
+        else:
+            found.append(said)
+    if first is None:
         if not refused:
             raise NotAnalysable("partial", "The series holds no radiograph.")
         raise refused[0]
     notes = [
         Reason("partial", f"Another image of this series was not analysed: {error}") for error in refused
     ]
-    if others:
-        notes.append(
-            Reason(
-                "partial",
-                f"Of {others + 1} lateral films in this series the one with most vertebrae is reported.",
-            )
-        )
-    report = best.analysis.report
-    report = replace(report, limitations=(*report.limitations, *notes))
-    return replace(best, analysis=replace(best.analysis, report=report))
+    if len(found) > 1:
+        told = f"This report speaks of one of {len(found)} lateral films in the series; each has its own."
+        notes.append(Reason("further-films", told))
+    return Analysed(
+        Analysis.joined(
+            [
+                replace(one, report=replace(one.report, limitations=(*one.report.limitations, *notes)))
+                for one in found
+            ]
+        ),
+        radiograph=first,
+    )
 
 
 def _part_of(progress: Progress, number: int, count: int) -> Progress:

@@ -23,6 +23,7 @@ from dicom_ai_node.imaging.film_pose import FilmPose
 from dicom_ai_node.imaging.radiograph import Radiograph
 from dicom_ai_node.inference import film as networks
 from dicom_ai_node.inference.bundle import Bundle, load_bundle
+from dicom_ai_node.networks.film_classes import FRACTURED, HEALTHY
 from dicom_ai_node.pipelines import film_parts, film_view
 from dicom_ai_node.pipelines.film_chain import FILM_LABELLING, FilmBody, named_bodies
 from dicom_ai_node.pipelines.film_label_map import FittedMask, film_label_map
@@ -70,6 +71,9 @@ LOSS_ERROR: Final = 0.03
 BROKEN_SHARE: Final = 0.25
 """Where P1's network has an opinion too, healthy bodies that seem broken are more frequent: of all bodies one
 in fifteen is broken. Set on forty phantom films."""
+
+BROKEN_OR_NOT: Final = "-fracture"
+"""Added to the name of P1's bundle: its own word on whether a body is broken, of every body."""
 
 _NOT_GRADED: Final = frozenset({Level.S1})
 
@@ -260,9 +264,13 @@ class RadiographPipeline:
                     mm=_mm_at_patient(film, turn),
                 )
             vertebra = with_dissent(vertebra, opinion)
+            classes = {**vertebra.classes}
+            if look.fractured is not None:
+                # Beside its ages, which are given that the body is broken and told of broken bodies alone.
+                classes[f"{self.acuity.name}{BROKEN_OR_NOT}"] = _odds(look.fractured)
             if vertebra.fractured:
-                vertebra = replace(vertebra, classes={**vertebra.classes, self.acuity.name: look.ages})
-            vertebrae.append(vertebra)
+                classes[self.acuity.name] = look.ages
+            vertebrae.append(replace(vertebra, classes=classes))
         return vertebrae
 
     def _vertebra(self, film: Radiograph, turn: FilmPose, item: _Measured) -> Vertebra:
@@ -274,7 +282,7 @@ class RadiographPipeline:
         classes = {}
         broken = self.knows.fractured(body)
         if broken is not None:
-            classes[self.detector.name] = {"healthy": 1 - broken, "fractured": broken}
+            classes[self.detector.name] = _odds(broken)
         return Vertebra(
             level=body.link.level,
             level_confidence=body.link.confidence,
@@ -292,6 +300,10 @@ class RadiographPipeline:
             status="analysed" if item.reason is None else "not-analysable",
             reasons=() if item.reason is None else (item.reason,),
         )
+
+
+def _odds(broken: float) -> dict[str, float]:
+    return {HEALTHY: 1 - broken, FRACTURED: broken}
 
 
 def _masks(body: FilmBody) -> list[FittedMask]:

@@ -33,7 +33,7 @@ class Canvas:
         shape: rows, columns as stored.
         spacing_mm: distance of rows, of columns; None where the image does not say.
         greys: the modality LUT, softcopy VOI LUT and presentation LUT that the state carries (PS3.3 C.11.1,
-            C.11.8, C.11.6).
+            C.11.8, C.11.6); of images in colour their ICC profile (C.11.15).
         at_patient: whether lengths measured with `spacing_mm` are lengths in the patient.
         pose: how the images are turned to be shown.
     """
@@ -44,6 +44,11 @@ class Canvas:
     greys: Dataset = field(repr=False)
     at_patient: bool = True
     pose: FilmPose = _AS_STORED
+
+    @property
+    def coloured(self) -> bool:
+        """Whether the images are stored in colours, be they grey."""
+        return "ICCProfile" in self.greys
 
     @property
     def shown_shape(self) -> tuple[int, int]:

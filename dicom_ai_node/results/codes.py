@@ -364,6 +364,7 @@ REASONS: Final[dict[str, Code]] = {
     "model-refused": _private("R-MODEL", "Implausible answer of the model"),
     "level-uncertain": _private("R-LEVEL", "Vertebral level uncertain"),
     "partial": _private("R-PARTIAL", "Only part of what was sent could be used"),
+    "further-films": _private("R-FURTHER-FILMS", "Other films of the series have their own report"),
     "disagreement": _private("R-DISAGREEMENT", "Two opinions differ"),
     "research-use": _private("R-RESEARCH-USE", "For research use only"),
     "thresholds": _private("R-THRESHOLDS", "Thresholds applied"),

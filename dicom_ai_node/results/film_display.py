@@ -1,7 +1,7 @@
 """How a presentation state shows a film: its own grey scale, stored direction, and pose (PS3.3 C.11).
 
 A presentation state replaces what the image says about its greys, so it repeats it: modality LUT, window or
-VOI LUT, and whether large values mean dark.
+VOI LUT, and whether large values mean dark. A film that was captured in colour has an ICC profile instead.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from pydicom.pixels.processing import apply_modality_lut
 
 from dicom_ai_node.imaging.film_pose import FilmPose
 from dicom_ai_node.imaging.header import read_header
-from dicom_ai_node.imaging.radiograph import Radiograph, padding, shown_inverted, stored_pixels
+from dicom_ai_node.imaging.radiograph import Radiograph, is_coloured, padding, shown_inverted, stored_pixels
 from dicom_ai_node.results.canvas import Canvas
 from dicom_ai_node.results.decimals import decimals
+from dicom_ai_node.results.icc import srgb_profile
 
 _TAGS: Final = (
     "SOPClassUID",
+    "SamplesPerPixel",
     "PhotometricInterpretation",
     "PresentationLUTShape",
     "PresentationIntentType",
@@ -58,12 +60,17 @@ def canvas_of_film(film: Radiograph, pose: FilmPose | None = None) -> Canvas:
 def film_greys(film: Radiograph) -> Dataset:
     """Modality LUT, softcopy VOI LUT and presentation LUT that show bone bright.
 
-    A film without a window, or with one that does not fit it, is shown over its full range.
+    A film without a window, or with one that does not fit it, is shown over its full range. One that is
+    stored in colours has none of these, but the profile of its colours (PS3.3 A.33.2, C.11.15).
 
     Raises:
         UnreadableInstance: the file is no longer what was analysed.
     """
     header = read_header(film.instance.path, _TAGS)
+    if is_coloured(header):
+        profile = Dataset()
+        profile.ICCProfile, profile.ColorSpace = srgb_profile(), "SRGB"
+        return profile
     # What the loader could not apply to the image fits it in a presentation state no better.
     trusted = not any(note.code == "partial" for note in film.notes)
     greys = Dataset()

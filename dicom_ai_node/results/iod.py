@@ -16,6 +16,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.uid import (
+    ColorSoftcopyPresentationStateStorage,
     Comprehensive3DSRStorage,
     GrayscaleSoftcopyPresentationStateStorage,
 )
@@ -34,6 +35,7 @@ def problems(dataset: Dataset) -> list[str]:
         SEGMENTATION_SOP_CLASSES["binary"]: _bit_planes,
         SEGMENTATION_SOP_CLASSES["labelmap"]: _label_planes,
         GrayscaleSoftcopyPresentationStateStorage: _presentation,
+        ColorSoftcopyPresentationStateStorage: _presentation,
         Comprehensive3DSRStorage: _report,
     }
     check = checks.get(dataset.get("SOPClassUID", ""))

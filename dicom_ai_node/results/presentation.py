@@ -1,4 +1,4 @@
-"""Boxes, outlines, six points and labels as Grayscale Softcopy Presentation States (PS3.3 A.33.1).
+"""Boxes, outlines, six points and labels as softcopy presentation states (PS3.3 A.33.1; in colour A.33.2).
 
 One graphic layer per colour, so that a reader can switch grades on and off. A presentation state has one
 modality LUT for all its images: slices with another rescale get a state of their own.
@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.uid import GrayscaleSoftcopyPresentationStateStorage
+from pydicom.uid import ColorSoftcopyPresentationStateStorage, GrayscaleSoftcopyPresentationStateStorage
 
 from dicom_ai_node.colours import LABEL_COLOUR, POINT_COLOUR, Rgb, grade_colour, pcs_cielab
 from dicom_ai_node.imaging.film_pose import FilmPose
@@ -61,7 +61,9 @@ def encode_presentation(
         analysis.report.algorithms,
         stamp,
         kind=in_language(f"pr-{number}", language),
-        sop_class_uid=GrayscaleSoftcopyPresentationStateStorage,
+        sop_class_uid=ColorSoftcopyPresentationStateStorage
+        if canvas.coloured
+        else GrayscaleSoftcopyPresentationStateStorage,
         modality="PR",
         series_number=SERIES_NUMBER,
         series_description="AI spine overlay",

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Final
 
 import numpy as np
-from PIL import ImageCms
 from pydicom.dataset import FileDataset
 
 from dicom_ai_node.colours import Rgb
 from dicom_ai_node.presets import Compression
+from dicom_ai_node.results.icc import srgb_profile
 from dicom_ai_node.results.rendition import TRANSFER_SYNTAXES
 
 _ENTRIES: Final = 256
@@ -36,7 +35,7 @@ def label_map_pixels(dataset: FileDataset, colours: Sequence[Rgb]) -> None:
     for channel, name in enumerate(("Red", "Green", "Blue")):
         setattr(dataset, f"{name}PaletteColorLookupTableDescriptor", [_ENTRIES, 0, 8])
         setattr(dataset, f"{name}PaletteColorLookupTableData", table[:, channel].tobytes())
-    dataset.ICCProfile = _srgb_profile()
+    dataset.ICCProfile = srgb_profile()
     dataset.ColorSpace = "SRGB"
 
 
@@ -48,14 +47,3 @@ def compress(dataset: FileDataset, compression: Compression) -> None:
         return
     # Deflated as it is written.
     dataset.file_meta.TransferSyntaxUID = syntax
-
-
-@lru_cache(maxsize=1)
-def _srgb_profile() -> bytes:
-    """SRGB as the profile of an input device (PS3.3 C.11.15), without the date of its making."""
-    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-    # ICC.1:2010 table 17: class at 12, date at 24, profile ID (which may be zero) at 84.
-    profile[12:16] = b"scnr"
-    profile[24:36] = bytes.fromhex("07e80001000100000000") + b"\0\0"
-    profile[84:100] = bytes(16)
-    return bytes(profile) + b"\0" * (len(profile) % 2)

@@ -14,13 +14,16 @@ from pydantic import BaseModel, Field
 from dicom_ai_node.intake.spool import SpooledSeries
 from dicom_ai_node.web.inside import Inside, NodeInside
 from dicom_ai_node.web.problems import RequestRefused, described
-from dicom_ai_node.workflow.handover import JobFolder
+from dicom_ai_node.workflow.handover import JobFolder, in_film
 from dicom_ai_node.workflow.plan import Summary, retry_of
 from dicom_ai_node.workflow.standing import Standing, as_time, standing_of, standing_of_job
 
 UID_PATTERN: Final = r"^[0-9.]{1,64}$"
 _UID = Annotated[str, fastapi.Path(pattern=UID_PATTERN, examples=["1.2.826.0.1.3680043.8.498.1"])]
 _JobId = Annotated[str, fastapi.Path(pattern=r"^[0-9a-f]{32}\.[1-9][0-9]{0,8}$")]
+_Film = Annotated[
+    int, Query(ge=1, le=10_000, description="Which lateral film, where the series holds several.")
+]
 
 router = APIRouter()
 
@@ -201,9 +204,9 @@ def retry(job: _JobId, inside: NodeInside) -> JobState:
         200: {"description": "dicom-ai-node/report/1", "content": {"application/json": {"schema": {}}}},
     },
 )
-def report(job: _JobId, inside: NodeInside) -> FileResponse:
+def report(job: _JobId, inside: NodeInside, film: _Film = 1) -> FileResponse:
     """What the pipeline found, as JSON."""
-    return _file(_folder(inside, job).analysis / "report.json", "application/json")
+    return _file(_folder(inside, job).analysis_of(film) / "report.json", "application/json")
 
 
 @router.get(
@@ -215,9 +218,9 @@ def report(job: _JobId, inside: NodeInside) -> FileResponse:
         200: {"description": "the findings on the image", "content": {"image/png": {"schema": _BINARY}}},
     },
 )
-def overlay(job: _JobId, inside: NodeInside) -> FileResponse:
+def overlay(job: _JobId, inside: NodeInside, film: _Film = 1) -> FileResponse:
     """The findings drawn on the image."""
-    return _file(_folder(inside, job).results / "overlay.png", "image/png")
+    return _file(_folder(inside, job).results / in_film("overlay.png", film), "image/png")
 
 
 @router.get(

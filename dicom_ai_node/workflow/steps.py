@@ -19,6 +19,7 @@ from dicom_ai_node.config import Settings
 from dicom_ai_node.errors import InconsistentGeometry, InputError, NotAnalysable
 from dicom_ai_node.report import Analysis, Reason, Source, SpineReport
 from dicom_ai_node.results.validate import EncodedObject
+from dicom_ai_node.workflow.handover import in_film
 
 if TYPE_CHECKING:
     from dicom_ai_node.imaging.radiograph import Radiograph
@@ -80,8 +81,11 @@ def with_limitation(analysis: Analysis, left_out: str) -> Analysis:
     """The analysis, with a limitation that says which images of the series it did not see."""
     if not left_out:
         return analysis
-    limitations = (*analysis.report.limitations, Reason("partial", left_out))
-    return replace(analysis, report=replace(analysis.report, limitations=limitations))
+    limited = []
+    for one in analysis.each:
+        limitations = (*one.report.limitations, Reason("partial", left_out))
+        limited.append(replace(one, report=replace(one.report, limitations=limitations)))
+    return Analysis.joined(limited)
 
 
 def _source(paths: Sequence[Path], modality: str) -> Source:
@@ -112,7 +116,7 @@ def node_steps(settings: Settings, *, secondary_capture: bool = False, page: boo
     from dicom_ai_node.imaging.mr_volume import load_mr_volume  # noqa: PLC0415
     from dicom_ai_node.imaging.volume import load_volume  # noqa: PLC0415
     from dicom_ai_node.pipelines.analyse import analyse  # noqa: PLC0415
-    from dicom_ai_node.results.encode import encode  # noqa: PLC0415
+    from dicom_ai_node.results.encode import ResultObject, encode  # noqa: PLC0415
     from dicom_ai_node.results.film_views import found_pose  # noqa: PLC0415
     from dicom_ai_node.results.source import SourceSeries  # noqa: PLC0415
     from dicom_ai_node.results.validate import validate  # noqa: PLC0415
@@ -126,6 +130,18 @@ def node_steps(settings: Settings, *, secondary_capture: bool = False, page: boo
         return found.analysis, SourceSeries(tuple(paths), found.volume, found.radiograph)
 
     def encoded(analysis: Analysis, series: SourceSeries, folder: Path) -> Sequence[EncodedObject]:
+        first, *further = analysis.each
+        objects = written(first, series, folder)
+        for number, film in enumerate(further, start=2):
+            part = folder / f"film-{number}"
+            own = written(film, SourceSeries(series.paths), part)
+            for file in part.iterdir():
+                file.rename(folder / in_film(file.name, number))
+            part.rmdir()
+            objects += [replace(item, path=folder / in_film(item.path.name, number)) for item in own]
+        return objects
+
+    def written(analysis: Analysis, series: SourceSeries, folder: Path) -> list[ResultObject]:
         if series.volume is None and series.radiograph is None:
             series = replace(series, radiograph=_film_of(analysis, series.paths))
         lies = None if series.radiograph is None else found_pose(analysis.report)
@@ -141,6 +157,9 @@ def node_steps(settings: Settings, *, secondary_capture: bool = False, page: boo
             pose=None if lies is None else FilmPose(lies.quarters),
             language=settings.results.language,
         )
+
+    def compared(analysis: Analysis, paths: Sequence[Path]) -> Analysis:
+        return Analysis.joined([compare_with_prior(one, paths, settings) for one in analysis.each])
 
     def source(paths: Sequence[Path]) -> SourceSeries:
         try:
@@ -158,7 +177,7 @@ def node_steps(settings: Settings, *, secondary_capture: bool = False, page: boo
         encode=encoded,
         validate=validate,
         source=source,
-        compare=lambda analysis, paths: compare_with_prior(analysis, paths, settings),
+        compare=compared,
     )
 
 
@@ -170,7 +189,11 @@ def _film_of(analysis: Analysis, paths: Sequence[Path]) -> Radiograph | None:
     if analysis.label_map is None or analysis.label_map.affine is not None:
         return None
     for path in paths:
-        film = load_radiograph(path)
+        try:
+            film = load_radiograph(path)
+        except InputError:
+            # Another file of the series, which the report says was not analysed.
+            continue
         if film.instance.sop_instance_uid in named:
             return film
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,11 @@ import pydicom
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.pixels.processing import convert_color_space
+from pydicom.uid import JPEGBaseline8Bit, SecondaryCaptureImageStorage
 
 from dicom_ai_node.errors import NotAnalysable, UnreadableInstance
 from dicom_ai_node.imaging.film_pose import ALL_POSES, FilmPose, pose_of, said_view
@@ -121,6 +126,74 @@ def test_padding_is_black(tmp_path: Path) -> None:
     assert load_radiograph(path).pixels[0, 0] == 0.0
 
 
+def captured(tmp_path: Path, colours: npt.NDArray[np.uint8], photometric: str = "RGB") -> Path:
+    """A secondary capture in colour, shape (rows, columns, 3)."""
+    path = written(tmp_path)
+    dataset = pydicom.dcmread(path)
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    dataset.Modality = "OT"
+    dataset.SamplesPerPixel, dataset.PlanarConfiguration = 3, 0
+    dataset.PhotometricInterpretation = photometric
+    dataset.BitsAllocated = dataset.BitsStored = 8
+    dataset.HighBit = 7
+    del dataset.PresentationLUTShape
+    dataset.PixelData = np.ascontiguousarray(colours).tobytes()
+    dataset["PixelData"].VR = "OW"
+    dataset.save_as(path)
+    return path
+
+
+def grey_colours() -> npt.NDArray[np.uint8]:
+    """The film with eight bits in red, green and blue, which differ a little, as after lossy compression."""
+    greys = np.repeat((film() >> 4).astype(np.int16)[:, :, None], 3, axis=2)
+    noise = np.random.default_rng(3).integers(-3, 4, greys.shape)
+    return np.clip(greys + noise, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("photometric", ["RGB", "planes", "YBR_FULL", "JPEG", "palette"])
+def test_a_film_that_was_captured_in_colour_is_read_as_the_grey_film_that_it_is(
+    tmp_path: Path, photometric: str
+) -> None:
+    colours = grey_colours()
+    path = captured(tmp_path, colours)
+    dataset = pydicom.dcmread(path)
+    if photometric == "planes":
+        dataset.PlanarConfiguration = 1
+        dataset.PixelData = np.ascontiguousarray(colours.transpose(2, 0, 1)).tobytes()
+    elif photometric == "YBR_FULL":
+        dataset.PhotometricInterpretation = photometric
+        dataset.PixelData = convert_color_space(colours, "RGB", "YBR_FULL").tobytes()
+    elif photometric == "JPEG":
+        stream = BytesIO()
+        Image.fromarray(colours).save(stream, "JPEG", quality=90)
+        dataset.PhotometricInterpretation = "YBR_FULL_422"
+        dataset.PixelData = encapsulate([stream.getvalue()])
+        dataset["PixelData"].VR = "OB"
+        dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    elif photometric == "palette":
+        # The darkest index is the brightest grey: indices alone would show bone dark.
+        dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "PALETTE COLOR"
+        del dataset.PlanarConfiguration
+        for name in ("Red", "Green", "Blue"):
+            dataset.add_new(f"{name}PaletteColorLookupTableDescriptor", "US", [256, 0, 8])
+            dataset.add_new(f"{name}PaletteColorLookupTableData", "OW", bytes(range(255, -1, -1)))
+        dataset.PixelData = (255 - (film() >> 4)).astype(np.uint8).tobytes()
+    dataset.save_as(path)
+    read = load_radiograph(path)
+    assert read.pixels.shape == film().shape
+    assert body_is_brightest(read.pixels)
+    assert not any("lookup" in note.text for note in read.notes)
+    assert float(np.abs(read.pixels - (film() >> 4) / 255).mean()) < 0.03
+
+
+def test_a_picture_with_colours_is_refused_with_the_reason(tmp_path: Path) -> None:
+    colours = grey_colours()
+    colours[10:20, 10:20] = (200, 40, 40)
+    with pytest.raises(NotAnalysable, match="of the pixels are coloured") as refused:
+        load_radiograph(captured(tmp_path, colours))
+    assert refused.value.code == "modality-mismatch"
+
+
 @pytest.mark.parametrize(
     ("about", "size", "calibration"),
     [
@@ -217,6 +290,61 @@ def test_the_header_tells_the_view_or_is_silent(tags: dict[str, Any], view: str 
     for keyword, value in tags.items():
         setattr(header, keyword, value)
     assert said_view(header)[0] == view
+
+
+@pytest.mark.parametrize(
+    ("words", "view"),
+    [
+        # Spanish, Portuguese, Italian
+        ("COLUMNA LUMBAR PERFIL", "lateral"),
+        ("Columna dorsal lateral", "lateral"),
+        ("Columna lumbar de frente", "frontal"),
+        ("COLUMNA ANTERO-POSTERIOR", "frontal"),
+        ("Coluna lombar (perfil)", "lateral"),
+        ("Coluna ântero-posterior", "frontal"),
+        ("Rachide lombare laterale", "lateral"),
+        ("RACHIDE L-L", "lateral"),
+        ("Rachide in profilo", "lateral"),
+        ("Rachide frontale", "frontal"),
+        ("Rachide anteroposteriore", "frontal"),
+        # French, German
+        ("Rachis lombaire de profil", "lateral"),
+        ("RACHIS FACE", "frontal"),
+        ("LWS seitlich", "lateral"),
+        ("BWS seitliche Aufnahme", "lateral"),
+        ("LWS Seitenansicht", "lateral"),
+        ("LWS a.p.", "frontal"),
+        ("BWS von vorn", "frontal"),
+        ("LWS schräg", "oblique"),
+        ("Columna oblicua", "oblique"),
+        # Japanese, Chinese, Korean
+        ("腰椎側面", "lateral"),
+        ("胸椎 側面像 立位", "lateral"),
+        ("腰椎正面", "frontal"),
+        ("腰椎 A→P", "frontal"),
+        ("腰椎 R→L", "lateral"),
+        ("腰椎ＬＡＴ", "lateral"),
+        ("腰椎斜位", "oblique"),
+        ("腰椎侧位", "lateral"),
+        ("腰椎正位", "frontal"),
+        ("胸部后前位", "frontal"),
+        ("요추 측면", "lateral"),
+        ("요추 정면", "frontal"),
+        # Both views are named, or none.
+        ("Rachis face et profil", None),
+        ("Columna frente y perfil", None),
+        ("腰椎正侧位", None),
+        ("腰椎正側面", None),
+        ("腰椎 側臥位", None),
+        ("脊柱侧弯", None),
+        ("Facettes L4 L5", None),
+        ("Wirbelsäule", None),
+    ],
+)
+def test_a_view_is_told_in_the_words_of_many_languages(words: str, view: str | None) -> None:
+    header = Dataset()
+    header.SpecificCharacterSet, header.SeriesDescription = "ISO_IR 192", words
+    assert said_view(header) == (view, "SeriesDescription" if view else "")
 
 
 def test_the_image_is_believed_before_the_study() -> None:

@@ -338,6 +338,10 @@ def test_secondary_captures_are_films_where_the_settings_say_so(write_series: Se
     assert decide(paths, FILMS).pipeline is None
     allowed = Settings.model_validate({"routes": {"radiograph": {"secondary_captures": True}}})
     assert decide(paths, allowed).pipeline == "radiograph"
+    # Whether colours are grey is seen in the pixels, which the pipeline reads.
+    change(paths, SamplesPerPixel=3, PhotometricInterpretation="RGB")
+    assert decide(paths, FILMS).pipeline is None
+    assert decide(paths, allowed).pipeline == "radiograph"
     change(paths, Modality="CT")
     assert decide(paths, allowed).pipeline is None
 

@@ -41,6 +41,8 @@ from dicom_ai_node.networks.mscn import Heatmaps
 from dicom_ai_node.pipelines.radiograph import BUNDLES, RadiographPipeline
 from dicom_ai_node.report import Analysis
 from dicom_ai_node.report_schema import json_schema
+from dicom_ai_node.results.language import LANGUAGES
+from dicom_ai_node.results.wording import class_shares
 from dicom_ai_node.training.films import Film, FilmVertebra, polygon_mask
 from dicom_ai_node.training.localise import TAUGHT_LEVELS
 
@@ -393,6 +395,23 @@ def test_what_looks_healthy_is_broken_only_where_its_heights_are_clear() -> None
     assert seen[Level.L2].classes["radiograph-acuity"] == pytest.approx(
         {"acute": 0.2, "chronic": 0.4, "pathologic": 0.4}, abs=1e-6
     )
+
+
+def test_what_p1_thinks_of_every_body_is_kept_beside_the_ages_of_broken_ones() -> None:
+    film = column()
+    seen = by_level(
+        pipeline(Oracle(film, age=(0.01, 0.02, 0.02), sees_healthy=True)).analyse(radiograph(film))
+    )
+    for vertebra in seen.values():
+        own = vertebra.classes["radiograph-acuity-fracture"]
+        assert own == pytest.approx({"healthy": 0.95, "fractured": 0.05}, abs=1e-6)
+        said = class_shares("radiograph-acuity-fracture", own, LANGUAGES["de"])
+        assert said == "radiograph-acuity-fracture: nicht gebrochen 95 %, gebrochen 5 %"
+    assert "radiograph-acuity" not in seen[Level.L1].classes
+    assert seen[Level.L2].acuity is not None
+    # As published it knows fractures alone, and has no such opinion.
+    published = by_level(pipeline(Oracle(film)).analyse(radiograph(film)))
+    assert not any("radiograph-acuity-fracture" in vertebra.classes for vertebra in published.values())
 
 
 def test_points_that_lie_elsewhere_at_every_look_are_not_used() -> None:

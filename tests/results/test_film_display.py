@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
+from pydicom.uid import ColorSoftcopyPresentationStateStorage, SecondaryCaptureImageStorage
 
 from conformance.films import DRESSES, FilmStudy, make_film_study
 from dicom_ai_node.imaging.radiograph import load_radiograph
@@ -121,3 +123,27 @@ def test_dcmtk_shows_what_the_pipeline_saw(study, tool, tmp_path, change, photom
     low, high = shown.min(), shown.max()
     assert high > 200
     np.testing.assert_allclose((shown - low) / (high - low), radiograph.pixels, atol=0.012)
+
+
+def test_a_film_captured_in_colour_is_drawn_on_by_a_presentation_state_for_colours(
+    study: FilmStudy, tmp_path: Path
+) -> None:
+    image = pydicom.dcmread(study.path)
+    greys = (image.pixel_array >> (image.BitsStored - 8)).astype(np.uint8)
+    image.SOPClassUID = image.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    image.Modality, image.ConversionType = "OT", "WSD"
+    image.SamplesPerPixel, image.PlanarConfiguration, image.PhotometricInterpretation = 3, 0, "RGB"
+    image.BitsAllocated, image.BitsStored, image.HighBit = 8, 8, 7
+    image.PixelData = np.repeat(greys[:, :, None], 3, axis=2).tobytes()
+    image.save_as(tmp_path / "film.dcm")
+    film = load_radiograph(tmp_path / "film.dcm")
+    source = SourceSeries((tmp_path / "film.dcm",), None, film)
+    objects = encode(study.analysis, source, tmp_path / "results")
+    validate(objects)
+    (state,) = (pydicom.dcmread(item.path) for item in objects if item.kind == "pr")
+    assert state.SOPClassUID == ColorSoftcopyPresentationStateStorage
+    assert state.ICCProfile
+    assert not {"SoftcopyVOILUTSequence", "PresentationLUTShape", "RescaleSlope"} & {
+        element.keyword for element in state
+    }
+    assert {"seg", "sr"} < {item.kind for item in objects}

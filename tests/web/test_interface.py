@@ -44,6 +44,10 @@ def test_an_uploaded_series_goes_through_its_states_and_gives_out_its_results(
     assert report.json()["source"]["series_instance_uids"] == [series]
     with Image.open(BytesIO(client.get(f"/jobs/{job}/overlay").content)) as overlay:
         assert (overlay.format, overlay.size) == ("PNG", (64, 96))
+    # Only a series of films has more than one of them.
+    assert client.get(f"/jobs/{job}/report", params={"film": 1}).content == report.content
+    for kind in ("report", "overlay"):
+        assert client.get(f"/jobs/{job}/{kind}", params={"film": 2}).status_code == 404
     delivered = dict(web_archive.of_study(said[0]["study_instance_uid"]))
     assert {item["sop_instance_uid"] for item in state["results"]} == set(delivered)
     for item in state["results"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,22 @@ def test_an_analysis_comes_back_as_it_was(tmp_path: Path, affine: np.ndarray | N
     assert back.label_map is not None
     np.testing.assert_array_equal(back.label_map.labels, labels)
     np.testing.assert_array_equal(back.label_map.affine, affine)
+
+
+def test_analyses_of_several_films_come_back_in_their_order(tmp_path: Path) -> None:
+    films = [
+        Analysis(
+            replace(REPORT, vertebrae=(Vertebra(level, 0.9),)),
+            LabelMap(np.full((1, 2, 2), number, np.uint8), None),
+        )
+        for number, level in enumerate((Level.L1, Level.T8, Level.T9))
+    ]
+    folder = JobFolder(tmp_path / "job")
+    folder.write_analysis(Analysis.joined(films))
+    back = folder.read_analysis().each
+    assert [film.report for film in back] == [film.report for film in films]
+    assert [int(film.label_map.labels[0, 0, 0]) for film in back if film.label_map] == [0, 1, 2]
+    assert folder.read_report() == films[0].report
 
 
 def test_an_analysis_without_a_label_map_has_none_afterwards(tmp_path: Path) -> None:

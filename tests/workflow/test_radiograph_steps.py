@@ -1,19 +1,24 @@
-"""The steps of a radiograph: which film of a series is reported, and the same results after a restart."""
+"""The steps of a radiograph: which films of a series are reported, and the same results after a restart."""
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import pydicom
 import pytest
 
 from conformance.films import DRESSES, FilmStudy, make_film_study
 from dicom_ai_node.config import Settings
 from dicom_ai_node.errors import NotAnalysable
-from dicom_ai_node.imaging.radiograph import Radiograph
+from dicom_ai_node.imaging.radiograph import Radiograph, load_radiograph
 from dicom_ai_node.pipelines import analyse as pipelines
-from dicom_ai_node.report import Analysis
+from dicom_ai_node.report import Analysis, BoxPx, LabelMap, SixPoints, Vertebra
+from dicom_ai_node.workflow.handover import JobFolder
 from dicom_ai_node.workflow.steps import node_steps
 
 
@@ -71,3 +76,81 @@ def test_a_series_without_a_lateral_film_says_what_it_shows(study: FilmStudy) ->
     steps = node_steps(Settings())
     with pytest.raises(NotAnalysable, match="chest"):
         steps.analyse("radiograph", paths(study)[:1], lambda _stage, _share: None)
+
+
+def of_the_other_film(study: FilmStudy) -> Analysis:
+    """What is to be seen on the second image, which has half the rows and columns: all but one vertebra."""
+    other = load_radiograph(paths(study)[0])
+
+    def halved(vertebra: Vertebra) -> Vertebra:
+        box, points = vertebra.box_px, vertebra.six_points
+        assert box is not None
+        (top, bottom), (left, right) = box.rows, box.columns
+        return replace(
+            vertebra,
+            box_px=BoxPx(other.instance.sop_instance_uid, 1, (top / 2, bottom / 2), (left / 2, right / 2)),
+            six_points=None if points is None else SixPoints.from_array(points.to_array() / 2),
+        )
+
+    report, label_map = study.analysis.report, study.analysis.label_map
+    assert label_map is not None
+    small = np.ascontiguousarray(label_map.labels[:, ::2, ::2])
+    return Analysis(
+        replace(report, vertebrae=tuple(map(halved, report.vertebrae[1:]))), LabelMap(small, None)
+    )
+
+
+@pytest.fixture
+def both_lateral(study: FilmStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipeline that reads both films."""
+    second = of_the_other_film(study)
+
+    def analyse(film: Radiograph, _progress: Any) -> Analysis:
+        own = film.instance.sop_instance_uid == study.film.instance.sop_instance_uid
+        return study.analysis if own else second
+
+    monkeypatch.setattr(pipelines, "_radiograph", lambda *_settings: SimpleNamespace(analyse=analyse))
+
+
+@pytest.mark.usefixtures("both_lateral")
+def test_every_lateral_film_of_a_series_has_results_that_refer_to_it_alone(
+    study: FilmStudy, tmp_path: Path
+) -> None:
+    steps = node_steps(Settings(), page=True)
+    analysis, source = steps.analyse("radiograph", paths(study), lambda _stage, _share: None)
+    assert [len(one.report.vertebrae) for one in analysis.each] == [4, 3]
+    for one in analysis.each:
+        assert "further-films" in {note.code for note in one.report.limitations}
+    results = tmp_path / "results"
+    objects = steps.encode(analysis, source, results)
+    steps.validate(objects)
+    assert Counter(item.kind for item in objects) == {"sr": 2, "seg": 2, "pr": 2}
+    assert len({item.sop_instance_uid for item in objects}) == len(objects)
+    names = {path.name for path in results.iterdir()}
+    assert {"report.json", "overlay.png", "report.pdf"} < names
+    assert {"film-2-report.json", "film-2-overlay.png", "film-2-report.pdf"} < names
+    stored = {pydicom.dcmread(path).SOPInstanceUID for path in paths(study)}
+    seen = set()
+    for item in objects:
+        spoken_of = {
+            str(element.value)
+            for element in pydicom.dcmread(item.path).iterall()
+            if element.keyword == "ReferencedSOPInstanceUID" and element.value in stored
+        }
+        assert len(spoken_of) == 1, item.path.name
+        seen |= spoken_of
+        assert (spoken_of != {study.film.instance.sop_instance_uid}) == item.path.name.startswith("film-2-")
+    assert seen == stored
+
+
+@pytest.mark.usefixtures("both_lateral")
+def test_both_films_are_encoded_alike_after_a_restart(study: FilmStudy, tmp_path: Path) -> None:
+    steps = node_steps(Settings())
+    analysis, source = steps.analyse("radiograph", paths(study), lambda _stage, _share: None)
+    first = steps.encode(analysis, source, tmp_path / "first")
+    job = JobFolder(tmp_path / "job")
+    job.write_analysis(analysis)
+    second = steps.encode(job.read_analysis(), steps.source(paths(study)), tmp_path / "second")
+    assert [item.path.name for item in first] == [item.path.name for item in second]
+    for before, after in zip(first, second, strict=True):
+        assert before.path.read_bytes() == after.path.read_bytes(), before.path.name

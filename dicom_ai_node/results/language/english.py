@@ -106,6 +106,8 @@ ENGLISH: Final = Language(
         "KD": "Kümmell's disease",
         "PS": "previous surgery",
         "normal": "normal",
+        "healthy": "healthy",
+        "fractured": "fractured",
     },
     algorithm="Algorithm {name} {version}, weights sha256 {hash}, device UID {uid}",
     thresholds="Genant grades by loss of height: mild from {mild}, moderate above {moderate}, severe above "

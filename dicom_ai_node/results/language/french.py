@@ -109,6 +109,8 @@ FRENCH: Final = Language(
         "KD": "maladie de Kümmell",
         "PS": "antécédent chirurgical",
         "normal": "normal",
+        "healthy": "intacte",
+        "fractured": "fracturée",
     },
     algorithm="Algorithme {name} {version}, poids sha256 {hash}, UID de l'appareil {uid}",
     thresholds="Grades de Genant selon la perte de hauteur : léger à partir de {mild}, modéré au-delà de "
@@ -126,6 +128,7 @@ FRENCH: Final = Language(
         "model-refused": "La réponse du modèle n'est pas plausible et n'a pas été retenue.",
         "level-uncertain": "La numérotation des vertèbres est incertaine.",
         "partial": "Seule une partie des images envoyées a pu être utilisée.",
+        "further-films": "D'autres clichés de la série ont leur propre compte rendu.",
         "disagreement": "Deux modèles, ou un modèle et l'en-tête, se contredisent.",
         "research-use": "Réservé à la recherche, sans validation clinique.",
         "thresholds": "Seuils appliqués.",

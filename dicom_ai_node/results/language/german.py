@@ -110,6 +110,8 @@ GERMAN: Final = Language(
         "KD": "Morbus Kümmell",
         "PS": "Zustand nach Operation",
         "normal": "unauffällig",
+        "healthy": "nicht gebrochen",
+        "fractured": "gebrochen",
     },
     algorithm="Algorithmus {name} {version}, Gewichte sha256 {hash}, Geräte-UID {uid}",
     thresholds="Genant-Grade nach Höhenminderung: Grad 1 ab {mild}, Grad 2 über {moderate}, Grad 3 über "
@@ -127,6 +129,7 @@ GERMAN: Final = Language(
         "model-refused": "Das Ergebnis des Modells ist unplausibel und wurde verworfen.",
         "level-uncertain": "Die Höhenzuordnung der Wirbel ist unsicher.",
         "partial": "Nur ein Teil der gesendeten Bilder konnte verwendet werden.",
+        "further-films": "Andere Aufnahmen der Serie haben einen eigenen Befund.",
         "disagreement": "Zwei Modelle, oder ein Modell und die Kopfdaten, widersprechen einander.",
         "research-use": "Nur für Forschungszwecke, klinisch nicht validiert.",
         "thresholds": "Angewandte Schwellenwerte.",

@@ -100,6 +100,8 @@ SPANISH: Final = Language(
         "KD": "enfermedad de Kümmell",
         "PS": "cirugía previa",
         "normal": "normal",
+        "healthy": "intacta",
+        "fractured": "fracturada",
     },
     algorithm="Algoritmo {name} {version}, pesos sha256 {hash}, UID del dispositivo {uid}",
     thresholds="Grados de Genant según la pérdida de altura: leve desde {mild}, moderado por encima de "
@@ -117,6 +119,7 @@ SPANISH: Final = Language(
         "model-refused": "La respuesta del modelo no es verosímil y se descartó.",
         "level-uncertain": "La numeración de las vértebras es incierta.",
         "partial": "Solo se pudo utilizar una parte de las imágenes enviadas.",
+        "further-films": "Otras radiografías de la serie tienen su propio informe.",
         "disagreement": "Dos modelos, o un modelo y la cabecera, se contradicen.",
         "research-use": "Solo para investigación, sin validación clínica.",
         "thresholds": "Umbrales aplicados.",
