@@ -221,7 +221,7 @@ def rows_of_network(recipe: TaskRecipe, bundle: Path, data: str, count: int, pro
     from dicom_ai_node.commands.verse_cases import labelled_ct  # noqa: PLC0415
     from dicom_ai_node.inference.bundle import bundle_of  # noqa: PLC0415
     from dicom_ai_node.inference.device import choose_device  # noqa: PLC0415
-    from dicom_ai_node.training.segment_recipes import recipe_of_bundle  # noqa: PLC0415
+    from dicom_ai_node.training.recipes import recipe_of_bundle  # noqa: PLC0415
     from dicom_ai_node.training.tasks import fresh_cases  # noqa: PLC0415
 
     loaded = bundle_of(recipe.name, bundle).to(choose_device("auto"))

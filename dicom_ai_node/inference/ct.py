@@ -16,7 +16,7 @@ from dicom_ai_node.anatomy import Level
 from dicom_ai_node.errors import ModelError
 from dicom_ai_node.inference.bundle import Bundle
 from dicom_ai_node.networks.heatmaps import peak_positions
-from dicom_ai_node.networks.intensity import clipped_moments, marker, standardise
+from dicom_ai_node.networks.intensity import OUTLINED, clipped_moments, marker, standardise
 from dicom_ai_node.networks.overlapping import PatchInput
 
 BATCH = 4
@@ -111,14 +111,20 @@ def six_points(bundle: Bundle, planes: Tensor) -> Tensor:
     """The six morphometry points on mid-sagittal planes.
 
     Args:
-        planes: shape (planes, 2, rows, columns): HU, and the probability that a pixel is the body.
+        planes: shape (planes, 2, rows, columns): HU, and the probability that a pixel is the body. A network
+            of one channel, as P3's, is shown the body's binary mask alone.
 
     Returns:
         float32, shape (planes, 6, 2): [row, column], sub-pixel, in the order of `report.SIX_POINT_NAMES`.
     """
     answers = []
+    outline_only = bundle.metadata.network.arguments.get("in_channels") == 1
     for batch in torch.split(planes, 4 * BATCH):
-        image = torch.stack([standardise(plane, bundle.metadata.ct.clip_hu) for plane in batch[:, :1]])
-        heatmaps = bundle.network(torch.cat([image, batch[:, 1:]], dim=1).to(bundle.device)).product
+        if outline_only:
+            seen = (batch[:, 1:] >= OUTLINED).to(batch.dtype)
+        else:
+            image = torch.stack([standardise(plane, bundle.metadata.ct.clip_hu) for plane in batch[:, :1]])
+            seen = torch.cat([image, batch[:, 1:]], dim=1)
+        heatmaps = bundle.network(seen.to(bundle.device)).product
         answers.append(peak_positions(heatmaps)[0])
     return torch.cat(answers)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from dicom_ai_node.training.augment import Intensity, Pose
 from dicom_ai_node.training.loop import LoopOptions
@@ -89,19 +89,4 @@ def segment_recipe(name: str) -> TaskRecipe:
         pool_fractured=80,
         pool_width_mm=None,
         taught_shares={},
-    )
-
-
-def recipe_of_bundle(recipe: TaskRecipe, preprocessing: Mapping[str, Any]) -> TaskRecipe:
-    """The recipe that a bundle on CT was trained by, so that it is measured as it was taught.
-
-    Args:
-        recipe: of the task, where no network is named.
-        preprocessing: of the bundle's metadata.
-    """
-    if recipe.name != "ct-segment":
-        return recipe
-    size = tuple(preprocessing["size"] or ())
-    return next(
-        (segment_recipe(name) for name, options in SEGMENTERS.items() if options.size == size), recipe
     )

@@ -121,13 +121,7 @@ RECIPES: Final[Mapping[str, TaskRecipe]] = {
             name="ct-points",
             description="2-D M-SCN: six morphometry points on a body's mid-sagittal plane (P3 section 2.3.3)",
             architecture="MSCN",
-            arguments={
-                "in_channels": 2,
-                "out_channels": len(SIX_POINT_NAMES),
-                "dimensions": 2,
-                "channels": list(_POINTS.channels),
-                "global_channels": _POINTS.global_channels,
-            },
+            arguments=_POINTS.network_arguments(),
             output_channels=SIX_POINT_NAMES,
             preprocessing={
                 "spacing_mm": _POINTS.spacing_mm,

@@ -19,9 +19,9 @@ from dicom_ai_node.networks.intensity import smoothed
 from dicom_ai_node.pipelines.ct_volume import CtVolumePipeline
 from dicom_ai_node.training.augment import Pose
 from dicom_ai_node.training.loop import train
-from dicom_ai_node.training.recipes import recipe_of
+from dicom_ai_node.training.recipes import recipe_of, recipe_of_bundle
 from dicom_ai_node.training.segment import SegmentTask
-from dicom_ai_node.training.segment_recipes import SEGMENTERS, recipe_of_bundle
+from dicom_ai_node.training.segment_recipes import SEGMENTERS
 from dicom_ai_node.training.tasks import RECIPES, TaskRecipe
 from tests.training.labelled import block_spine
 
@@ -125,8 +125,6 @@ def test_a_bundle_is_measured_by_the_recipe_that_it_was_trained_by(name: str) ->
     recipe = _recipe(name)
     found = recipe_of_bundle(RECIPES["ct-segment"], recipe.preprocessing)
     assert found.preprocessing["spacing_mm"] == recipe.preprocessing["spacing_mm"]
-    points = RECIPES["ct-points"]
-    assert recipe_of_bundle(points, points.preprocessing) is points
 
 
 def test_without_a_marker_it_learns_is_kept_and_answers(tmp_path: Path) -> None:
