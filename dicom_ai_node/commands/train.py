@@ -140,7 +140,9 @@ def command(  # noqa: PLR0917 - typer makes options of them
         on_validated=lambda _network, values, _step: scores.update(values),
         max_steps=steps,
     )
-    with_shares = FilmDetectTask | MriClassifyTask | SegmentTask
+    shares = None
+    if isinstance(job, FilmDetectTask | MriClassifyTask | SegmentTask):
+        shares = job.taught_shares
     metadata = publish(
         recipe,
         trained,
@@ -151,7 +153,7 @@ def command(  # noqa: PLR0917 - typer makes options of them
         data=source.said,
         steps=steps,
         how=HowTrained(precision, learning_rate, first.metadata if first else None, keep_start, pool),
-        taught_shares=job.taught_shares if isinstance(job, with_shares) else None,
+        taught_shares=shares,
     )
     console.print(f"{out}: {metadata.name} {metadata.version}, weights {metadata.weights[0].sha256[:12]}…")
 
