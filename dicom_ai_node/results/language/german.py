@@ -126,6 +126,7 @@ GERMAN: Final = Language(
         "no-spine": "Es wurde kein Wirbel gefunden.",
         "model-refused": "Das Ergebnis des Modells ist unplausibel und wurde verworfen.",
         "level-uncertain": "Die Höhenzuordnung der Wirbel ist unsicher.",
+        "numbering-variant": "Es wurde ein Wirbel mehr oder weniger gezählt als üblich.",
         "partial": "Nur ein Teil der gesendeten Bilder konnte verwendet werden.",
         "disagreement": "Zwei Modelle, oder ein Modell und die Kopfdaten, widersprechen einander.",
         "research-use": "Nur für Forschungszwecke, klinisch nicht validiert.",
