@@ -115,7 +115,7 @@ RECIPES: Final[Mapping[str, TaskRecipe]] = {
             pool_width_mm=125.0,
             bright_bone=True,
             build=lambda training, held_out: SegmentTask(training, held_out, _SEGMENT),
-            taught_shares={"fractured": _SEGMENT.fractured},
+            taught_shares=SegmentTask([], [], _SEGMENT).taught_shares,
         ),
         TaskRecipe(
             name="ct-points",
