@@ -36,6 +36,7 @@ REASON_CODES: Final[dict[str, str]] = {
     "no-spine": "no vertebra was found",
     "model-refused": "the model's answer is implausible and was not used",
     "level-uncertain": "the vertebrae may be numbered otherwise",
+    "numbering-variant": "the spine was numbered with a vertebra more or less than most people have",
     "partial": "only part of what was sent could be used",
     "further-films": "other films of the series have reports of their own",
     "disagreement": "two models, or a model and the header, say different things",

@@ -1,8 +1,8 @@
-"""What the CT pipeline says of one phantom beside what is true of it, vertebra by vertebra.
+"""What the CT pipeline says of one CT beside what is true of it, vertebra by vertebra.
 
 Position and outline are those of the vertebra of that name; heights, grades and fractures those of what was
 found in that place, whatever it is called. What the node says that it cannot judge is counted as such and
-takes no part in the rest.
+takes no part in the rest. Nor does what is not known: labels of others may have no grades or heights.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dicom_ai_node.anatomy import Level, verse_label
 from dicom_ai_node.genant import Heights, grade_spine
 from dicom_ai_node.imaging.volume import SliceRef, Volume
 from dicom_ai_node.phantom import CtPhantom
+from dicom_ai_node.pipelines.ct_volume import NOT_REPORTED
 from dicom_ai_node.report import Analysis, Vertebra
 from dicom_ai_node.training.metrics import dice, localisation_values, precision, recall, surface_distances
 
@@ -63,14 +64,14 @@ class BodyAnswer:
     """What was said of one body that was measured, and what is true of it.
 
     Attributes:
-        grades: true in the middle plane, true in the worst of its planes, found.
-        types: of the deformity, true and found.
+        grades: true in the middle plane, true in the worst of its planes (None: not known), found.
+        types: of the deformity, true (empty: not known) and found.
         fracture: probability that was told.
         broken: whether it truly is.
-        heights_mm: true and found, (3, 2).
+        heights_mm: true (NaN: not known) and found, (3, 2).
     """
 
-    grades: tuple[int, int, int]
+    grades: tuple[int, int | None, int]
     types: tuple[str, str]
     fracture: float
     broken: bool
@@ -87,15 +88,45 @@ class CaseAnswer:
 
 def volume_of_phantom(phantom: CtPhantom) -> Volume:
     """The phantom as the pipeline gets it, without the way over DICOM."""
+    return volume_of_voxels(phantom.hu, phantom.affine)
+
+
+def volume_of_voxels(hu: npt.NDArray[np.int16], affine: npt.NDArray[np.float64]) -> Volume:
+    """A CT as the pipeline gets it, without the way over DICOM.
+
+    Args:
+        hu: shape (slices, rows, columns).
+        affine: 4x4, its index to LPS millimetres.
+    """
     refs = tuple(
-        SliceRef("1.2.840.10008.5.1.4.1.1.2", f"1.2.{k + 1}", 1, Path("phantom"))
-        for k in range(len(phantom.hu))
+        SliceRef("1.2.840.10008.5.1.4.1.1.2", f"1.2.{k + 1}", 1, Path("labelled")) for k in range(len(hu))
     )
-    return Volume(phantom.hu, phantom.affine, refs, "1.2", "1.3", "1.4", "CT")
+    return Volume(hu, affine, refs, "1.2", "1.3", "1.4", "CT")
 
 
 def answer_of(analysis: Analysis, taught: Sequence[Level], phantom: CtPhantom, volume: Volume) -> CaseAnswer:
     """What an analysis says of a phantom, beside what is true."""
+    return answer_beside(analysis, taught, phantom.truth["vertebrae"], phantom.labels, volume)
+
+
+def answer_beside(
+    analysis: Analysis,
+    taught: Sequence[Level],
+    truth: Sequence[Mapping[str, Any]],
+    labels: npt.NDArray[np.uint8],
+    volume: Volume,
+) -> CaseAnswer:
+    """What an analysis says of a labelled CT, beside what is true.
+
+    Args:
+        analysis: of the volume.
+        taught: the levels that can be named.
+        truth: per vertebra `level`, `center_mm`, `six_points`, `heights_mm`, `genant_grade` as the phantom
+            tells them. Without points `extent_mm` says where the body ends, its box's corners; one that has
+            neither (the sacrum) is not judged. What is None or not there takes no part.
+        labels: vertebral bodies as VerSe numbers, on the volume's grid.
+        volume: the CT.
+    """
     assert analysis.label_map is not None
     values: dict[str, list[float]] = {name: [] for name in MEASURES}
     values["not_analysable_case"] = [0.0]
@@ -106,18 +137,18 @@ def answer_of(analysis: Analysis, taught: Sequence[Level], phantom: CtPhantom, v
         for item in analysis.report
         if verse_label(item.level) in drawn and item.center_mm is not None
     }
-    truth = phantom.truth["vertebrae"]
     values["no_vertebra_there"] = [
         float(min(_distance(item, entry) for entry in truth) > IDENTIFIED_MM) for item in found.values()
     ]
-    values["false_positives_per_patient"] = [
-        float(sum(bool(item.fractured) and not _is_broken(item, truth) for item in found.values()))
-    ]
+    if any(entry["genant_grade"] is not None for entry in truth):
+        values["false_positives_per_patient"] = [
+            float(sum(bool(item.fractured) and not _is_broken(item, truth) for item in found.values()))
+        ]
     worst = _worst_grades(truth)
     errors, bodies = [], []
     for entry in truth:
         level = Level(entry["level"])
-        if entry["six_points"] is None or not _whole(entry, volume):
+        if level in NOT_REPORTED or not _whole(entry, volume):
             continue
         values["level_not_taught"].append(float(level not in taught))
         if level not in taught:
@@ -128,7 +159,7 @@ def answer_of(analysis: Analysis, taught: Sequence[Level], phantom: CtPhantom, v
         values["identified"].append(float(identified))
         if identified:
             values["centre_error_mm"].append(errors[-1])
-            outlined = _outlined(analysis.label_map.labels, phantom.labels, level, volume)
+            outlined = _outlined(analysis.label_map.labels, labels, level, volume)
             for name, value in outlined.items():
                 values[name].append(value)
         there = min(found.values(), key=lambda item: _distance(item, entry), default=None)
@@ -138,12 +169,13 @@ def answer_of(analysis: Analysis, taught: Sequence[Level], phantom: CtPhantom, v
             continue
         values["level_wrong"].append(float(there.level is not level))
         values["not_judged"].append(float(there.heights_mm is None))
-        body = _judged(there, entry, worst.get(level, 0))
+        body = _judged(there, entry, worst.get(level))
         if body is not None:
             bodies.append(body)
-            values["height_error_mm"] += np.abs(np.diff(body.heights_mm, axis=1)).ravel().tolist()
+            if np.isfinite(body.heights_mm).all():
+                values["height_error_mm"] += np.abs(np.diff(body.heights_mm, axis=1)).ravel().tolist()
             values["grade_right"].append(float(body.grades[0] == body.grades[2]))
-            if body.grades[0] and body.grades[2]:
+            if body.grades[0] and body.grades[2] and body.types[0]:
                 values["type_right"].append(float(body.types[0] == body.types[1]))
             _count_fracture(values, entry, fractured=bool(there.fractured))
     values |= {name: found.tolist() for name, found in localisation_values(errors).items() if name in values}
@@ -157,7 +189,7 @@ def _count_fracture(values: dict[str, list[float]], entry: Mapping[str, Any], *,
         values[f"sensitivity_grade_{grade}"].append(float(fractured))
 
 
-def _judged(vertebra: Vertebra, entry: Mapping[str, Any], worst: int) -> BodyAnswer | None:
+def _judged(vertebra: Vertebra, entry: Mapping[str, Any], worst: int | None) -> BodyAnswer | None:
     """None where the body was not measured, or has no grade."""
     if vertebra.heights_mm is None or vertebra.genant_grade is None or entry["genant_grade"] is None:
         return None
@@ -165,12 +197,16 @@ def _judged(vertebra: Vertebra, entry: Mapping[str, Any], worst: int) -> BodyAns
     # The true heights are those of the middle.
     own = vertebra.heights_mm if middle is None else middle.heights_mm
     names = ("anterior", "middle", "posterior")
+    true_mm = entry["heights_mm"] or dict.fromkeys(names, math.nan)
     return BodyAnswer(
         (int(entry["genant_grade"]), worst, vertebra.genant_grade),
-        (str(entry["deformity"] or "none"), str(vertebra.deformity or "none")),
+        (
+            str(entry["deformity"] or "none") if "deformity" in entry else "",
+            str(vertebra.deformity or "none"),
+        ),
         float(vertebra.fracture_probability or 0.0),
         bool(entry["genant_grade"]),
-        np.array([(float(entry["heights_mm"][name]), float(getattr(own, name))) for name in names]),
+        np.array([(float(true_mm[name]), float(getattr(own, name))) for name in names]),
     )
 
 
@@ -178,7 +214,7 @@ def _worst_grades(truth: Sequence[Mapping[str, Any]]) -> dict[Level, int]:
     """The true grade of each body in the worst of its planes, graded among the neighbours' same plane."""
     planes: list[dict[Level, Heights]] = [{}, {}, {}]
     for entry in truth:
-        if entry["six_points"] is None:
+        if entry["six_points"] is None or entry["heights_mm"] is None:
             continue
         beside = entry.get("beside") or [entry, entry]
         for spine, plane in zip(planes, (entry, *beside), strict=True):
@@ -195,7 +231,10 @@ def _is_broken(vertebra: Vertebra, truth: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _whole(entry: Mapping[str, Any], volume: Volume) -> bool:
-    points = np.array(list(entry["six_points"].values()))
+    extent = entry.get("extent_mm")
+    if entry["six_points"] is None and extent is None:
+        return False
+    points = np.array(extent if entry["six_points"] is None else list(entry["six_points"].values()))
     to_index = np.linalg.inv(volume.affine)
     index = points @ to_index[:3, :3].T + to_index[:3, 3]
     margin = MARGIN_MM / volume.spacing_mm

@@ -78,10 +78,11 @@ def _precision_recall(axis: Axes, bodies: Sequence[BodyAnswer]) -> None:
 def _bland_altman(axis: Axes, bodies: Sequence[BodyAnswer]) -> None:
     """Difference of found and true heights over their mean (Bland 1986, Lancet 1:307)."""
     axis.set(xlabel="mean of found and true height (mm)", ylabel="found - true (mm)", title="Heights")
-    if not bodies:
+    known = [body.heights_mm for body in bodies if np.isfinite(body.heights_mm).all()]
+    if not known:
         return
     names = ("anterior", "middle", "posterior")
-    heights = np.stack([body.heights_mm for body in bodies])
+    heights = np.stack(known)
     for number, name in enumerate(names):
         pairs = heights[:, number]
         axis.scatter(pairs.mean(axis=1), pairs[:, 1] - pairs[:, 0], s=8, label=name)

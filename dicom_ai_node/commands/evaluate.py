@@ -25,6 +25,9 @@ PIPELINES: Final = ("ct-volume", "ct-agreement", "radiograph", "mri")
 """The tasks that evaluate all networks of a pipeline together; their bundle is the folder of bundles.
 ct-agreement holds the GPU and half precision against the processor."""
 
+_ON_FOLDERS: Final = ("ct-volume", "mri")
+"""Pipelines that are evaluated on labelled images of others too."""
+
 Rows = list[Mapping[str, Sequence[float]]]
 """Per case: quantity -> its values, one per vertebra, NaN where it does not apply."""
 
@@ -79,9 +82,10 @@ def command(  # noqa: PLR0917 - typer makes options of them
     if len(bundles) > 1 and task != "ct-localise":
         raise ConfigurationError(f"{task} is evaluated on one --bundle; ct-localise compares several")
     if task in PIPELINES:
-        if data != "phantom" and (task != "mri" or not Path(data).is_dir()):
+        if data != "phantom" and (task not in _ON_FOLDERS or not Path(data).is_dir()):
             raise ConfigurationError(
-                f"{task} is evaluated on --data phantom; mri on a folder of labelled series as well"
+                f"{task} is evaluated on --data phantom; {' and '.join(_ON_FOLDERS)} on a folder of labelled "
+                "series as well"
             )
         from dicom_ai_node.commands import evaluate_ct_volume  # noqa: PLC0415
         from dicom_ai_node.commands.evaluate_mri_study import (  # noqa: PLC0415
@@ -101,7 +105,10 @@ def command(  # noqa: PLR0917 - typer makes options of them
 
             rows, tables = evaluate_ct_agreement.evaluate(bundle, range(count), console.print)
         else:
-            found = evaluate_ct_volume.evaluate(bundle, range(count), console.print, plots)
+            if data == "phantom":
+                found = evaluate_ct_volume.evaluate(bundle, range(count), console.print, plots)
+            else:
+                found = evaluate_ct_volume.evaluate_folder(bundle, Path(data), console.print, plots)
             evaluate_ct_volume.show(console, found)
             _write(json_file, {"task": task, "bundle": str(bundle), "data": data, **found})
             return
@@ -155,6 +162,10 @@ def command(  # noqa: PLR0917 - typer makes options of them
         if plots is not None:
             draw_values(plots / f"{task}.png", rows)
     result = {"task": task, "bundle": str(bundle), "data": data, **summary(rows), **tables}
+    if task == "ct-segment":
+        from dicom_ai_node.commands import evaluate_ct_volume  # noqa: PLC0415 - waits for torch
+
+        console.print(evaluate_ct_volume.paper_table(evaluate_ct_volume.SEGMENTATION, result))
     _show(console, result, tables)
     _write(json_file, result)
 
@@ -221,7 +232,7 @@ def rows_of_network(recipe: TaskRecipe, bundle: Path, data: str, count: int, pro
     from dicom_ai_node.commands.verse_cases import labelled_ct  # noqa: PLC0415
     from dicom_ai_node.inference.bundle import bundle_of  # noqa: PLC0415
     from dicom_ai_node.inference.device import choose_device  # noqa: PLC0415
-    from dicom_ai_node.training.segment_recipes import recipe_of_bundle  # noqa: PLC0415
+    from dicom_ai_node.training.recipes import recipe_of_bundle  # noqa: PLC0415
     from dicom_ai_node.training.tasks import fresh_cases  # noqa: PLC0415
 
     loaded = bundle_of(recipe.name, bundle).to(choose_device("auto"))

@@ -1,4 +1,4 @@
-"""The whole CT pipeline against realistic phantoms, told as P3 tells it (section 3.3, tables 2 to 4).
+"""The whole CT pipeline against phantoms or labelled CT, told as P3 tells it (section 3.3, tables 2 to 4).
 
 Where a vertebra is, how it is called and how it is judged are told apart: `ct_volume_answers` says how.
 """
@@ -14,7 +14,15 @@ import numpy as np
 import numpy.typing as npt
 from rich.table import Table
 
-from dicom_ai_node.commands.ct_volume_answers import BodyAnswer, CaseAnswer, answer_of, volume_of_phantom
+from dicom_ai_node.commands.ct_volume_answers import (
+    BodyAnswer,
+    CaseAnswer,
+    answer_beside,
+    answer_of,
+    volume_of_phantom,
+    volume_of_voxels,
+)
+from dicom_ai_node.commands.verse_cases import labelled_scans
 from dicom_ai_node.errors import NotAnalysable
 from dicom_ai_node.inference.device import choose_device
 from dicom_ai_node.phantom import render_ct, sample_ct_acquisition, sample_spine
@@ -49,6 +57,8 @@ PUBLISHED: Final[Mapping[str, float]] = {
 """P3, table 4 (M-SCN) and table 2 (30,000 iterations): whole vertebrae of VerSe and of the authors' hospital,
 while bodies of phantoms are judged here."""
 
+SEGMENTATION: Final = "Segmentation of bodies (P3 tables 2 and 3)"
+
 TABLES: Final[Mapping[str, Mapping[str, str]]] = {
     "Localisation (P3 table 4)": {
         "error_over_4mm": "vertebrae farther than 4 mm",
@@ -59,7 +69,7 @@ TABLES: Final[Mapping[str, Mapping[str, str]]] = {
         "no_vertebra_there": "reported where there is none",
         "centre_error_mm": "error of the centre, mm",
     },
-    "Segmentation of bodies (P3 tables 2 and 3)": {
+    SEGMENTATION: {
         "dice": "Dice",
         "assd_mm": "ASSD, mm",
         "mssd_mm": "MSSD, mm",
@@ -119,11 +129,69 @@ def evaluate(
         cases.append(answer_of(analysis, pipeline.levels, phantom, volume))
         identified = cases[-1].values["identified"]
         say(f"phantom {seed}: {sum(identified):.0f} of {len(identified)} identified")
-    if plots is not None:
-        from dicom_ai_node.commands.ct_volume_plots import draw  # noqa: PLC0415 - loads matplotlib
-
-        draw(plots / "ct-volume.png", [body for case in cases for body in case.bodies])
+    _draw(plots, cases)
     return scores(cases)
+
+
+def evaluate_folder(
+    models: Path, folder: Path, say: Callable[[str], None], plots: Path | None = None
+) -> dict[str, Any]:
+    """As `evaluate`, on the labelled CT of a folder (`verse_cases.labelled_scans`).
+
+    What its labels do not tell stays without a value; `untold` names those measures.
+
+    Raises:
+        ConfigurationError: the folder holds no cases, or a file that does not fit the others.
+        UnreadableInstance: an image cannot be read.
+        ModelError: a bundle is missing or was changed.
+    """
+    pipeline = CtVolumePipeline.load(models, choose_device("auto"))
+    cases, untold = [], set(_NEEDED)
+    for scan in labelled_scans(folder):
+        untold &= {name for name in untold if not _tells(scan.vertebrae, _NEEDED[name])}
+        volume = volume_of_voxels(scan.hu, scan.affine)
+        try:
+            analysis = pipeline.analyse(volume)
+        except NotAnalysable as refusal:
+            cases.append(CaseAnswer({"not_analysable_case": [1.0]}))
+            say(f"{scan.name}: not analysable: {refusal}")
+            continue
+        cases.append(answer_beside(analysis, pipeline.levels, scan.vertebrae, scan.labels, volume))
+        identified = cases[-1].values["identified"]
+        say(f"{scan.name}: {sum(identified):.0f} of {len(identified)} identified")
+    _draw(plots, cases)
+    return {**scores(cases), "untold": [name for name in _NEEDED if name in untold]}
+
+
+_NEEDED: Final[Mapping[str, str]] = {
+    "height_error_mm": "heights_mm",
+    "grade_right": "genant_grade",
+    "grade_kappa": "genant_grade",
+    "grade_kappa_worst_plane": "six_points",
+    "type_right": "deformity",
+    "sensitivity_grade_1": "genant_grade",
+    "sensitivity_grade_2": "genant_grade",
+    "sensitivity_grade_3": "genant_grade",
+    "fracture_found": "genant_grade",
+    "false_alarm": "genant_grade",
+    "false_positives_per_patient": "genant_grade",
+    "fracture_auc": "genant_grade",
+    "fracture_ap": "genant_grade",
+}
+"""Measure -> what the truth must tell of vertebrae for it, beyond where they are."""
+
+
+def _tells(truth: Sequence[Mapping[str, Any]], what: str) -> bool:
+    # No deformity is told as None.
+    return any(what in entry if what == "deformity" else entry.get(what) is not None for entry in truth)
+
+
+def _draw(plots: Path | None, cases: Sequence[CaseAnswer]) -> None:
+    if plots is None:
+        return
+    from dicom_ai_node.commands.ct_volume_plots import draw  # noqa: PLC0415 - loads matplotlib
+
+    draw(plots / "ct-volume.png", [body for case in cases for body in case.bodies])
 
 
 def scores(cases: Sequence[CaseAnswer]) -> dict[str, Any]:
@@ -150,25 +218,16 @@ def scores(cases: Sequence[CaseAnswer]) -> dict[str, Any]:
 
 
 def grade_confusion(bodies: Sequence[BodyAnswer], *, worst_plane: bool = False) -> npt.NDArray[np.int64]:
-    """Counts, (4, 4): rows are the true grade, columns the one found."""
-    truth = [body.grades[1 if worst_plane else 0] for body in bodies]
-    return confusion([body.grades[2] for body in bodies], truth, GRADES)
+    """Counts, (4, 4): rows are the true grade, columns the one found; of bodies whose true grade is known."""
+    pairs = [(body.grades[1 if worst_plane else 0], body.grades[2]) for body in bodies]
+    known = [(true, said) for true, said in pairs if true is not None]
+    return confusion([said for _, said in known], [true for true, _ in known], GRADES)
 
 
 def show(console: Console, found: Mapping[str, Any]) -> None:
     """The tables of P3 of what `scores` gives."""
-    for title, names in TABLES.items():
-        table = Table("measure", "value", "95 % interval", "P3", box=None, title=title, title_justify="left")
-        for name, words in names.items():
-            span = found["intervals"].get(name, [None, None])
-            published = PUBLISHED.get(name)
-            table.add_row(
-                words,
-                _words(found["metrics"].get(name)),
-                f"{_words(span[0])} to {_words(span[1])}",
-                "" if published is None else _words(published),
-            )
-        console.print(table)
+    for title in TABLES:
+        console.print(paper_table(title, found))
     for title, counts in (
         ("true grade (rows), grade found", found["grades_truth_found"]),
         ("the same, true in the worst plane", found["grades_worst_plane_truth_found"]),
@@ -180,9 +239,30 @@ def show(console: Console, found: Mapping[str, Any]) -> None:
             table.add_row(str(grade), *map(str, row))
         console.print(table)
     console.print(
-        f"{found['n']} phantoms, {found['bodies']} bodies graded; intervals are over phantoms; "
+        f"{found['n']} cases, {found['bodies']} bodies graded; intervals are over cases; "
         "P3 judged whole vertebrae of other patients"
     )
+    if found.get("untold"):
+        words = {name: said for names in TABLES.values() for name, said in names.items()}
+        console.print(
+            "Without a value, for the labels do not tell what they need (grades, heights, types): "
+            + "; ".join(words[name] for name in found["untold"])
+        )
+
+
+def paper_table(title: str, found: Mapping[str, Any]) -> Table:
+    """One of `TABLES` with P3's numbers beside, of `metrics` and `intervals` by the names of the measures."""
+    table = Table("measure", "value", "95 % interval", "P3", box=None, title=title, title_justify="left")
+    for name, words in TABLES[title].items():
+        span = found["intervals"].get(name, [None, None])
+        published = PUBLISHED.get(name)
+        table.add_row(
+            words,
+            _words(found["metrics"].get(name)),
+            f"{_words(span[0])} to {_words(span[1])}",
+            "" if published is None else _words(published),
+        )
+    return table
 
 
 _TOGETHER: Final = ("grade_kappa", "grade_kappa_worst_plane", "fracture_auc", "fracture_ap")

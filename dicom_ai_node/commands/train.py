@@ -87,6 +87,7 @@ def command(  # noqa: PLR0917 - typer makes options of them
     from dicom_ai_node.training.mri_classify_recipes import MriClassifyRecipe  # noqa: PLC0415
     from dicom_ai_node.training.mri_recipes import MriRecipe  # noqa: PLC0415
     from dicom_ai_node.training.recipes import recipe_of  # noqa: PLC0415
+    from dicom_ai_node.training.segment import SegmentTask  # noqa: PLC0415
 
     recipe = recipe_of(task, network)
     if folds and not isinstance(recipe, MriClassifyRecipe):
@@ -139,6 +140,9 @@ def command(  # noqa: PLR0917 - typer makes options of them
         on_validated=lambda _network, values, _step: scores.update(values),
         max_steps=steps,
     )
+    shares = None
+    if isinstance(job, FilmDetectTask | MriClassifyTask | SegmentTask):
+        shares = job.taught_shares
     metadata = publish(
         recipe,
         trained,
@@ -149,7 +153,7 @@ def command(  # noqa: PLR0917 - typer makes options of them
         data=source.said,
         steps=steps,
         how=HowTrained(precision, learning_rate, first.metadata if first else None, keep_start, pool),
-        taught_shares=job.taught_shares if isinstance(job, FilmDetectTask | MriClassifyTask) else None,
+        taught_shares=shares,
     )
     console.print(f"{out}: {metadata.name} {metadata.version}, weights {metadata.weights[0].sha256[:12]}…")
 

@@ -16,7 +16,8 @@ from dicom_ai_node.anatomy import Level
 from dicom_ai_node.errors import ModelError
 from dicom_ai_node.inference.bundle import Bundle
 from dicom_ai_node.networks.heatmaps import peak_positions
-from dicom_ai_node.networks.intensity import marker, standardise
+from dicom_ai_node.networks.intensity import OUTLINED, clipped_moments, marker, standardise
+from dicom_ai_node.networks.overlapping import PatchInput
 
 BATCH = 4
 """Crops that run at once: enough to keep a device busy, few enough for a small memory."""
@@ -37,6 +38,17 @@ def crop_shape(bundle: Bundle) -> tuple[int, ...]:
     if size is None:
         raise ModelError(f"{bundle.name}: metadata.json names no preprocessing.size")
     return size
+
+
+def look_of(bundle: Bundle, scanned: Tensor) -> PatchInput:
+    """What is done to patches and crops of a volume before the network sees them.
+
+    Args:
+        scanned: HU of the volume at any spacing: what standardisation over a volume is told by.
+    """
+    options = bundle.metadata.ct
+    moments = clipped_moments(scanned, options.clip_hu) if options.standardised == "volume" else None
+    return PatchInput(options.clip_hu, options.smoothing_mm / options.spacing_mm, moments)
 
 
 def levels(bundle: Bundle) -> tuple[Level, ...]:
@@ -64,14 +76,15 @@ def localise(bundle: Bundle, volume: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def segment(bundle: Bundle, crops: Tensor) -> Tensor:
+def segment(bundle: Bundle, crops: Tensor, look: PatchInput) -> Tensor:
     """Probabilities of background, normal and fractured body for the vertebra in the middle of each crop.
 
     Args:
-        crops: HU, shape (crops, slices, rows, columns) with `crop_shape`.
+        crops: HU, shape (crops, slices, rows, columns): `crop_shape` with the look's `margin` on every side.
+        look: `look_of` the volume that they were cut out of.
 
     Returns:
-        float32, shape (crops, 3, slices, rows, columns).
+        float32, shape (crops, 3, slices, rows, columns) with `crop_shape`.
 
     Raises:
         ModelError: the bundle does not say how wide the marker is that its network sees.
@@ -83,7 +96,7 @@ def segment(bundle: Bundle, crops: Tensor) -> Tensor:
         )
     answers = []
     for batch in torch.split(crops, BATCH):
-        image = standardise(batch.to(bundle.device), options.clip_hu)
+        image = look.standardised(torch.stack([look.filtered(crop) for crop in batch.to(bundle.device)]))
         channels = [image]
         if options.marker_sigma_mm is not None:
             sigma = options.marker_sigma_mm / options.spacing_mm
@@ -98,14 +111,20 @@ def six_points(bundle: Bundle, planes: Tensor) -> Tensor:
     """The six morphometry points on mid-sagittal planes.
 
     Args:
-        planes: shape (planes, 2, rows, columns): HU, and the probability that a pixel is the body.
+        planes: shape (planes, 2, rows, columns): HU, and the probability that a pixel is the body. A network
+            of one channel, as P3's, is shown the body's binary mask alone.
 
     Returns:
         float32, shape (planes, 6, 2): [row, column], sub-pixel, in the order of `report.SIX_POINT_NAMES`.
     """
     answers = []
+    outline_only = bundle.metadata.network.arguments.get("in_channels") == 1
     for batch in torch.split(planes, 4 * BATCH):
-        image = torch.stack([standardise(plane, bundle.metadata.ct.clip_hu) for plane in batch[:, :1]])
-        heatmaps = bundle.network(torch.cat([image, batch[:, 1:]], dim=1).to(bundle.device)).product
+        if outline_only:
+            seen = (batch[:, 1:] >= OUTLINED).to(batch.dtype)
+        else:
+            image = torch.stack([standardise(plane, bundle.metadata.ct.clip_hu) for plane in batch[:, :1]])
+            seen = torch.cat([image, batch[:, 1:]], dim=1)
+        heatmaps = bundle.network(seen.to(bundle.device)).product
         answers.append(peak_positions(heatmaps)[0])
     return torch.cat(answers)

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from dicom_ai_node.inference.bundle import Bundle
-from dicom_ai_node.inference.ct import crop_shape, spacing_mm
-from dicom_ai_node.networks.intensity import clipped_moments
-from dicom_ai_node.networks.overlapping import PatchInput, Read, Tiling, block_of, merged_heatmaps
+from dicom_ai_node.inference.ct import crop_shape, look_of, spacing_mm
+from dicom_ai_node.networks.overlapping import Read, Tiling, block_of, merged_heatmaps
 
 _COARSEST_MM: Final = 4.0
 """Heatmaps are kept in blocks no longer than this: exact places are told by the bodies found from them."""
@@ -53,13 +52,11 @@ def localise_in_patches(
     Raises:
         ModelError: the bundle takes volumes of any size at once.
     """
-    options = bundle.metadata.ct
-    moments = clipped_moments(scanned, options.clip_hu) if options.standardised == "volume" else None
     return merged_heatmaps(
         lambda patches: bundle.network(patches.to(bundle.device)).product,
         read,
         Tiling(tuple(shape), crop_shape(bundle), block_edge(bundle)),
-        PatchInput(options.clip_hu, options.smoothing_mm / options.spacing_mm, moments),
+        look_of(bundle, scanned),
         batch=1 if bundle.device.type == "cpu" else _PATCHES_AT_ONCE,
         progress=progress,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -11,6 +12,9 @@ from torch import Tensor
 from dicom_ai_node.networks.heatmaps import gaussian_heatmaps
 
 _LEAST_DEVIATION = 1e-3
+
+OUTLINED: Final = 0.5
+"""From this probability on a pixel belongs to the binary mask of a body (P3 section 2.1)."""
 
 
 def standardise(

@@ -33,7 +33,12 @@ from dicom_ai_node.pipelines.ct_slice_levels import (
 )
 from dicom_ai_node.pipelines.ct_slice_opinions import Judge, Opinion, fracture_share, opinions, with_opinion
 from dicom_ai_node.pipelines.labelling import LabellingSettings
-from dicom_ai_node.pipelines.limitations import RESEARCH_USE, disease_limitation, uncertain_levels
+from dicom_ai_node.pipelines.limitations import (
+    RESEARCH_USE,
+    disease_limitation,
+    numbering_variants,
+    uncertain_levels,
+)
 from dicom_ai_node.pipelines.unseen import unseen
 from dicom_ai_node.report import Algorithm, Analysis, BoxPx, Reason, Source, SpineReport, Vertebra
 
@@ -235,6 +240,7 @@ class CtSagittalPipeline:
                 "No heights were measured and no grades given: this is an opinion on single sagittal slices. "
                 "Send the thin axial series for heights.",
             ),
+            *numbering_variants(vertebrae),
         ]
         if found.left_out:
             limitations.append(

@@ -22,6 +22,7 @@ from dicom_ai_node.imaging.resample import crop_around
 from dicom_ai_node.imaging.volume import Volume
 from dicom_ai_node.inference import ct
 from dicom_ai_node.inference.bundle import Bundle, load_bundle
+from dicom_ai_node.networks.overlapping import PatchInput
 from dicom_ai_node.pipelines.bodies import (
     Body,
     axial_box,
@@ -140,9 +141,10 @@ class CtVolumePipeline:
         )
         peaks = _outstanding(find_candidates(heatmaps, affine, self.settings.labelling))
         progress("segment", 0.2)
+        look = ct.look_of(self.segment, torch.as_tensor(volume.voxels))
         found = bodies_of_column(
             [peak.center_mm for peak in peaks],
-            lambda centers: self._bodies(volume, centers),
+            lambda centers: self._bodies(volume, look, centers),
             _Inside(volume),
             lambda done, about: progress("segment", 0.2 + 0.55 * done / about),
         )
@@ -185,8 +187,12 @@ class CtVolumePipeline:
         candidates = candidates_at(centers, heatmaps, affine)
         return name_chain(*with_thirteenth(candidates, levels), self.settings.labelling)
 
-    def _bodies(self, volume: Volume, centers_mm: Sequence[npt.NDArray[np.float64]]) -> list[Body | None]:
+    def _bodies(
+        self, volume: Volume, look: PatchInput, centers_mm: Sequence[npt.NDArray[np.float64]]
+    ) -> list[Body | None]:
         """The body about each centre; crops go through the network together."""
+        margin = look.margin
+        shape = [edge + 2 * margin for edge in ct.crop_shape(self.segment)]
         bodies: list[Body | None] = []
         for first in range(0, len(centers_mm), ct.BATCH):
             crops, affines = zip(
@@ -195,7 +201,7 @@ class CtVolumePipeline:
                         volume.voxels,
                         volume.affine,
                         center,
-                        ct.crop_shape(self.segment),
+                        shape,
                         ct.spacing_mm(self.segment),
                         device=self.segment.device,
                     )
@@ -203,9 +209,10 @@ class CtVolumePipeline:
                 ),
                 strict=True,
             )
-            answers = ct.segment(self.segment, torch.stack(crops)).cpu().numpy()
+            answers = ct.segment(self.segment, torch.stack(crops), look).cpu().numpy()
             bodies += [
-                body_from_probabilities(found, affine) for found, affine in zip(answers, affines, strict=True)
+                body_from_probabilities(found, _inner(affine, margin))
+                for found, affine in zip(answers, affines, strict=True)
             ]
         return bodies
 
@@ -324,6 +331,13 @@ def _outstanding(peaks: Sequence[Candidate]) -> list[Candidate]:
     if highest < MIN_SURE_PEAK:
         return []
     return [peak for peak in peaks if float(peak.evidence.max()) >= SURE_SHARE * highest]
+
+
+def _inner(affine: npt.NDArray[np.float64], margin: int) -> npt.NDArray[np.float64]:
+    """The affine of a crop without the voxels about it that a filter looks at."""
+    inner = affine.copy()
+    inner[:3, 3] += affine[:3, :3] @ np.full(3, float(margin))
+    return inner
 
 
 def _body_at(found: Sequence[Body], link: NamedCentre) -> Body | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from dicom_ai_node.anatomy import Level
 from dicom_ai_node.genant import Thresholds
 from dicom_ai_node.report import Reason, Vertebra
 
@@ -16,7 +17,7 @@ RESEARCH_USE: Final = Reason(
 def every_limitation(
     vertebrae: Sequence[Vertebra], cuts: Thresholds, min_level_confidence: float
 ) -> list[Reason]:
-    """Research use, the thresholds of the grades, and an uncertain numbering.
+    """Research use, the thresholds of the grades, an unusual and an uncertain numbering.
 
     Args:
         vertebrae: of the report, head to tail.
@@ -30,8 +31,36 @@ def every_limitation(
             f"Genant grades by height loss: mild from {cuts.mild:.0%}, "
             f"moderate above {cuts.moderate:.0%}, severe above {cuts.severe:.0%}.",
         ),
+        *numbering_variants(vertebrae),
         *uncertain_levels(vertebrae, min_level_confidence),
     ]
+
+
+def numbering_variants(vertebrae: Sequence[Vertebra]) -> list[Reason]:
+    """That a spine was named with a T13 or an L6, or without T12, and how sure these names are.
+
+    Args:
+        vertebrae: of the report, head to tail; one that must be there and was not seen stands among them.
+    """
+    named = {item.level: item.level_confidence for item in vertebrae}
+    variants = []
+    if Level.T13 in named:
+        variants.append(
+            "A thirteenth thoracic vertebra (T13) was named between T12 and L1 (certainty "
+            f"{named[Level.T13]:.0%}), which few people have: compare with the last ribs."
+        )
+    if Level.L6 in named:
+        variants.append(
+            "A sixth lumbar vertebra (L6) was named between L5 and the sacrum (certainty "
+            f"{named[Level.L6]:.0%}), which few people have: compare with the last ribs."
+        )
+    if {Level.T11, Level.L1} <= named.keys() and not {Level.T12, Level.T13} & named.keys():
+        sure = min(named[Level.T11], named[Level.L1])
+        variants.append(
+            f"No T12 was named: L1 follows T11 (certainty {sure:.0%}), as in few people: compare with the "
+            "last ribs."
+        )
+    return [Reason("numbering-variant", words) for words in variants]
 
 
 def uncertain_levels(vertebrae: Sequence[Vertebra], min_level_confidence: float) -> list[Reason]:

@@ -363,6 +363,7 @@ REASONS: Final[dict[str, Code]] = {
     "no-spine": _private("R-NO-SPINE", "No vertebra found"),
     "model-refused": _private("R-MODEL", "Implausible answer of the model"),
     "level-uncertain": _private("R-LEVEL", "Vertebral level uncertain"),
+    "numbering-variant": _private("R-VARIANT", "Vertebra more or less than usual"),
     "partial": _private("R-PARTIAL", "Only part of what was sent could be used"),
     "further-films": _private("R-FURTHER-FILMS", "Other films of the series have their own report"),
     "disagreement": _private("R-DISAGREEMENT", "Two opinions differ"),

@@ -22,7 +22,7 @@ from dicom_ai_node.results.language import ENGLISH, Language, PageWords
 from dicom_ai_node.results.source import SourceImages
 from dicom_ai_node.results.wording import diagnosis, explained, impression, strikes
 
-_SAID_ANYWAY: Final = ("research-use", "thresholds", "level-uncertain")
+_SAID_ANYWAY: Final = ("research-use", "thresholds", "level-uncertain", "numbering-variant")
 _MOST_SENTENCES: Final = 8
 """With more vertebrae that stand out, the table alone tells of each."""
 

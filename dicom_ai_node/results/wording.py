@@ -113,6 +113,10 @@ def compared(prior: PriorReport, language: Language) -> str | None:
     return language.compared.format(images=language.images[kind], day=language.day(prior.study_date))
 
 
+_OF_NAMES: Final = ("level-uncertain", "numbering-variant")
+"""Limitations that concern every sentence which names a vertebra."""
+
+
 def _findings(report: SpineReport, language: Language, since: Mapping[Level, Change]) -> list[str]:
     judged = [vertebra for vertebra in report if vertebra.status == "analysed"]
     striking = [item for item in judged if strikes(item, since.get(item.level))]
@@ -126,7 +130,7 @@ def _findings(report: SpineReport, language: Language, since: Mapping[Level, Cha
         if vertebra.status != "analysed":
             why = " ".join(_why(reason, language) for reason in vertebra.reasons) or language.no_reason
             sentences.append(language.not_judged.format(level=language.level(vertebra.level), why=why))
-    sentences += [_why(reason, language) for reason in report.limitations if reason.code == "level-uncertain"]
+    sentences += [_why(reason, language) for reason in report.limitations if reason.code in _OF_NAMES]
     return sentences
 
 

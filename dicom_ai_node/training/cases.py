@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import ndimage
 from torch import Generator, Tensor
 
 from dicom_ai_node.anatomy import Level
@@ -188,10 +189,29 @@ def _averaged(case: Case, spacing_mm: float) -> Case:
     affine = case.affine.copy()
     affine[:3, :3] *= factor
     affine[:3, 3] += case.affine[:3, :3] @ np.full(3, (factor - 1) / 2)
-    start = factor // 2
-    size = pooled.shape
-    labels = case.labels[start::factor, start::factor, start::factor][: size[0], : size[1], : size[2]]
-    return Case(case.name, pooled.round().to(torch.int16), labels.contiguous(), affine, case.truth)
+    labels = _labels_of_blocks(case.labels, factor, pooled.shape)
+    return Case(case.name, pooled.round().to(torch.int16), labels, affine, case.truth)
+
+
+def _labels_of_blocks(labels: Tensor, factor: int, size: Sequence[int]) -> Tensor:
+    """The label that fills half of a block of voxels or more, 0 where none does; shape `size`.
+
+    No voxel lies in the middle of a block of an even edge: the nearest one lies half a voxel beside it.
+    """
+    answer = torch.zeros(tuple(size), dtype=labels.dtype)
+    for label, box in enumerate(ndimage.find_objects(labels.numpy()), start=1):
+        if box is None:
+            continue
+        blocks = tuple(
+            slice(edge.start // factor, min(-(-edge.stop // factor), length))
+            for edge, length in zip(box, size, strict=True)
+        )
+        if any(edge.start >= edge.stop for edge in blocks):
+            continue  # it lies in voxels that fill no whole block
+        voxels = tuple(slice(edge.start * factor, edge.stop * factor) for edge in blocks)
+        here = (labels[voxels] == label)[None, None].float()
+        answer[blocks][torch.nn.functional.avg_pool3d(here, factor)[0, 0] >= 0.5] = label
+    return answer
 
 
 def split(cases: Sequence[Case], held_out: int) -> tuple[list[Case], list[Case]]:

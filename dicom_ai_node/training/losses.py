@@ -52,6 +52,19 @@ def dice_cross_entropy(logits: Tensor, target: Tensor, class_weight: Tensor | No
     return entropy + 0.5 * foreground.mean() + 0.5 * per_class
 
 
+def published_dice_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Dice loss plus cross-entropy as P3 prints them (eq. 13): nothing is weighted, every label counts alike.
+
+    The Dice term is the mean over all labels, background among them, each taken over the whole batch.
+
+    Args:
+        logits: shape (batch, classes, *size).
+        target: class numbers, int64, shape (batch, *size).
+    """
+    one_hot = functional.one_hot(target, logits.shape[1]).movedim(-1, 1).to(logits.dtype)
+    return _dice(logits.softmax(dim=1), one_hot).mean() + functional.cross_entropy(logits, target)
+
+
 def _dice(predicted: Tensor, target: Tensor) -> Tensor:
     axes = (0, *range(2, predicted.ndim))
     overlap = 2 * (predicted * target).sum(dim=axes) + _SMOOTHING

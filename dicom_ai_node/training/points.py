@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor, nn
@@ -19,8 +20,9 @@ from torch.nn import functional
 from dicom_ai_node.anatomy import verse_label
 from dicom_ai_node.errors import ConfigurationError
 from dicom_ai_node.networks.heatmaps import gaussian_heatmaps, peak_positions
-from dicom_ai_node.networks.intensity import standardise
+from dicom_ai_node.networks.intensity import OUTLINED, standardise
 from dicom_ai_node.networks.mscn import MSCN
+from dicom_ai_node.report import SIX_POINT_NAMES
 from dicom_ai_node.training.augment import (
     Intensity,
     chance,
@@ -37,10 +39,13 @@ from dicom_ai_node.training.metrics import pooled
 
 _AIR_HU = -1024.0
 
+_JUDGED_PLANES = 8
+"""Planes of every held-out case whose loss is the validation loss."""
+
 
 @dataclass(frozen=True)
 class PointsOptions:
-    """Sizes of ct-points.
+    """Sizes of ct-points and how it is taught; see `points_recipes` for what is published.
 
     Attributes:
         spacing_mm: of the plane's pixels.
@@ -54,6 +59,10 @@ class PointsOptions:
         sliced: share of planes that look cut out of a series of thick slices.
         hole, disc: faults of the outline, see `mask_faults.faulty`.
         beside: share of planes a quarter of the body's width beside the middle, where the truth has them.
+        fractured: share of planes of fractured vertebrae; None: as frequent as they are.
+        outline_only: the network sees the body's mask (P3 eq. 14), and no image.
+        varied: whether size, contrast, sharpness and outline vary; P3 only turns and moves.
+        loss: "published": smooth L1 (P3 eq. 9) alone; "weighted": more near the points.
     """
 
     spacing_mm: float = 0.6
@@ -69,7 +78,21 @@ class PointsOptions:
     hole: float = 0.15
     disc: float = 0.3
     beside: float = 0.4
+    fractured: float | None = 0.5
+    outline_only: bool = False
+    varied: bool = True
+    loss: Literal["weighted", "published"] = "weighted"
     intensity: Intensity = field(default_factory=lambda: Intensity(thick_slices=0.0))
+
+    def network_arguments(self) -> dict[str, Any]:
+        """All arguments of the M-SCN."""
+        return {
+            "in_channels": 1 if self.outline_only else 2,
+            "out_channels": len(SIX_POINT_NAMES),
+            "dimensions": 2,
+            "channels": list(self.channels),
+            "global_channels": self.global_channels,
+        }
 
 
 class PointsTask:
@@ -89,25 +112,37 @@ class PointsTask:
 
     def build(self) -> MSCN:
         """A fresh network."""
-        return MSCN(2, 6, 2, self.options.channels, global_channels=self.options.global_channels)
+        return MSCN(**self.options.network_arguments())
 
     def draw(self, generator: Generator) -> dict[str, Tensor]:
-        """A batch: `image` (batch, 2, *size) and `positions` (batch, 6, 2) in pixels [row, column]."""
-        planes = [self._plane(generator) for _ in range(self.options.batch)]
+        """A batch: `image` (batch, channels, *size) and `positions` (batch, 6, 2) in pixels [row, column]."""
+        planes = [self._plane(generator, self._pairs(generator)) for _ in range(self.options.batch)]
         return {
             "image": torch.stack([image for image, _ in planes]),
             "positions": torch.stack([positions for _, positions in planes]),
         }
 
     def loss(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        """Weighted smooth L1."""
+        """Smooth L1; see `PointsOptions.loss`."""
         options = self.options
         target = gaussian_heatmaps(batch["positions"], options.size, options.sigma_mm / options.spacing_mm)
+        if options.loss == "published":
+            # Summed over pixels as in P3 eq. 3: of their mean, SGD at 1e-4 would take no step worth the name.
+            product: Tensor = network(batch["image"]).product
+            return target[0, 0].numel() * heatmap_loss(product, target, near=1.0)
         return 20 * heatmap_loss(network(batch["image"]).product, target)
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        """Mean point error and mean absolute height error in mm, with true planes and true masks."""
-        return pooled([self.measure(network, case) for case in self.validation])
+        """Mean point error and mean absolute height error in mm, with true planes and true masks.
+
+        With the published loss also `loss` over the same few planes of them every time: what the plateau of
+        the published schedule is told by.
+        """
+        scores = pooled([self.measure(network, case) for case in self.validation])
+        if self.options.loss == "published":
+            losses = [loss for case in self.validation for loss in self._held_out_losses(network, case)]
+            scores["loss"] = sum(losses) / len(losses) if losses else float("nan")
+        return scores
 
     def measure(self, network: nn.Module, case: Case) -> dict[str, list[float]]:
         """Quantity -> means over six points and over three heights, in mm.
@@ -144,9 +179,28 @@ class PointsTask:
         error = (_heights(positions[0]) - _heights(truth)).abs() * self.options.spacing_mm
         return float(torch.linalg.vector_norm(difference, dim=1).mean()), float(error.mean())
 
-    def _plane(self, generator: Generator) -> tuple[Tensor, Tensor]:
-        fractured = not self.normal_pairs or (bool(self.fractured_pairs) and chance(generator, 0.5))
-        pairs = self.fractured_pairs if fractured else self.normal_pairs
+    def _held_out_losses(self, network: nn.Module, case: Case) -> list[float]:
+        generator = case.generator()
+        device = next(network.parameters()).device
+        pairs = [(case, item) for item in case.vertebrae if item.six_points is not None]
+        losses = []
+        for _ in range(_JUDGED_PLANES if pairs else 0):
+            image, positions = self._plane(generator, pairs)
+            batch = {"image": image[None].to(device), "positions": positions[None].to(device)}
+            losses.append(float(self.loss(network, batch)))
+        return losses
+
+    def _pairs(self, generator: Generator) -> list[tuple[Case, LabelledVertebra]]:
+        """The vertebrae that a plane is drawn from."""
+        share = self.options.fractured
+        if share is None:
+            return self.normal_pairs + self.fractured_pairs
+        fractured = not self.normal_pairs or (bool(self.fractured_pairs) and chance(generator, share))
+        return self.fractured_pairs if fractured else self.normal_pairs
+
+    def _plane(
+        self, generator: Generator, pairs: Sequence[tuple[Case, LabelledVertebra]]
+    ) -> tuple[Tensor, Tensor]:
         case, vertebra = pairs[int(torch.randint(len(pairs), (), generator=generator))]
         points = vertebra.six_points
         assert points is not None
@@ -163,10 +217,12 @@ class PointsTask:
         left = vertebra.axes[0]
         center = vertebra.center + left * ((points.mean(dim=0) - vertebra.center) @ left)
         if not exact:
-            matrix = matrix @ _tilt(generator, options.tilt_degrees) * uniform(generator, 0.85, 1.18)
-            matrix = matrix * torch.tensor(
-                [1.0, uniform(generator, 0.92, 1.08), uniform(generator, 0.92, 1.08)]
-            )
+            matrix = matrix @ _tilt(generator, options.tilt_degrees)
+            if options.varied:
+                matrix = matrix * uniform(generator, 0.85, 1.18)
+                matrix = matrix * torch.tensor(
+                    [1.0, uniform(generator, 0.92, 1.08), uniform(generator, 0.92, 1.08)]
+                )
             center = center + normal(generator, 3).clamp(-2.5, 2.5) * options.jitter_mm / case.spacing_mm
         size = (1, *options.size)
         reflected = not exact and chance(generator, options.reflected)
@@ -175,7 +231,9 @@ class PointsTask:
         mask = sample_patch(case.labels[None], center, matrix, size, outside=0.0, label=label)[0]
         offset = torch.linalg.solve(matrix, (points - center).T).T
         positions = offset[:, 1:] + (torch.tensor(options.size) - 1) / 2
-        if exact:
+        if options.outline_only:
+            return (mask >= OUTLINED).float(), positions
+        if exact or not options.varied:
             return torch.cat([standardise(image, options.intensity.clip_hu), mask]), positions
         if options.sliced and chance(generator, options.sliced):
             image = _sliced(generator, image, options.spacing_mm)

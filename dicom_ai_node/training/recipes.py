@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Final
+from typing import Any, Final
 
 from dicom_ai_node.errors import ConfigurationError
 from dicom_ai_node.training.ct_classify_recipes import (
@@ -27,6 +27,7 @@ from dicom_ai_node.training.film_recipes import (
 from dicom_ai_node.training.localise_recipes import LOCALISERS, localise_recipe
 from dicom_ai_node.training.mri_classify_recipes import CLASSIFIERS, MriClassifyRecipe, classify_recipe
 from dicom_ai_node.training.mri_recipes import MRI_RECIPES, MriRecipe
+from dicom_ai_node.training.points_recipes import POINTERS, points_recipe
 from dicom_ai_node.training.segment_recipes import SEGMENTERS, segment_recipe
 from dicom_ai_node.training.tasks import RECIPES, TaskRecipe
 
@@ -41,9 +42,16 @@ _CHOICES: Final[Mapping[str, tuple[Collection[str], Callable[[str], Recipe]]]] =
     "ct-classify": (CT_CLASSIFIERS, ct_classify_recipe),
     "ct-localise": (LOCALISERS, localise_recipe),
     "ct-segment": (SEGMENTERS, segment_recipe),
+    "ct-points": (POINTERS, points_recipe),
 }
 """Tasks that know several networks: their names, and the recipe of one."""
 
+
+_TOLD_BY_SIZE: Final[Mapping[str, tuple[Collection[str], Callable[[str], TaskRecipe]]]] = {
+    "ct-segment": (SEGMENTERS, segment_recipe),
+    "ct-points": (POINTERS, points_recipe),
+}
+"""Tasks whose networks differ in the size of what they are shown."""
 
 _SINGLE: Final[Mapping[str, Callable[[], Recipe]]] = {
     "ct-detect": slice_detect_recipe,
@@ -51,6 +59,20 @@ _SINGLE: Final[Mapping[str, Callable[[], Recipe]]] = {
     "mri-classify": classify_recipe,
 }
 """Tasks that have a kind of recipe of their own, and their recipe as published."""
+
+
+def recipe_of_bundle(recipe: TaskRecipe, preprocessing: Mapping[str, Any]) -> TaskRecipe:
+    """The recipe that a bundle on CT was trained by, so that it is measured as it was taught.
+
+    Args:
+        recipe: of the task, where no network is named.
+        preprocessing: of the bundle's metadata.
+    """
+    if recipe.name not in _TOLD_BY_SIZE:
+        return recipe
+    known = (_TOLD_BY_SIZE[recipe.name][1](name) for name in _TOLD_BY_SIZE[recipe.name][0])
+    size = tuple(preprocessing["size"] or ())
+    return next((one for one in known if one.preprocessing["size"] == size), recipe)
 
 
 def trained_tasks() -> list[str]:

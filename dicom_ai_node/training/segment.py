@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from dicom_ai_node.anatomy import Level, verse_label
-from dicom_ai_node.networks.intensity import marker, standardise
+from dicom_ai_node.networks.intensity import clipped_moments, marker
+from dicom_ai_node.networks.overlapping import AIR_HU, PatchInput
 from dicom_ai_node.networks.unet import UNet
 from dicom_ai_node.training.augment import (
     Intensity,
@@ -23,10 +25,13 @@ from dicom_ai_node.training.augment import (
     vary_intensity,
 )
 from dicom_ai_node.training.cases import Case, LabelledVertebra
-from dicom_ai_node.training.losses import class_weights, dice_cross_entropy
+from dicom_ai_node.training.losses import (
+    class_weights,
+    dice_cross_entropy,
+    published_dice_cross_entropy,
+)
 from dicom_ai_node.training.metrics import dice, pooled, precision, recall, surface_distances
 
-_AIR_HU = -1024.0
 CLASSES = ("background", "normal", "fractured")
 _MEASURES = (
     "dice",
@@ -39,10 +44,13 @@ _MEASURES = (
     "nothing_drawn",
 )
 
+_JUDGED_CROPS = 4
+"""Crops of every held-out case whose loss is the validation loss."""
+
 
 @dataclass(frozen=True)
 class SegmentOptions:
-    """Sizes of ct-segment; published: 1 mm, crops of 128x128x128, batch 4.
+    """Sizes of ct-segment and how it is taught; see `segment_recipes` for what is published.
 
     Attributes:
         spacing_mm: of the cubic voxels.
@@ -50,20 +58,27 @@ class SegmentOptions:
         marker_sigma_mm: of the Gaussian in the second channel, which says which vertebra is meant; None for
             one channel, as published: the vertebra in the middle is meant.
         jitter_mm: standard deviation of the localisation error that training imitates.
-        fractured: share of crops drawn from fractured vertebrae.
+        fractured: share of crops drawn from fractured vertebrae; None: as frequent as they are.
         elsewhere: share of crops centred where no body is; their target is empty.
         reflected: share of crops that continue beyond a small field of view as its mirror image, as tissue
             would, and not as air.
         left_out: levels that are neither taught nor tested; the sacrum has no heights.
         channels: of the U-Net.
         batch: crops per step.
+        pose: how crops are turned, resized and mirrored.
+        intensity: window, and how contrast, sharpness and noise vary.
+        varied: whether they vary at all; P3 only turns, mirrors and moves.
+        loss: "published": Dice and cross-entropy (P3 eq. 13) alone; "guided": weighted, and inside the bodies
+            normal is asked against fractured once more.
+        smoothing_mm: of the Gaussian filter before standardisation (P3 table 1); 0 for none.
+        of_volume: standardise with mean and deviation of the whole volume (P3 eq. 19), not of the crop.
     """
 
     spacing_mm: float = 1.5
     size: tuple[int, int, int] = (64, 48, 48)
     marker_sigma_mm: float | None = 9.0
     jitter_mm: float = 4.0
-    fractured: float = 0.5
+    fractured: float | None = 0.5
     elsewhere: float = 0.05
     reflected: float = 0.6
     left_out: frozenset[Level] = frozenset({Level.S1})
@@ -76,10 +91,21 @@ class SegmentOptions:
         default_factory=lambda: Intensity(thick_slices=0.3, blur=0.2, noise=0.4, noise_hu=50.0)
     )
 
+    varied: bool = True
+    loss: Literal["guided", "published"] = "guided"
+    smoothing_mm: float = 0.0
+    of_volume: bool = False
+
     @property
     def in_channels(self) -> int:
         """Of the network."""
         return 1 if self.marker_sigma_mm is None else 2
+
+    def look(self, volume: Tensor) -> PatchInput:
+        """What is done to crops of a volume (HU)."""
+        clip = self.intensity.clip_hu
+        moments = clipped_moments(volume, clip) if self.of_volume else None
+        return PatchInput(clip, self.smoothing_mm / self.spacing_mm, moments)
 
 
 class SegmentTask:
@@ -97,36 +123,55 @@ class SegmentTask:
         ]
         self.normal_pairs = [pair for pair in pairs if not pair[1].fractured]
         self.fractured_pairs = [pair for pair in pairs if pair[1].fractured]
+        self._looks: dict[str, PatchInput] = {}
+
+    @property
+    def taught_shares(self) -> dict[str, float]:
+        """How frequent fractured vertebrae are among the crops that are drawn; empty without cases."""
+        broken, sound = len(self.fractured_pairs), len(self.normal_pairs)
+        if self.options.fractured is not None or not broken + sound:
+            return {} if self.options.fractured is None else {"fractured": self.options.fractured}
+        return {"fractured": broken / (broken + sound)}
 
     def build(self) -> UNet:
         """A fresh network."""
         return UNet(self.options.in_channels, len(CLASSES), 3, self.options.channels)
 
     def draw(self, generator: Generator) -> dict[str, Tensor]:
-        """A batch: `image` (batch, 2, *size) and `target` (batch, *size) of class numbers."""
-        crops = [self._crop(generator) for _ in range(self.options.batch)]
+        """A batch: `image` (batch, channels, *size) and `target` (batch, *size) of class numbers."""
+        crops = [self._crop(generator, self._pairs(generator)) for _ in range(self.options.batch)]
         return {
             "image": torch.stack([image for image, _ in crops]),
             "target": torch.stack([target for _, target in crops]),
         }
 
     def loss(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        """Dice with cross-entropy, and inside the bodies the cross-entropy of normal against fractured alone.
+        """Dice with cross-entropy (P3 eq. 13); see `SegmentOptions.loss`.
 
-        A body fills a twentieth of its crop: averaged over the crop, the question that matters would hardly
-        be asked.
+        Guided, inside the bodies the cross-entropy of normal against fractured alone is added: a body fills a
+        twentieth of its crop, and averaged over the crop, the question that matters would hardly be asked.
         """
         target = batch["target"]
-        weight = class_weights(1.0, 2.0, len(CLASSES)).to(target.device)
         logits = network(batch["image"])
+        if self.options.loss == "published":
+            return published_dice_cross_entropy(logits, target)
+        weight = class_weights(1.0, 2.0, len(CLASSES)).to(target.device)
         body = target > 0
         kinds = logits[:, 1:].movedim(1, -1)[body]
         kind = functional.cross_entropy(kinds, target[body] - 1) if len(kinds) else logits.sum() * 0
         return dice_cross_entropy(logits, target, weight) + 0.2 * kind
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        """Means over the vertebrae of the held-out cases; see `measure`."""
-        return pooled([self.measure(network, case) for case in self.validation])
+        """Means over the vertebrae of the held-out cases; see `measure`.
+
+        With the published loss also `loss` over the same few crops of them every time: what the plateau of
+        the published schedule is told by.
+        """
+        scores = pooled([self.measure(network, case) for case in self.validation])
+        if self.options.loss == "published":
+            losses = [loss for case in self.validation for loss in self._held_out_losses(network, case)]
+            scores["loss"] = sum(losses) / len(losses) if losses else float("nan")
+        return scores
 
     def measure(self, network: nn.Module, case: Case) -> dict[str, list[float]]:
         """Quantity -> one value per vertebra (P3 section 3.3), NaN where it does not apply.
@@ -143,7 +188,7 @@ class SegmentTask:
                 continue
             jitter = normal(generator, 3) * self.options.jitter_mm / self.options.spacing_mm
             image, target = self._cut(case, vertebra, vertebra.center + jitter.clamp(-4, 4), torch.eye(3))
-            image = standardise(image, self.options.intensity.clip_hu)
+            image = self._look(case).standardised(image)
             predicted = network(self._channels(image)[None].to(device))[0].argmax(dim=0).cpu()
             drawn, truth = (predicted > 0).numpy(), (target > 0).numpy()
             said = int((predicted == 2).sum()) > int((predicted == 1).sum())
@@ -168,11 +213,36 @@ class SegmentTask:
                 rows[name].append(value)
         return rows
 
-    def _crop(self, generator: Generator) -> tuple[Tensor, Tensor]:
+    def _held_out_losses(self, network: nn.Module, case: Case) -> list[float]:
+        generator = case.generator()
+        device = next(network.parameters()).device
+        pairs = [(case, item) for item in case.vertebrae if item.level not in self.options.left_out]
+        losses = []
+        for _ in range(_JUDGED_CROPS if pairs else 0):
+            image, target = self._crop(generator, pairs)
+            batch = {"image": image[None].to(device), "target": target[None].to(device)}
+            losses.append(float(self.loss(network, batch)))
+        return losses
+
+    def _look(self, case: Case) -> PatchInput:
+        if case.name not in self._looks:
+            self._looks[case.name] = self.options.look(case.voxels)
+        return self._looks[case.name]
+
+    def _pairs(self, generator: Generator) -> list[tuple[Case, LabelledVertebra]]:
+        """The vertebrae that a crop is drawn from."""
+        share = self.options.fractured
+        if share is None:
+            return self.normal_pairs + self.fractured_pairs
+        fractured = bool(self.fractured_pairs) and chance(generator, share)
+        return self.fractured_pairs if fractured else self.normal_pairs
+
+    def _crop(
+        self, generator: Generator, pairs: Sequence[tuple[Case, LabelledVertebra]]
+    ) -> tuple[Tensor, Tensor]:
         options = self.options
-        fractured = bool(self.fractured_pairs) and chance(generator, options.fractured)
-        pairs = self.fractured_pairs if fractured else self.normal_pairs
         case, vertebra = pairs[int(torch.randint(len(pairs), (), generator=generator))]
+        look = self._look(case)
         matrix = random_affine(generator, options.pose)
         jitter = normal(generator, 3).clamp(-2.5, 2.5) * options.jitter_mm
         center = vertebra.center + jitter / options.spacing_mm
@@ -182,8 +252,9 @@ class SegmentTask:
             aside = torch.tensor([0.0, 45.0, 45.0]) * torch.sign(normal(generator, 3))
             center, meant = center + aside / options.spacing_mm, None
         image, target = self._cut(case, meant, center, matrix, reflected=chance(generator, options.reflected))
-        image = vary_intensity(generator, image, options.intensity)
-        image = standardise(image, options.intensity.clip_hu)
+        if not options.varied:
+            return self._channels(look.standardised(image)), target
+        image = look.standardised(vary_intensity(generator, image, options.intensity))
         return self._channels(vary_contrast(generator, image, options.intensity)), target
 
     def _cut(
@@ -195,8 +266,10 @@ class SegmentTask:
         *,
         reflected: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        size = self.options.size
-        image = sample_patch(case.voxels[None], center, matrix, size, outside=_AIR_HU, reflected=reflected)[0]
+        size, look = self.options.size, self._look(case)
+        seen = [edge + 2 * look.margin for edge in size]
+        image = sample_patch(case.voxels[None], center, matrix, seen, outside=AIR_HU, reflected=reflected)[0]
+        image = look.filtered(image)
         if vertebra is None:
             return image, torch.zeros(size, dtype=torch.int64)
         labels = sample_patch(case.labels[None], center, matrix, size, outside=0.0, nearest=True)[0]

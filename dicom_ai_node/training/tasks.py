@@ -115,19 +115,13 @@ RECIPES: Final[Mapping[str, TaskRecipe]] = {
             pool_width_mm=125.0,
             bright_bone=True,
             build=lambda training, held_out: SegmentTask(training, held_out, _SEGMENT),
-            taught_shares={"fractured": _SEGMENT.fractured},
+            taught_shares=SegmentTask([], [], _SEGMENT).taught_shares,
         ),
         TaskRecipe(
             name="ct-points",
             description="2-D M-SCN: six morphometry points on a body's mid-sagittal plane (P3 section 2.3.3)",
             architecture="MSCN",
-            arguments={
-                "in_channels": 2,
-                "out_channels": len(SIX_POINT_NAMES),
-                "dimensions": 2,
-                "channels": list(_POINTS.channels),
-                "global_channels": _POINTS.global_channels,
-            },
+            arguments=_POINTS.network_arguments(),
             output_channels=SIX_POINT_NAMES,
             preprocessing={
                 "spacing_mm": _POINTS.spacing_mm,

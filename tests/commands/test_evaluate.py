@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,21 @@ def test_segmentation_is_measured_with_every_metric_of_the_paper(tmp_path: Path,
     }  # fmt: skip
     assert set(found["intervals"]) == set(found["metrics"])
     assert (tmp_path / "plots" / "ct-segment.png").stat().st_size > 1000
+    # P3's own columns, with P3's numbers beside.
+    said = " ".join(
+        runner.invoke(
+            app, ["evaluate", "ct-segment", "--bundle", str(bundle), "--data", str(cases)]
+        ).output.split()
+    )
+    assert "Segmentation of bodies (P3 tables 2 and 3)" in said
+    for name, published in (
+        ("Dice", "0.935"),
+        ("ASSD, mm", "0.262"),
+        ("MSSD, mm", "4.962"),
+        ("precision", "0.958"),
+        ("recall", "0.915"),
+    ):
+        assert re.search(rf"{name} [0-9.-]+ [0-9.-]+ to [0-9.-]+ {published}", said), name
     # Untrained weights give the same numbers again: nothing here is left to chance.
     assert _evaluate("ct-segment", bundle, cases, tmp_path / "again.json") == found
 

@@ -38,7 +38,7 @@ def _vertebra(middle: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]
     return body, arch
 
 
-def _write(folder: Path, name: str = "sub-a") -> dict[Level, npt.NDArray[np.bool_]]:
+def write_case(folder: Path, name: str = "sub-a") -> dict[Level, npt.NDArray[np.bool_]]:
     """A case as VerSe lays it out, in rawdata and derivatives; the bodies in it."""
     raw, derived = folder / "rawdata" / name, folder / "derivatives" / name
     raw.mkdir(parents=True)
@@ -61,7 +61,7 @@ def _write(folder: Path, name: str = "sub-a") -> dict[Level, npt.NDArray[np.bool
 
 
 def test_cases_have_the_names_centres_and_bodies_of_the_folder(tmp_path: Path) -> None:
-    bodies = _write(tmp_path)
+    bodies = write_case(tmp_path)
     (case,) = labelled_ct(tmp_path, STEP_MM)
     assert case.name == "sub-a"
     assert [item.level for item in case.vertebrae] == list(LEVELS)
@@ -80,7 +80,7 @@ def test_cases_have_the_names_centres_and_bodies_of_the_folder(tmp_path: Path) -
 
 
 def test_grades_come_from_their_own_table(tmp_path: Path) -> None:
-    _write(tmp_path)
+    write_case(tmp_path)
     (tmp_path / "fractures.csv").write_text("name,level,grade\nsub-a,L1,2\nsub-b,L2,3\n")
     (case,) = labelled_ct(tmp_path, STEP_MM)
     assert {item.level: item.grade for item in case.vertebrae} == {Level.T12: 0, Level.L1: 2, Level.L2: 0}
@@ -90,7 +90,7 @@ def test_grades_come_from_their_own_table(tmp_path: Path) -> None:
 def test_a_network_is_trained_and_evaluated_on_such_a_folder(tmp_path: Path) -> None:
     data, out = tmp_path / "verse", tmp_path / "ct-segment"
     for name in ("sub-a", "sub-b"):
-        _write(data, name)
+        write_case(data, name)
     said = CliRunner().invoke(
         app,
         ["train", "ct-segment", "--data", str(data), "--out", str(out), "--steps", "1", "--device", "cpu"],
@@ -116,7 +116,7 @@ def test_a_network_is_trained_and_evaluated_on_such_a_folder(tmp_path: Path) -> 
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path: Path, spoil, words: str) -> None:  # type: ignore[no-untyped-def]
-    _write(tmp_path)
+    write_case(tmp_path)
     spoil(tmp_path)
     with pytest.raises(ConfigurationError, match=words):
         labelled_ct(tmp_path, STEP_MM)
@@ -125,7 +125,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path, spoil, words: str) -> None: 
 def test_points_are_not_learned_from_a_folder_that_has_none(tmp_path: Path) -> None:
     data = tmp_path / "verse"
     for name in ("sub-a", "sub-b"):
-        _write(data, name)
+        write_case(data, name)
     arguments = ["train", "ct-points", "--data", str(data), "--out", str(tmp_path / "b"), "--steps", "1"]
     said = CliRunner().invoke(app, arguments)
     assert said.exit_code == 2

@@ -44,10 +44,11 @@ def test_heatmaps_are_named_and_scaled_by_the_bundle(make_bundle: MakeBundle) ->
 def test_crops_get_probabilities_one_by_one_as_in_a_batch(make_bundle: MakeBundle) -> None:
     bundle = load_bundle(make_bundle("ct-segment"), CPU)
     crops = _noise(2 * ct.BATCH + 1, *ct.crop_shape(bundle))
-    found = ct.segment(bundle, crops)
+    look = ct.look_of(bundle, crops[0])
+    found = ct.segment(bundle, crops, look)
     assert found.shape == (len(crops), 3, *crops.shape[1:])
     torch.testing.assert_close(found.sum(dim=1), torch.ones_like(crops))
-    one_by_one = torch.cat([ct.segment(bundle, crop[None]) for crop in crops])
+    one_by_one = torch.cat([ct.segment(bundle, crop[None], look) for crop in crops])
     torch.testing.assert_close(found, one_by_one, rtol=1e-4, atol=1e-5)
 
 
@@ -55,7 +56,7 @@ def test_segmentation_knows_where_the_middle_is(make_bundle: MakeBundle) -> None
     folder = make_bundle("ct-segment")
     bundle = load_bundle(folder, CPU)
     flat = torch.zeros(1, *ct.crop_shape(bundle))
-    assert float(ct.segment(bundle, flat)[0, 1].std()) > 1e-3
+    assert float(ct.segment(bundle, flat, ct.look_of(bundle, flat[0]))[0, 1].std()) > 1e-3
     lost = replace(
         bundle,
         metadata=bundle.metadata.model_copy(
@@ -65,7 +66,7 @@ def test_segmentation_knows_where_the_middle_is(make_bundle: MakeBundle) -> None
         ),
     )
     with pytest.raises(ModelError, match="marker_sigma_mm"):
-        ct.segment(lost, flat)
+        ct.segment(lost, flat, ct.look_of(lost, flat[0]))
 
 
 def test_points_do_not_depend_on_the_batch_and_lie_in_the_plane(make_bundle: MakeBundle) -> None:
@@ -95,7 +96,7 @@ def test_half_precision_says_nearly_the_same_and_leaves_the_bundle_as_it_is(
     bundle = load_bundle(make_bundle(name), CPU)
     answer: Callable[[Bundle, torch.Tensor], torch.Tensor] = {
         "ct-localise": ct.localise,
-        "ct-segment": ct.segment,
+        "ct-segment": lambda bundle, crops: ct.segment(bundle, crops, ct.look_of(bundle, crops[0])),
         "ct-points": ct.six_points,
     }[name]
     size = {"ct-localise": (24, 16, 16), "ct-segment": (3, 16, 12, 12), "ct-points": (3, 2, 32, 32)}[name]
@@ -124,7 +125,7 @@ def test_cuda_gives_the_same_answer_as_the_processor(make_bundle: MakeBundle, na
     bundle = load_bundle(make_bundle(name), CPU)
     answer: Callable[[Bundle, torch.Tensor], torch.Tensor] = {
         "ct-localise": ct.localise,
-        "ct-segment": ct.segment,
+        "ct-segment": lambda bundle, crops: ct.segment(bundle, crops, ct.look_of(bundle, crops[0])),
         "ct-points": ct.six_points,
     }[name]
     size = {"ct-localise": (24, 16, 16), "ct-segment": (3, 16, 12, 12), "ct-points": (3, 2, 32, 32)}[name]

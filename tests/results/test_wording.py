@@ -91,6 +91,11 @@ def test_what_could_not_be_judged_is_said_and_that_names_are_unsure() -> None:
     assert sentences[1:3] == ["L3 could not be judged: L3 is cut off.", "The numbering is uncertain."]
 
 
+def test_an_unusual_count_stands_with_the_names_it_concerns() -> None:
+    variant = Reason("numbering-variant", "No T12 was named.")
+    assert "No T12 was named." in impression(report(WEDGE, limitations=(variant,)))
+
+
 def test_a_sound_spine_is_said_to_be_one() -> None:
     sound = [replace(SOUND, level=level) for level in (Level.T12, Level.L1, Level.L2, Level.L3)]
     assert impression(report(*sound))[0] == "No vertebral fracture found in T12 to L3."

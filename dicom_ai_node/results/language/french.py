@@ -127,6 +127,7 @@ FRENCH: Final = Language(
         "no-spine": "Aucune vertèbre n'a été trouvée.",
         "model-refused": "La réponse du modèle n'est pas plausible et n'a pas été retenue.",
         "level-uncertain": "La numérotation des vertèbres est incertaine.",
+        "numbering-variant": "Une vertèbre de plus ou de moins que d'ordinaire a été comptée.",
         "partial": "Seule une partie des images envoyées a pu être utilisée.",
         "further-films": "D'autres clichés de la série ont leur propre compte rendu.",
         "disagreement": "Deux modèles, ou un modèle et l'en-tête, se contredisent.",

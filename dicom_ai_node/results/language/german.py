@@ -128,6 +128,7 @@ GERMAN: Final = Language(
         "no-spine": "Es wurde kein Wirbel gefunden.",
         "model-refused": "Das Ergebnis des Modells ist unplausibel und wurde verworfen.",
         "level-uncertain": "Die Höhenzuordnung der Wirbel ist unsicher.",
+        "numbering-variant": "Es wurde ein Wirbel mehr oder weniger gezählt als üblich.",
         "partial": "Nur ein Teil der gesendeten Bilder konnte verwendet werden.",
         "further-films": "Andere Aufnahmen der Serie haben einen eigenen Befund.",
         "disagreement": "Zwei Modelle, oder ein Modell und die Kopfdaten, widersprechen einander.",

@@ -118,6 +118,7 @@ SPANISH: Final = Language(
         "no-spine": "No se encontró ninguna vértebra.",
         "model-refused": "La respuesta del modelo no es verosímil y se descartó.",
         "level-uncertain": "La numeración de las vértebras es incierta.",
+        "numbering-variant": "Se ha contado una vértebra más o menos de lo habitual.",
         "partial": "Solo se pudo utilizar una parte de las imágenes enviadas.",
         "further-films": "Otras radiografías de la serie tienen su propio informe.",
         "disagreement": "Dos modelos, o un modelo y la cabecera, se contradicen.",
