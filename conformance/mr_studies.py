@@ -200,7 +200,7 @@ def _vertebra(level: Level, points: npt.NDArray[np.float64]) -> Vertebra:
         deformity="wedge" if wedged else "none",
         fractured=wedged,
         fracture_probability=0.9 if wedged else 0.02,
-        signal={"t1": {"to_neighbours": 0.41 if ill else 1.0}, "t2": {"to_canal": 0.7}},
+        signal={"t1": {"to_neighbours": 0.41 if ill else 1.0}, "t2": {"to_canal": 0.7, "to_cord": 1.4}},
     )
     if not wedged and not ill:
         return plain

@@ -68,9 +68,9 @@ NO_DISEASE: Final = "normal"
 FRACTURES: Final = ("OVCF", "OF", "KD")
 """Those of `DISEASES` that are fractures, fresh, healed or not healing."""
 
-SIGNAL_RATIOS: Final = ("to_neighbours", "to_discs", "to_canal")
+SIGNAL_RATIOS: Final = ("to_neighbours", "to_discs", "to_canal", "to_cord")
 """What the signal of a body on MR is put in relation to: the bodies above and below, the discs at its
-endplates, the canal behind it."""
+endplates, the canal behind it with all that it holds, and the cord in it where there is one (to about L1)."""
 
 SIX_POINT_NAMES: Final = (
     "anterior_superior",

@@ -117,7 +117,9 @@ class MriStudyPipeline:
         answer = {}
         for role, partner in partners.items():
             image, seen = partner.on(fixed)
-            answer[role] = body_signals(image, seen, found.label_map, points, found.stack.across)
+            answer[role] = body_signals(
+                image, seen, found.label_map, points, across=found.stack.across, role=role
+            )
         return answer
 
     def _with_signal(

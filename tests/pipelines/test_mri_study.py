@@ -183,7 +183,7 @@ def test_few_voxels_tell_nothing() -> None:
     labels = np.zeros((3, 20, 20), np.uint8)
     labels[1, 5:8, 5:8] = verse_label(Level.L2)
     told = body_signals(
-        np.ones((3, 20, 20)), np.ones((3, 20, 20), bool), LabelMap(labels, np.eye(4)), {}, across=0
+        np.ones((3, 20, 20)), np.ones((3, 20, 20), bool), LabelMap(labels, np.eye(4)), {}, across=0, role="t1"
     )
     assert told == {}
     assert ratios(told) == {}

@@ -93,6 +93,7 @@ def test_opinion_features_and_signal_are_measurements(written: Written) -> None:
     assert found["Probability: mass in the body"] == [90.0, 90.0]
     assert found["T1 signal over that of neighbouring bodies"] == [1.0, 1.0, 0.41]
     assert found["T2 signal over that of the spinal canal"] == [0.7, 0.7, 0.7]
+    assert found["T2 signal over that of the spinal cord"] == [1.4, 1.4, 1.4]
     told = [
         item.ConceptCodeSequence[0].CodeMeaning
         for item in walk(written.read("sr"))
