@@ -65,6 +65,9 @@ in one vertebra; beside them the algorithm says `NO_DISEASE`."""
 
 NO_DISEASE: Final = "normal"
 
+SEEN_ON: Final = (*DISEASES, NO_DISEASE, "malignant")
+"""What may have a slice that shows it best: diseases on CT (P2), a tumour on MR (P4)."""
+
 FRACTURES: Final = ("OVCF", "OF", "KD")
 """Those of `DISEASES` that are fractures, fresh, healed or not healing."""
 
@@ -127,7 +130,7 @@ class BoxPx:
 
 @dataclass(frozen=True)
 class SeenOn:
-    """On which sagittal slices a disease of a vertebra was seen.
+    """On which sagittal slices a disease of a vertebra, or a tumour in it, was seen.
 
     Attributes:
         slices: on how many its probability reached the threshold.
@@ -214,8 +217,8 @@ class Vertebra:
         abnormal: why a body on MR was looked at closely, in words; empty where nothing stood out.
         diseases: those of `DISEASES` whose probability over all slices reached the threshold; None where
             nobody looked for them.
-        seen_on: each of `DISEASES`, and `NO_DISEASE`, that was looked for -> where it was seen; the
-            probabilities over all slices are in `classes`.
+        seen_on: each of `SEEN_ON` that was looked for -> where it was seen; the probabilities over all slices
+            are in `classes`. That of "malignant" is the highest of all slices (P4), on the slice told here.
     """
 
     level: Level

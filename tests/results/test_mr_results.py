@@ -103,6 +103,32 @@ def test_opinion_features_and_signal_are_measurements(written: Written) -> None:
     assert told == ["Benign", "Malignant"]
 
 
+def test_the_opinion_is_inferred_from_the_slice_that_looks_most_malignant(written: Written) -> None:
+    names = {codes.MALIGNANCIES[name].value for name in MALIGNANCIES}
+    said = [
+        item
+        for item in walk(written.read("sr"))
+        if item.ValueType == "NUM" and item.ConceptNameCodeSequence[0].CodeValue in names
+    ]
+    seen = [
+        vertebra.seen_on["malignant"].box_px
+        for vertebra in written.study.analysis.report
+        if vertebra.malignant is not None
+        for _ in names
+    ]
+    assert len(said) == len(seen) == 4
+    for item, box in zip(said, seen, strict=True):
+        assert box is not None
+        (region,) = [child for child in item.ContentSequence if child.ValueType == "SCOORD"]
+        image = region.ContentSequence[0].ReferencedSOPSequence[0]
+        assert image.ReferencedSOPInstanceUID == box.sop_instance_uid
+        # An image of one frame names none.
+        assert image.get("ReferencedFrameNumber", 1) == box.frame
+        (left, top), (right, bottom) = region.GraphicData[:2], region.GraphicData[4:6]
+        assert (top, bottom) == (box.rows[0], box.rows[1] + 1)
+        assert (left, right) == (box.columns[0], box.columns[1] + 1)
+
+
 def test_a_human_reads_what_stands_out_and_why(written: Written, tool) -> None:
     printed = tool("dsrdump", "+Pl", written.folder / "sr.dcm")
     assert "L1: moderate wedge fracture" in printed
