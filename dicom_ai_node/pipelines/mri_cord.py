@@ -136,8 +136,9 @@ def _profiles(
     )
     inverse = np.linalg.inv(affine)
     index = np.moveaxis(places @ inverse[:3, :3].T + inverse[:3, 3], -1, 0)
-    there = ndimage.map_coordinates(seen.astype(np.float32), index, order=0, mode="constant") > 0
-    values = ndimage.map_coordinates(image.astype(np.float64), index, order=1, mode="nearest")
+    # Whole series are not copied for the few places of one body.
+    there = ndimage.map_coordinates(seen.view(np.uint8), index, output=np.uint8, order=0) > 0
+    values = ndimage.map_coordinates(image, index, output=np.float64, order=1, mode="nearest")
     return [
         np.average(own, axis=1, weights=np.maximum(known, 1e-6))
         for own, known in zip(values, there, strict=True)
