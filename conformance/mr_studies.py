@@ -14,12 +14,15 @@ from dicom_ai_node.anatomy import Level, verse_label
 from dicom_ai_node.imaging.mr_groups import StackGroup, group_of
 from dicom_ai_node.imaging.mr_habits import Make, MrSettings, mr_header, sample_site
 from dicom_ai_node.imaging.mr_volume import load_mr_volume
+from dicom_ai_node.imaging.volume import Volume
 from dicom_ai_node.imaging.write_mr import StudyIdentity, write_enhanced_mr, write_mr_series
 from dicom_ai_node.report import (
     Algorithm,
     Analysis,
+    BoxPx,
     HeightsMm,
     LabelMap,
+    SeenOn,
     SixPoints,
     Source,
     SpineReport,
@@ -169,7 +172,10 @@ def _analysis(source: SourceSeries, group: StackGroup, affine: npt.NDArray[np.fl
             ],
             np.float64,
         )
-        vertebrae.append(_vertebra(level, corners @ affine[:3, :3].T + affine[:3, 3]))
+        vertebra = _vertebra(level, corners @ affine[:3, :3].T + affine[:3, 3])
+        if vertebra.malignant is not None:
+            vertebra = replace(vertebra, seen_on={"malignant": _seen_on(rows, volume, affine)})
+        vertebrae.append(vertebra)
     report = SpineReport(
         "analysed",
         Source(
@@ -187,6 +193,19 @@ def _analysis(source: SourceSeries, group: StackGroup, affine: npt.NDArray[np.fl
     return Analysis(report, LabelMap(labels, volume.affine))
 
 
+def _seen_on(rows: slice, volume: Volume, affine: npt.NDArray[np.float64]) -> SeenOn:
+    """The body on the last slice that shows it."""
+    first, last = BODY_COLUMNS.start, BODY_COLUMNS.stop - 1
+    around = [(rows.start, first), (rows.start, last), (rows.stop - 1, last), (rows.stop - 1, first)]
+    corners = np.array([[4, row, column] for row, column in around]) @ affine[:3, :3].T + affine[:3, 3]
+    to_index = np.linalg.inv(volume.affine)
+    index = np.rint(corners @ to_index[:3, :3].T + to_index[:3, 3]).astype(int)
+    image = volume.instances[int(index[0, 0])]
+    (top, left), (bottom, right) = index[:, 1:].min(axis=0).tolist(), index[:, 1:].max(axis=0).tolist()
+    box = BoxPx(image.sop_instance_uid, image.frame, (top, bottom), (left, right))
+    return SeenOn(1, 4, box, tuple(tuple(float(value) for value in corner) for corner in corners))
+
+
 def _vertebra(level: Level, points: npt.NDArray[np.float64]) -> Vertebra:
     wedged, ill = level is Level.L1, level is Level.L3
     plain = Vertebra(
@@ -200,7 +219,7 @@ def _vertebra(level: Level, points: npt.NDArray[np.float64]) -> Vertebra:
         deformity="wedge" if wedged else "none",
         fractured=wedged,
         fracture_probability=0.9 if wedged else 0.02,
-        signal={"t1": {"to_neighbours": 0.41 if ill else 1.0}, "t2": {"to_canal": 0.7}},
+        signal={"t1": {"to_neighbours": 0.41 if ill else 1.0}, "t2": {"to_canal": 0.7, "to_cord": 1.4}},
     )
     if not wedged and not ill:
         return plain

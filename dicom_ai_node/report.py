@@ -67,12 +67,15 @@ in one vertebra; beside them the algorithm says `NO_DISEASE`."""
 
 NO_DISEASE: Final = "normal"
 
+SEEN_ON: Final = (*DISEASES, NO_DISEASE, "malignant")
+"""What may have a slice that shows it best: diseases on CT (P2), a tumour on MR (P4)."""
+
 FRACTURES: Final = ("OVCF", "OF", "KD")
 """Those of `DISEASES` that are fractures, fresh, healed or not healing."""
 
-SIGNAL_RATIOS: Final = ("to_neighbours", "to_discs", "to_canal")
+SIGNAL_RATIOS: Final = ("to_neighbours", "to_discs", "to_canal", "to_cord")
 """What the signal of a body on MR is put in relation to: the bodies above and below, the discs at its
-endplates, the canal behind it."""
+endplates, the canal behind it with all that it holds, and the cord in it where there is one (to about L1)."""
 
 SIX_POINT_NAMES: Final = (
     "anterior_superior",
@@ -129,7 +132,7 @@ class BoxPx:
 
 @dataclass(frozen=True)
 class SeenOn:
-    """On which sagittal slices a disease of a vertebra was seen.
+    """On which sagittal slices a disease of a vertebra, or a tumour in it, was seen.
 
     Attributes:
         slices: on how many its probability reached the threshold.
@@ -216,8 +219,8 @@ class Vertebra:
         abnormal: why a body on MR was looked at closely, in words; empty where nothing stood out.
         diseases: those of `DISEASES` whose probability over all slices reached the threshold; None where
             nobody looked for them.
-        seen_on: each of `DISEASES`, and `NO_DISEASE`, that was looked for -> where it was seen; the
-            probabilities over all slices are in `classes`.
+        seen_on: each of `SEEN_ON` that was looked for -> where it was seen; the probabilities over all slices
+            are in `classes`. That of "malignant" is the highest of all slices (P4), on the slice told here.
     """
 
     level: Level

@@ -8,9 +8,9 @@ from typing import Any, get_args
 from dicom_ai_node.anatomy import LEVELS
 from dicom_ai_node.report import (
     DISEASES,
-    NO_DISEASE,
     REASON_CODES,
     SCHEMA,
+    SEEN_ON,
     SIGNAL_RATIOS,
     SIX_POINT_NAMES,
     Deformity,
@@ -84,7 +84,7 @@ def json_schema() -> dict[str, Any]:
             },
             "abnormal": {"type": "array", "items": {"type": "string"}},
             "diseases": _nullable({"type": "array", "items": {"enum": list(DISEASES)}}),
-            "seen_on": _mapping_of((*DISEASES, NO_DISEASE), seen_on),
+            "seen_on": _mapping_of(SEEN_ON, seen_on),
             "status": status,
             "reasons": reasons,
             "planes": {"type": "array", "items": plane},

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from dicom_ai_node.anatomy import LEVELS, Level, order
 from dicom_ai_node.report import (
     DISEASES,
-    NO_DISEASE,
     REASON_CODES,
     SCHEMA,
+    SEEN_ON,
     SIGNAL_RATIOS,
     Algorithm,
     BoxPx,
@@ -74,7 +74,7 @@ def vertebrae(level: Level) -> st.SearchStrategy[Vertebra]:
         ),
         abnormal=st.lists(text, max_size=2).map(tuple),
         diseases=st.none() | st.lists(st.sampled_from(sorted(DISEASES)), max_size=2).map(tuple),
-        seen_on=st.dictionaries(st.sampled_from([*DISEASES, NO_DISEASE]), seen_on, max_size=3),
+        seen_on=st.dictionaries(st.sampled_from(SEEN_ON), seen_on, max_size=3),
         status=st.sampled_from(["analysed", "not-analysable"]),
         reasons=st.lists(reasons, max_size=2).map(tuple),
         planes=st.lists(planes, max_size=3).map(tuple),

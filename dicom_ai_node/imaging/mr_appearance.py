@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from dicom_ai_node.imaging.mr_contrast import MrIdentity, MrImageKind
+from dicom_ai_node.imaging.mr_contrast import WATER_AND_FAT, MrIdentity, MrImageKind
 from dicom_ai_node.imaging.mr_timing import Weighting
 
 if TYPE_CHECKING:
@@ -102,8 +102,13 @@ def decided_by_sight(identity: MrIdentity, volume: HasGrid) -> MrIdentity:
         f"the image: {words} (canal {seen.bright_path if seen.fluid_bright else seen.dark_path:+.2f} against "
         f"its sides, {seen.fat_share:.0%} of the brightest pixels under the skin of the back)"
     )
-    if kind is None:
+    both = identity.kind in WATER_AND_FAT
+    if kind is None or (both and not seen.fat_bright):
+        # Where an image of water and fat shows no fat it is not what it is said to be.
         return replace(identity, reasons=(*identity.reasons, reason))
+    if both:
+        # Which of the four images of a Dixon it is cannot be seen; what it is weighted by can.
+        kind = identity.kind
     # What the image cannot show stays as the tags have it: how fat was suppressed, a contrast medium.
     if (kind, identity.kind) in {("stir", "t2-fs"), ("t1", "t1-contrast")}:
         kind = identity.kind

@@ -31,6 +31,9 @@ MAGNITUDE_CONTRASTS: Final[frozenset[MrImageKind]] = frozenset(
 )  # fmt: skip
 """Kinds that show vertebrae as a reader of the spine looks at them."""
 
+WATER_AND_FAT: Final[frozenset[MrImageKind]] = frozenset(("dixon-in", "dixon-opposed"))
+"""Images of a Dixon that hold the signal of both, and look as their weighting makes them."""
+
 
 @dataclass(frozen=True)
 class MrIdentity:
@@ -66,8 +69,10 @@ def identify(tags: MrTags) -> MrIdentity:
     dixon = _dixon(tags, words)
     if dixon is not None:
         kind, reason, sure = dixon
-        # Which of the four images it is decides; what it is weighted by may stay open.
-        certainty: Certainty = "sure" if sure else "likely"
+        # Of water and of fat it decides which of the four images it is; an image of both is read by its
+        # weighting, and where that is open or contradicted it has to be looked at.
+        asked = kind in WATER_AND_FAT and weighted.certainty == "unsure"
+        certainty: Certainty = "unsure" if asked else "sure" if sure else "likely"
         return replace(weighted, kind=kind, certainty=certainty, reasons=(reason, *weighted.reasons))
     return _with_agent(_with_fat(weighted, tags, words), tags, words)
 

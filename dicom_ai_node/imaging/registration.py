@@ -1,8 +1,9 @@
 """One MR series onto the grid of another of the same patient: what the headers say, then what the images say.
 
 The patient lies still for minutes, not for an hour: series of one study are a few millimetres apart although
-they share a frame of reference. A rigid (or affine) motion is searched by mutual information and then checked
-by means of its own; a motion that fails a check is refused, never used.
+they share a frame of reference. A rigid motion is searched by mutual information and then checked by means of
+its own; a motion that fails a check is refused, never used. Few thick sagittal slices do not hold an affine
+one: on phantoms stretched by 3 to 4 % it changed lengths by 9 to 30 %, the rigid one stayed within 2 mm.
 
 Sources: Mattes et al., IEEE Trans Med Imaging 2003; 22:120 (mutual information); Christensen, Johnson, IEEE
 Trans Med Imaging 2001; 20:568 (inverse consistency).
@@ -11,7 +12,7 @@ Trans Med Imaging 2001; 20:568 (inverse consistency).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,6 @@ import SimpleITK
 from dicom_ai_node.errors import NotAnalysable
 from dicom_ai_node.imaging.resample import HasGrid, resample_to_grid
 
-Motion = Literal["rigid", "affine"]
 Matrix = npt.NDArray[np.float64]
 Image = npt.NDArray[np.float32]
 
@@ -41,7 +41,6 @@ class RegistrationLimits:
     Attributes:
         largest_move_mm: of any corner of the common field of view.
         largest_turn_deg: of the rotation.
-        largest_scale: departure of any length from 1 (affine motions).
         least_overlap: share of the fixed field of view, its patient that is, that the other image covers.
         largest_inverse_error_mm: how far apart, on average, the motion and the inverse of the one that was
             found in the opposite direction put a point; what is used lies halfway.
@@ -51,7 +50,6 @@ class RegistrationLimits:
 
     largest_move_mm: float = 20.0
     largest_turn_deg: float = 10.0
-    largest_scale: float = 0.05
     least_overlap: float = 0.5
     largest_inverse_error_mm: float = 3.0
     least_peak: float = 0.03
@@ -67,7 +65,6 @@ class RegistrationCheck:
     peak: float
     largest_move_mm: float
     turn_deg: float
-    scale: float
     overlap: float
     inverse_error_mm: float
 
@@ -86,7 +83,6 @@ class Registration:
 
     transform: Matrix
     """4x4, LPS millimetres of the fixed image to LPS millimetres of the moving image."""
-    motion: Motion
     check: RegistrationCheck
 
     def onto(self, moving: HasGrid, fixed: HasGrid) -> tuple[Image, npt.NDArray[np.bool_]]:
@@ -98,7 +94,6 @@ def register(
     fixed: HasGrid,
     moving: HasGrid,
     *,
-    motion: Motion = "rigid",
     limits: RegistrationLimits | None = None,
 ) -> Registration:
     """The motion of the patient between two series of one frame of reference.
@@ -106,7 +101,6 @@ def register(
     Args:
         fixed: the series whose grid counts, such as the T2; any real voxels (slices, rows, columns).
         moving: the other one.
-        motion: rigid (six degrees of freedom), or affine after rigid (twelve).
         limits: what is believed.
 
     Raises:
@@ -125,10 +119,10 @@ def register(
     pyramid = [(_coarse(fixed, size), _coarse(moving, size)) for size in _GRIDS_MM]
     if any(float(np.ptp(image.voxels)) <= 0 for image in pyramid[-1]):
         raise NotAnalysable("registration", "One of the two series is empty; they were not brought together.")
-    there = _search(pyramid, motion)
-    back = np.linalg.inv(_search([(other, one) for one, other in pyramid], motion)).astype(np.float64)
+    there = _search(pyramid)
+    back = np.linalg.inv(_search([(other, one) for one, other in pyramid])).astype(np.float64)
     # Each direction has errors of its own: the motion between the two has less.
-    found = _between(there, back, _middle(pyramid[-1][0]), motion)
+    found = _between(there, back, _middle(pyramid[-1][0]))
     disagreement = _distance(there, back, pyramid[-1][0])
     still = np.eye(4)
     if similarity(*pyramid[-1], still) >= similarity(*pyramid[-1], found):
@@ -136,7 +130,7 @@ def register(
         found, disagreement = still, 0.0
     check = _check(*pyramid[-1], found, disagreement, allowed)
     _refuse(check, allowed)
-    return Registration(found, motion, check)
+    return Registration(found, check)
 
 
 def resampled(moving: HasGrid, fixed: HasGrid, transform: Matrix) -> tuple[Image, npt.NDArray[np.bool_]]:
@@ -186,7 +180,7 @@ def _coarse(image: HasGrid, pixel_mm: float) -> _Coarse:
     return _Coarse(scaled.astype(np.float32), affine)
 
 
-def _search(pyramid: list[tuple[_Coarse, _Coarse]], motion: Motion) -> Matrix:
+def _search(pyramid: list[tuple[_Coarse, _Coarse]]) -> Matrix:
     """The motion that makes mutual information largest, from the coarse to the fine grid."""
     first = pyramid[0][0]
     center = _middle(first)
@@ -194,12 +188,6 @@ def _search(pyramid: list[tuple[_Coarse, _Coarse]], motion: Motion) -> Matrix:
     transform.SetCenter(center.tolist())
     for stage, (fixed, moving) in enumerate(pyramid):
         transform = _optimised(fixed, moving, transform, first_step_mm=4.0 if stage == 0 else 1.0)
-    if motion == "affine":
-        affine = SITK.AffineTransform(3)
-        affine.SetCenter(center.tolist())
-        affine.SetMatrix(transform.GetMatrix())
-        affine.SetTranslation(transform.GetTranslation())
-        transform = _optimised(*pyramid[-1], affine, first_step_mm=0.5)
     return _as_matrix(transform)
 
 
@@ -233,10 +221,9 @@ def _optimised(fixed: _Coarse, moving: _Coarse, start: Any, *, first_step_mm: fl
 
 def _plain(found: Any) -> Any:
     """The transform itself, where it comes wrapped in a composite of one."""
-    kinds = {SITK.sitkEuler: SITK.Euler3DTransform, SITK.sitkAffine: SITK.AffineTransform}
     if found.GetTransformEnum() == SITK.sitkComposite:
         found = SITK.CompositeTransform(found).GetNthTransform(0)
-    return kinds[found.GetTransformEnum()](found)
+    return SITK.Euler3DTransform(found)
 
 
 def _as_sitk(image: _Coarse) -> Any:
@@ -258,13 +245,12 @@ def _as_matrix(transform: Any) -> Matrix:
     return out
 
 
-def _between(one: Matrix, other: Matrix, middle: Matrix, motion: Motion) -> Matrix:
+def _between(one: Matrix, other: Matrix, middle: Matrix) -> Matrix:
     """The motion halfway between two that differ little, about the middle of the field of view."""
     out = np.eye(4)
     out[:3, :3] = 0.5 * (one[:3, :3] + other[:3, :3])
-    if motion == "rigid":
-        left, _, right = np.linalg.svd(out[:3, :3])
-        out[:3, :3] = left @ right
+    left, _, right = np.linalg.svd(out[:3, :3])
+    out[:3, :3] = left @ right
     goal = 0.5 * ((one[:3, :3] + other[:3, :3]) @ middle + one[:3, 3] + other[:3, 3])
     out[:3, 3] = goal - out[:3, :3] @ middle
     return out
@@ -282,9 +268,7 @@ def _check(
 ) -> RegistrationCheck:
     corners = _points(fixed, (0.0, 1.0))
     moved = corners @ found[:3, :3].T + found[:3, 3]
-    stretch = np.linalg.svd(found[:3, :3], compute_uv=False)
-    left, _, right = np.linalg.svd(found[:3, :3])
-    turn = np.degrees(np.arccos(np.clip((np.trace(left @ right) - 1.0) / 2.0, -1.0, 1.0)))
+    turn = np.degrees(np.arccos(np.clip((np.trace(found[:3, :3]) - 1.0) / 2.0, -1.0, 1.0)))
     before = similarity(fixed, moving, np.eye(4))
     after, overlap = _similarity_and_overlap(fixed, moving, found)
     beside = 0.0
@@ -300,7 +284,6 @@ def _check(
         peak=1.0 - beside / after if after > 0 else 0.0,
         largest_move_mm=float(np.linalg.norm(moved - corners, axis=1).max()),
         turn_deg=float(turn),
-        scale=float(np.abs(stretch - 1.0).max()),
         overlap=overlap,
         inverse_error_mm=disagreement,
     )
@@ -340,7 +323,6 @@ def _refuse(check: RegistrationCheck, allowed: RegistrationLimits) -> None:
                 check.turn_deg > allowed.largest_turn_deg,
                 f"a turn of {check.turn_deg:.0f} degrees ({allowed.largest_turn_deg:g} are the most)",
             ),
-            (check.scale > allowed.largest_scale, f"lengths changed by {check.scale:.0%}"),
             (check.overlap < allowed.least_overlap, f"only {check.overlap:.0%} in common"),
             (
                 check.inverse_error_mm > allowed.largest_inverse_error_mm,

@@ -1,7 +1,8 @@
 """Signal of vertebral bodies on MR against what lies beside them, and which bodies stand out.
 
 MR has no unit: a body is bright or dark only beside others of the same image. It is put in relation to the
-bodies above and below (as Genant's reference heights are), to the discs at its endplates and to the canal.
+bodies above and below (as Genant's reference heights are), to the discs at its endplates, to the canal with
+all that it holds, and to the cord where one is told from the fluid about it (`mri_cord`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from scipy import ndimage
 from dicom_ai_node.anatomy import Level, order, verse_label
 from dicom_ai_node.genant import NEIGHBOURS_EACH_WAY
 from dicom_ai_node.imaging.mr_pairing import Role
+from dicom_ai_node.pipelines.mri_cord import body_axes, cord_signal
 from dicom_ai_node.pipelines.mri_partners import ROLE_NAMES
 from dicom_ai_node.report import LabelMap
 
@@ -69,6 +71,7 @@ class BodySignal:
     Attributes:
         dark, middle, bright: signal that a fifth, half and four fifths of the body stay below.
         disc, canal: of what lies beside; None where it was not seen.
+        cord: of the spinal cord; None below its end and where it does not stand out.
     """
 
     dark: float
@@ -76,6 +79,7 @@ class BodySignal:
     bright: float
     disc: float | None
     canal: float | None
+    cord: float | None = None
 
 
 def body_signals(
@@ -83,7 +87,9 @@ def body_signals(
     seen: npt.NDArray[np.bool_],
     label_map: LabelMap,
     points_mm: Mapping[Level, Floats],
+    *,
     across: int,
+    role: Role,
 ) -> dict[Level, BodySignal]:
     """Signal of every labelled body in one image on the grid of the label map.
 
@@ -93,6 +99,7 @@ def body_signals(
         label_map: of the bodies; patient space by its affine.
         points_mm: six points of those bodies that were measured, shape (6, 3), LPS.
         across: axis of the grid along which slices are stacked.
+        role: what the image is.
     """
     assert label_map.affine is not None
     discs = _discs(image, seen, label_map.affine, points_mm)
@@ -103,10 +110,11 @@ def body_signals(
         if values.size < MIN_VOXELS:
             continue
         dark, middle, bright = (float(v) for v in np.quantile(values, (_EXTREME, 0.5, 1 - _EXTREME)))
-        canal = None
+        canal = cord = None
         if level in points_mm:
             canal = _canal(image, seen, label_map.affine, points_mm[level])
-        found[level] = BodySignal(dark, middle, bright, discs.get(level), canal)
+            cord = cord_signal(image, seen, label_map.affine, points_mm[level], level=level, role=role)
+        found[level] = BodySignal(dark, middle, bright, discs.get(level), canal, cord)
     return found
 
 
@@ -119,6 +127,7 @@ def ratios(signals: Mapping[Level, BodySignal]) -> dict[Level, dict[str, float]]
             "to_neighbours": median(item.middle for item in around) if around else None,
             "to_discs": own.disc,
             "to_canal": own.canal,
+            "to_cord": own.cord,
         }
         answer[level] = {name: own.middle / other for name, other in against.items() if other}
     return answer
@@ -192,7 +201,7 @@ def _discs(
         top, bottom = points_mm[upper][3], points_mm[lower][2]
         if np.linalg.norm(bottom - top) < MIN_DISC_MM:
             continue
-        left, back = _axes(points_mm[upper])
+        left, back = body_axes(points_mm[upper])
         aside, deep = DISC_REACH_MM
         value = _sampled(image, seen, affine, 0.5 * (top + bottom), [(left, aside), (back, deep)])
         if value is not None:
@@ -204,24 +213,13 @@ def _discs(
 def _canal(
     image: npt.NDArray[np.floating], seen: npt.NDArray[np.bool_], affine: Floats, points: Floats
 ) -> float | None:
-    left, back = _axes(points)
+    left, back = body_axes(points)
     wall = 0.5 * (points[4] + points[5])
     up = np.cross(left, back)
     aside, deep, tall = CANAL_REACH_MM
     return _sampled(
         image, seen, affine, wall + CANAL_DEPTH_MM * back, [(left, aside), (back, deep), (up, tall)]
     )
-
-
-def _axes(points: Floats) -> tuple[Floats, Floats]:
-    """A body's own directions to the left and to the back."""
-    back = (points[4] + points[5]) / 2 - (points[0] + points[1]) / 2
-    back /= np.linalg.norm(back)
-    up = (points[0] + points[2] + points[4]) - (points[1] + points[3] + points[5])
-    left = np.cross(up, back)
-    # Up x back points to the right in patient coordinates (left, posterior, superior).
-    left *= -1 / np.linalg.norm(left)
-    return left, back
 
 
 def _sampled(

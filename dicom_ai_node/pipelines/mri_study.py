@@ -24,11 +24,12 @@ from dicom_ai_node.inference.bundle import Bundle, load_bundle
 from dicom_ai_node.inference.mri_classifier import MrBody, MriOpinion, classify, series_wanted
 from dicom_ai_node.networks.mri_patch import BODY_SHARE, PIXEL_MM
 from dicom_ai_node.pipelines.bodies import Body
+from dicom_ai_node.pipelines.ct_planes import SagittalPlanes, box_on_image
 from dicom_ai_node.pipelines.mri import MriBodies, MriPipeline, MriSettings, Progress
 from dicom_ai_node.pipelines.mri_partners import ROLE_NAMES, Partner, brought_together
 from dicom_ai_node.pipelines.mri_signal import BodySignal, SignalLimits, body_signals, ratios, standing_out
 from dicom_ai_node.pipelines.sagittal_stack import sagittal_stack
-from dicom_ai_node.report import Analysis, Reason, SpineReport, Vertebra
+from dicom_ai_node.report import Analysis, Reason, SeenOn, SpineReport, Vertebra
 
 CLASSIFIER: Final = "mri-classify"
 
@@ -117,7 +118,9 @@ class MriStudyPipeline:
         answer = {}
         for role, partner in partners.items():
             image, seen = partner.on(fixed)
-            answer[role] = body_signals(image, seen, found.label_map, points, found.stack.across)
+            answer[role] = body_signals(
+                image, seen, found.label_map, points, across=found.stack.across, role=role
+            )
         return answer
 
     def _with_signal(
@@ -156,26 +159,41 @@ class MriStudyPipeline:
                 )
                 reasons.append(Reason("partial", text))
             return list(vertebrae), reasons
-        grid = _classifier_grid(fixed)
+        planes = _classifier_planes(fixed)
+        grid = _Grid(planes.images.numpy(), planes.affine)
         images: dict[str, npt.NDArray[np.float32]] = {
             role: partners[role].on(grid)[0] for role in ROLES if role in wanted
         }
         bodies = [_body_on(found.measured[item.level].body, grid) for item in chosen]
-        opinions = dict(
-            zip(
-                (item.level for item in chosen),
-                classify(self.classifier, images, bodies),
-                strict=True,
-            )
-        )
-        return [self._judged(item, opinions.get(item.level)) for item in vertebrae], []
+        opinions = classify(self.classifier, images, bodies)
+        judged = {
+            item.level: self._judged(item, opinion, self._seen_on(opinion, body, planes, fixed))
+            for item, opinion, body in zip(chosen, opinions, bodies, strict=True)
+        }
+        return [judged.get(item.level, item) for item in vertebrae], []
 
-    def _judged(self, vertebra: Vertebra, opinion: MriOpinion | None) -> Vertebra:
-        if opinion is None:
-            return vertebra
+    def _seen_on(self, opinion: MriOpinion, body: MrBody, planes: SagittalPlanes, fixed: Volume) -> SeenOn:
+        """Where a body looks most malignant, on the series in which it was found."""
+        best = opinion.slice_of_highest
+        top, front, bottom, back = (float(value) for value in body.box)
+        rows, columns = (top, bottom), (front, back)
+        return SeenOn(
+            slices=sum(share >= self.settings.malignant_threshold for share in opinion.malignant_by_slice),
+            of=len(opinion.slices),
+            box_px=box_on_image(fixed, planes, best, rows, columns),
+            corners_mm=planes.corners_mm(best, rows, columns),
+        )
+
+    def _judged(self, vertebra: Vertebra, opinion: MriOpinion, seen_on: SeenOn) -> Vertebra:
         classes = {**vertebra.classes, self.classifier.name: dict(opinion.classes)}
         malignant = opinion.classes["malignant"] >= self.settings.malignant_threshold
-        return replace(vertebra, classes=classes, malignant=malignant, features=dict(opinion.features))
+        return replace(
+            vertebra,
+            classes=classes,
+            malignant=malignant,
+            features=dict(opinion.features),
+            seen_on={**vertebra.seen_on, "malignant": seen_on},
+        )
 
     def _complete(
         self,
@@ -197,9 +215,10 @@ class MriStudyPipeline:
         )
 
 
-def _classifier_grid(fixed: Volume) -> _Grid:
+def _classifier_planes(fixed: Volume) -> SagittalPlanes:
     stack = sagittal_stack(fixed, PIXEL_MM, float(fixed.voxels.min()))
-    return _Grid(stack.signal.numpy(), stack.affine)
+    # Only slices that were measured along the volume's first axis are images that were sent.
+    return SagittalPlanes(stack.signal, stack.affine, measured=stack.across == 0)
 
 
 def _body_on(body: Body, grid: _Grid) -> MrBody:

@@ -312,6 +312,7 @@ SIGNALS: Final[dict[tuple[str, str], Code]] = {
         ("to_neighbours", "NEIGHB", "neighbouring bodies"),
         ("to_discs", "DISCS", "the discs at its endplates"),
         ("to_canal", "CANAL", "the spinal canal"),
+        ("to_cord", "CORD", "the spinal cord"),
     )
 }
 """Series and one of `report.SIGNAL_RATIOS`: signal of a body on MR in relation to what lies beside it."""

@@ -44,7 +44,7 @@ def disease_measurements(
         children = [coded(HAS_CONCEPT_MOD, codes.FINDING, finding), *said_by(algorithm)]
         seen = vertebra.seen_on.get(name)
         if seen is not None:
-            children += _region(seen, source, shape)
+            children += region_of(seen, source, shape)
         yield number(probability, 100 * share, codes.PERCENT, children)
 
 
@@ -57,7 +57,8 @@ def disease_evaluations(vertebra: Vertebra, language: Language) -> Iterable[Data
             yield text(CONTAINS, codes.COMMENT, f"{language.classes[name]}: {words}")
 
 
-def _region(seen: SeenOn, source: SourceImages, shape: BoxShape) -> Iterable[Dataset]:
+def region_of(seen: SeenOn, source: SourceImages, shape: BoxShape) -> Iterable[Dataset]:
+    """What a probability was inferred from: the box on the slice that shows it best, or in space."""
     image = None if seen.box_px is None else source.image_of(seen.box_px)
     if image is not None and seen.box_px is not None:
         # Pixel centres become the edges of pixels.

@@ -29,7 +29,7 @@ from dicom_ai_node.results.content import (
     text,
     uidref,
 )
-from dicom_ai_node.results.disease_groups import disease_evaluations, disease_measurements
+from dicom_ai_node.results.disease_groups import disease_evaluations, disease_measurements, region_of
 from dicom_ai_node.results.explanations import explanations, in_english
 from dicom_ai_node.results.follow_up import change_of_loss
 from dicom_ai_node.results.identity import ResultIdentity
@@ -94,7 +94,7 @@ def measurement_groups(
         lines = None if region is None or not film else _Lines.of(region)
         change = change_of_loss(since.get(vertebra.level), prior)
         statements = [
-            *_measurements(vertebra, report, lines),
+            *_measurements(vertebra, report, lines, source, shape),
             *disease_measurements(vertebra, source, lambda name: _algorithm(report, name), shape),
             *([] if change is None else [change]),
             *_evaluations(vertebra, language),
@@ -218,13 +218,15 @@ _PERCENT_OF: Final = (
 )
 
 
-def _measurements(vertebra: Vertebra, report: SpineReport, lines: _Lines | None) -> Iterable[Dataset]:
+def _measurements(
+    vertebra: Vertebra, report: SpineReport, lines: _Lines | None, source: SourceImages, shape: BoxShape
+) -> Iterable[Dataset]:
     # What decides comes first: viewers write the first few numbers on the image.
     for name, attribute in _PERCENT_OF:
         value = getattr(vertebra, attribute)
         if value is not None:
-            source = [lines.six_points] if lines is not None and attribute == "height_loss" else []
-            yield number(name, 100 * value, codes.PERCENT, source)
+            drawn = [lines.six_points] if lines is not None and attribute == "height_loss" else []
+            yield number(name, 100 * value, codes.PERCENT, drawn)
     if vertebra.heights_mm is not None:
         several = [_mean()] if sum(plane.counts for plane in vertebra.planes) > 1 else []
         yield from _heights(vertebra.heights_mm, code(vertebra.level), lines, several)
@@ -239,7 +241,7 @@ def _measurements(vertebra: Vertebra, report: SpineReport, lines: _Lines | None)
                 codes.PERCENT,
                 [coded(HAS_CONCEPT_MOD, codes.FINDING, likely), *said_by],
             )
-    yield from _mr_measurements(vertebra, report)
+    yield from _mr_measurements(vertebra, report, source, shape)
     if vertebra.mean_hu is not None:
         yield number(codes.ATTENUATION_COEFFICIENT, vertebra.mean_hu, codes.HOUNSFIELD, [_mean()])
     if len(vertebra.planes) > 1:
@@ -252,15 +254,25 @@ def _mean() -> Dataset:
     return coded(HAS_CONCEPT_MOD, codes.DERIVATION, codes.MEAN)
 
 
-def _mr_measurements(vertebra: Vertebra, report: SpineReport) -> Iterable[Dataset]:
+def _shown_best(vertebra: Vertebra, source: SourceImages, shape: BoxShape) -> list[Dataset]:
+    """The vertebra on the slice that looks most malignant, whose probability is the vertebra's own (P4)."""
+    seen = vertebra.seen_on.get("malignant")
+    return [] if seen is None else list(region_of(seen, source, shape))
+
+
+def _mr_measurements(
+    vertebra: Vertebra, report: SpineReport, source: SourceImages, shape: BoxShape
+) -> Iterable[Dataset]:
     """P4's probabilities, the features beside them that a reader can check, and the body's signal."""
     for algorithm, classes in vertebra.classes.items():
         if classes.keys() != codes.MALIGNANCIES.keys():
             continue
         said_by = list(_algorithm(report, algorithm))
-        told = {**classes, **vertebra.features}
-        names = codes.MALIGNANCIES | codes.MR_FEATURES
-        yield from (number(names[key], 100 * told[key], codes.PERCENT, said_by) for key in told)
+        for key, share in classes.items():
+            shown = _shown_best(vertebra, source, shape)
+            yield number(codes.MALIGNANCIES[key], 100 * share, codes.PERCENT, [*said_by, *shown])
+        for key, share in vertebra.features.items():
+            yield number(codes.MR_FEATURES[key], 100 * share, codes.PERCENT, said_by)
     for series, against in vertebra.signal.items():
         for key, value in against.items():
             yield number(codes.SIGNALS[series, key], value, codes.RATIO)

@@ -10,7 +10,9 @@ import numpy.typing as npt
 import pytest
 
 from dicom_ai_node.imaging.mr_appearance import appearance, decided_by_sight
-from dicom_ai_node.imaging.mr_contrast import MrIdentity
+from dicom_ai_node.imaging.mr_contrast import MrIdentity, MrImageKind, identify
+from dicom_ai_node.imaging.mr_pairing import role_of
+from dicom_ai_node.imaging.mr_tags import MrTags
 from dicom_ai_node.phantom.mr import render_mr
 from dicom_ai_node.phantom.mr_sequence import SeriesKind
 from dicom_ai_node.phantom.mr_study import sample_mr_series
@@ -52,6 +54,39 @@ def test_what_an_image_cannot_show_stays_as_the_tags_have_it(images: dict[str, I
     told = decided_by_sight(doubtful, images["t1"])
     assert (told.kind, told.certainty) == ("t1-contrast", "likely"), "no partner: nothing there denies it"
     assert decided_by_sight(doubtful, images["t2"]).kind == "t2"
+
+
+@pytest.mark.parametrize("kind", ["dixon-in", "dixon-opposed"])
+def test_the_weighting_of_a_dixon_is_seen_where_its_header_leaves_it_open(
+    images: dict[str, Image], kind: MrImageKind
+) -> None:
+    tags = MrTags(image_type=("DERIVED", "PRIMARY", "DIXON", "IP" if kind == "dixon-in" else "OP"))
+    silent = identify(tags)
+    assert (silent.kind, silent.weighting, silent.certainty) == (kind, None, "unsure")
+    for name, weighting in (("t1", "T1"), ("t2", "T2")):
+        told = decided_by_sight(silent, images[name])
+        assert (told.kind, told.weighting, told.certainty) == (kind, weighting, "likely")
+    # No fat: these are no images of water and fat.
+    dark = decided_by_sight(silent, images["stir"])
+    assert (dark.weighting, dark.certainty) == (None, "unsure")
+    assert "fat is dark" in dark.reasons[-1]
+
+
+def test_a_dixon_whose_name_contradicts_its_times_is_what_it_looks_like(images: dict[str, Image]) -> None:
+    tags = MrTags(
+        image_type=("DERIVED", "PRIMARY", "DIXON", "IP"),
+        scanning=("SE",),
+        repetition_ms=3500.0,
+        echo_ms=100.0,
+        descriptions=(("SeriesDescription", "t1_tse_dixon_sag_in"),),
+    )
+    contradicted = identify(tags)
+    assert (contradicted.kind, contradicted.certainty) == ("dixon-in", "unsure")
+    assert role_of(decided_by_sight(contradicted, images["t1"])) == "t1"
+    assert role_of(decided_by_sight(contradicted, images["t2"])) == "t2"
+    # Its water image is read by the fluid and its fat image by the fat, whatever the weighting.
+    water = identify(replace(tags, image_type=("DERIVED", "PRIMARY", "DIXON", "W")))
+    assert (water.kind, water.certainty) == ("dixon-water", "sure")
 
 
 def test_it_does_not_matter_how_the_slices_are_stored(images: dict[str, Image]) -> None:

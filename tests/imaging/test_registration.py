@@ -87,6 +87,20 @@ def test_a_known_motion_is_found(
     assert similarity(fixed, Image(image, fixed.affine), np.eye(4)) > 0.95 * best
 
 
+@pytest.mark.parametrize("longer", [0.96, 1.04])
+def test_a_partner_that_is_stretched_is_met_by_a_motion_that_changes_no_length(
+    spine: Spine, pair: tuple[Image, Image], longer: float
+) -> None:
+    # Gradients of another scanner, or of another distance from its middle.
+    fixed, still = pair
+    middle = still.affine[:3, :3] @ ((np.array(still.voxels.shape) - 1) / 2) + still.affine[:3, 3]
+    stretch = np.diag([1.0, 1.0, longer, 1.0])
+    stretch[:3, 3] = middle - stretch[:3, :3] @ middle + [0.0, 2.0, -2.0]
+    found = register(fixed, replace(still, affine=stretch @ still.affine))
+    np.testing.assert_allclose(found.transform[:3, :3] @ found.transform[:3, :3].T, np.eye(3), atol=1e-9)
+    assert error_mm(spine, found.transform, stretch) < 2.5, found.check.in_words()
+
+
 def test_the_same_images_give_the_same_motion(pair: tuple[Image, Image]) -> None:
     fixed, still = pair
     moving, _ = moved(still, (0.0, 3.0, 2.0), 1.0)

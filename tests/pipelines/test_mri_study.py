@@ -121,6 +121,47 @@ def test_what_stands_out_is_judged_and_nothing_else(analysis: Analysis) -> None:
         assert (vertebra.malignant is None) == (not vertebra.abnormal)
 
 
+class SeesBrightness(SaysWhatItSees):
+    """Calls a body the more malignant the darker it is on T1."""
+
+    def forward(self, patches: Tensor) -> Tensor:
+        middle = patches[:, 1, 24:40, 24:40].mean(dim=(1, 2))
+        return (-2.0 * middle)[:, None].expand(-1, len(OUTPUTS))
+
+
+def test_the_slice_that_looks_most_malignant_is_told_and_it_is_an_image_that_was_sent(
+    study: dict[Role, Volume], analysis: Analysis
+) -> None:
+    for level in (Level.L1, Level.L3):
+        found = of(analysis, level)
+        seen = found.seen_on["malignant"]
+        assert seen.of >= 3
+        assert (seen.slices > 0) is found.malignant
+    assert not of(analysis, Level.L2).seen_on
+    # In one slice L3 is darker than in its others.
+    t1, t2 = study["t1"], study["t2"]
+    place = np.linalg.inv(t1.affine) @ [*(of(analysis, Level.L3).center_mm or ()), 1.0]
+    darkest = round(float(place[0])) + 2
+    voxels = t1.voxels.copy()
+    box = of(analysis, Level.L3).box_px
+    assert box is not None
+    rows, columns = (slice(int(first), int(last) + 1) for first, last in (box.rows, box.columns))
+    voxels[darkest, rows, columns] = 90.0
+    own = replace(classifier(), network=SeesBrightness().eval())
+    judge = MriStudyPipeline(MriPipeline(*knowing_bundles()), own)
+    told = of(judge.analyse({"t2": t2, "t1": replace(t1, voxels=voxels)}), Level.L3).seen_on["malignant"]
+    assert told.box_px is not None
+    assert (told.box_px.sop_instance_uid, told.box_px.frame) == (
+        t2.instances[darkest].sop_instance_uid,
+        t2.instances[darkest].frame,
+    )
+    assert told.box_px.rows == pytest.approx(box.rows, abs=1.5)
+    assert told.box_px.columns == pytest.approx(box.columns, abs=1.5)
+    assert told.corners_mm is not None
+    index = np.array(told.corners_mm) @ np.linalg.inv(t2.affine)[:3, :3].T + np.linalg.inv(t2.affine)[:3, 3]
+    assert index[:, 0] == pytest.approx(darkest, abs=0.01)
+
+
 def test_signal_is_told_against_what_lies_beside(analysis: Analysis) -> None:
     healthy, dark = of(analysis, Level.L2).signal["t1"], of(analysis, Level.L3).signal["t1"]
     assert healthy == pytest.approx(
@@ -183,7 +224,7 @@ def test_few_voxels_tell_nothing() -> None:
     labels = np.zeros((3, 20, 20), np.uint8)
     labels[1, 5:8, 5:8] = verse_label(Level.L2)
     told = body_signals(
-        np.ones((3, 20, 20)), np.ones((3, 20, 20), bool), LabelMap(labels, np.eye(4)), {}, across=0
+        np.ones((3, 20, 20)), np.ones((3, 20, 20), bool), LabelMap(labels, np.eye(4)), {}, across=0, role="t1"
     )
     assert told == {}
     assert ratios(told) == {}

@@ -93,6 +93,7 @@ def test_opinion_features_and_signal_are_measurements(written: Written) -> None:
     assert found["Probability: mass in the body"] == [90.0, 90.0]
     assert found["T1 signal over that of neighbouring bodies"] == [1.0, 1.0, 0.41]
     assert found["T2 signal over that of the spinal canal"] == [0.7, 0.7, 0.7]
+    assert found["T2 signal over that of the spinal cord"] == [1.4, 1.4, 1.4]
     told = [
         item.ConceptCodeSequence[0].CodeMeaning
         for item in walk(written.read("sr"))
@@ -100,6 +101,32 @@ def test_opinion_features_and_signal_are_measurements(written: Written) -> None:
         and item.ConceptNameCodeSequence[0].CodeMeaning == "Benign or malignant vertebra"
     ]
     assert told == ["Benign", "Malignant"]
+
+
+def test_the_opinion_is_inferred_from_the_slice_that_looks_most_malignant(written: Written) -> None:
+    names = {codes.MALIGNANCIES[name].value for name in MALIGNANCIES}
+    said = [
+        item
+        for item in walk(written.read("sr"))
+        if item.ValueType == "NUM" and item.ConceptNameCodeSequence[0].CodeValue in names
+    ]
+    seen = [
+        vertebra.seen_on["malignant"].box_px
+        for vertebra in written.study.analysis.report
+        if vertebra.malignant is not None
+        for _ in names
+    ]
+    assert len(said) == len(seen) == 4
+    for item, box in zip(said, seen, strict=True):
+        assert box is not None
+        (region,) = [child for child in item.ContentSequence if child.ValueType == "SCOORD"]
+        image = region.ContentSequence[0].ReferencedSOPSequence[0]
+        assert image.ReferencedSOPInstanceUID == box.sop_instance_uid
+        # An image of one frame names none.
+        assert image.get("ReferencedFrameNumber", 1) == box.frame
+        (left, top), (right, bottom) = region.GraphicData[:2], region.GraphicData[4:6]
+        assert (top, bottom) == (box.rows[0], box.rows[1] + 1)
+        assert (left, right) == (box.columns[0], box.columns[1] + 1)
 
 
 def test_a_human_reads_what_stands_out_and_why(written: Written, tool) -> None:
