@@ -38,6 +38,7 @@ from dicom_ai_node.pipelines.labelling import (
     Candidate,
     LabellingSettings,
     NamedCentre,
+    above_sacrum,
     candidates_at,
     find_candidates,
     name_chain,
@@ -74,6 +75,13 @@ SURE_SHARE: Final = 0.55
 MIN_SURE_PEAK: Final = 0.3
 """Without any peak this high there is no thoracic or lumbar spine: water gives 0.14, necks 0.22, a head 0.27;
 three bodies in a small field of view 0.36 and more, real spines 0.7 and more."""
+
+NARROW_MM: Final = 50.0
+"""A field of view narrower than this in some direction does not hold a vertebra with its arch: heatmaps are
+lower, and no head, neck or leg is sent so."""
+
+MIN_PEAK_IF_NARROW: Final = 0.2
+"""`MIN_SURE_PEAK` there."""
 
 DENSEST_HU: Final = 800.0
 """In no spine half of the bodies are denser inside: cancellous bone has 50 to 350 HU, with metastases up to
@@ -139,7 +147,11 @@ class CtVolumePipeline:
         heatmaps, affine = heatmaps_of_volume(
             self.localise, volume, lambda done, of: progress("localise", 0.2 * done / of)
         )
-        peaks = _outstanding(find_candidates(heatmaps, affine, self.settings.labelling))
+        width_mm = float((np.array(volume.shape) * volume.spacing_mm).min())
+        peaks = _outstanding(
+            find_candidates(heatmaps, affine, self.settings.labelling),
+            least=MIN_SURE_PEAK if width_mm >= NARROW_MM else MIN_PEAK_IF_NARROW,
+        )
         progress("segment", 0.2)
         look = ct.look_of(self.segment, torch.as_tensor(volume.voxels))
         found = bodies_of_column(
@@ -184,7 +196,7 @@ class CtVolumePipeline:
         ]
         centers = [body.center_mm() for body in found]
         centers += [max(sacrum, key=lambda peak: float(peak.evidence[0])).center_mm] if sacrum else []
-        candidates = candidates_at(centers, heatmaps, affine)
+        candidates = above_sacrum(candidates_at(centers, heatmaps, affine), levels)
         return name_chain(*with_thirteenth(candidates, levels), self.settings.labelling)
 
     def _bodies(
@@ -325,10 +337,10 @@ def _refuse_no_cancellous_bone(volume: Volume, bodies: Mapping[Level, Body], lab
         )
 
 
-def _outstanding(peaks: Sequence[Candidate]) -> list[Candidate]:
+def _outstanding(peaks: Sequence[Candidate], *, least: float) -> list[Candidate]:
     """The peaks that are sure: what is weaker beside them is found by walking from body to body."""
     highest = max((float(peak.evidence.max()) for peak in peaks), default=0.0)
-    if highest < MIN_SURE_PEAK:
+    if highest < least:
         return []
     return [peak for peak in peaks if float(peak.evidence.max()) >= SURE_SHARE * highest]
 

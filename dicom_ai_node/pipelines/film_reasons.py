@@ -75,7 +75,9 @@ MAX_SPREAD: Final = 0.1
 nobody sees: a mild fracture is twice as much."""
 
 
-def why_not_measured(body: FilmBody, points: Floats, spread: float, shape: tuple[int, ...]) -> Reason | None:
+def why_not_measured(
+    body: FilmBody, points: Floats, spread: float, shape: tuple[int, ...], *, overlooked: bool = False
+) -> Reason | None:
     """Why the six points of a body are not used; None where they are.
 
     Args:
@@ -83,6 +85,7 @@ def why_not_measured(body: FilmBody, points: Floats, spread: float, shape: tuple
         points: shape (6, 2), [row, column] of the film.
         spread: see `networks.film_points.FoundPoints`.
         shape: rows, columns of the film.
+        overlooked: the detector did not see it and should have (`film_opinions.DetectorKnowledge`).
     """
     level = body.link.level
     height, width = body.box[2:] - body.box[:2]
@@ -101,6 +104,8 @@ def why_not_measured(body: FilmBody, points: Floats, spread: float, shape: tuple
     low, high = body.box[:2] - 0.3 * np.array([height, width]), body.box[2:] + 0.3 * np.array([height, width])
     if ((points < low) | (points > high)).any():
         words = "the points lie outside of the body that the detector saw"
+    if overlooked:
+        words = "only one of the two networks sees this body, and where it begins and ends is unsure"
     if words is not None:
         return Reason("model-refused", f"The measurement of {level} was not used: {words}.")
     return None

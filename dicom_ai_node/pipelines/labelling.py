@@ -52,6 +52,9 @@ spines (CC BY-SA 4.0), from L5 and T13 on set by their neighbours."""
 ANCHORS: Final = frozenset({Level.C2, Level.S1})
 """The vertebrae that look like no other: who sees one of them counts from there."""
 
+CLEAR_SACRUM: Final = 0.5
+"""Evidence from which on what looks like a sacrum more than like anything else is one."""
+
 SPACING_SPREAD: Final = 0.18
 """Standard deviation of a distance between centres, as a share of the typical one; fractures shorten it."""
 
@@ -173,6 +176,22 @@ def candidates_at(
             Candidate(center, heatmaps[:, near[:, 0], near[:, 1], near[:, 2]].max(axis=1).astype(float))
         )
     return sorted(found, key=lambda candidate: -candidate.center_mm[2])
+
+
+def above_sacrum(candidates: Sequence[Candidate], levels: Sequence[Level]) -> list[Candidate]:
+    """The candidates down to the first one that is clearly a sacrum.
+
+    What a network outlines below it are sacral segments: taken for bodies, they would push all names up.
+
+    Args:
+        candidates: from head to tail, with an entry of evidence per level.
+        levels: what each stands for.
+    """
+    sacrum = list(levels).index(Level.S1)
+    for number, item in enumerate(candidates):
+        if item.evidence[sacrum] >= CLEAR_SACRUM and int(item.evidence.argmax()) == sacrum:
+            return list(candidates[: number + 1])
+    return list(candidates)
 
 
 def with_thirteenth(

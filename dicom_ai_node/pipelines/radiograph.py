@@ -225,7 +225,9 @@ class RadiographPipeline:
         found = networks.six_points(self.points, pixels, [body.box for body in bodies])
         measured = []
         for body, points, spread in zip(bodies, found.places, found.spread.tolist(), strict=True):
-            reason = why_not_measured(body, points, spread, pixels.shape)
+            reason = why_not_measured(
+                body, points, spread, pixels.shape, overlooked=self.knows.overlooked(body)
+            )
             measured.append(_Measured(body, None if reason else points, reason))
         return measured
 

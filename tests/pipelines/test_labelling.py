@@ -14,6 +14,7 @@ from dicom_ai_node.pipelines.labelling import (
     Candidate,
     LabellingSettings,
     NamedCentre,
+    above_sacrum,
     find_candidates,
     name_chain,
     with_thirteenth,
@@ -180,3 +181,20 @@ def test_peaks_are_found_between_voxels() -> None:
     (found,) = find_candidates(heatmaps, affine, LabellingSettings())
     np.testing.assert_allclose(found.center_mm, affine[:3, :3] @ at + affine[:3, 3], atol=0.6)
     assert found.evidence.argmax() == 5
+
+
+def test_sacral_segments_below_a_clear_sacrum_name_nothing() -> None:
+    present = USUAL[11:]
+    column = spine(present)
+    below = [
+        candidate(column[-1].center_mm - np.array([0.0, -10.0, 20.0 * number]), S1=0.6, L5=0.3)
+        for number in (1, 2)
+    ]
+    taken = above_sacrum([*column, *below], TRAINED)
+    assert taken == column
+    assert names(name_chain(taken, TRAINED)) == list(present)
+    # Doubtful ones are left to the chain, and so is what looks more like a lumbar body.
+    doubtful = [*column[:-1], candidate(column[-1].center_mm, S1=0.4), *below[:1]]
+    assert above_sacrum(doubtful, TRAINED) == doubtful
+    lumbar = [*column[:-1], candidate(column[-1].center_mm, S1=0.6, L5=0.7)]
+    assert above_sacrum(lumbar, TRAINED) == lumbar

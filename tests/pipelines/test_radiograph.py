@@ -328,6 +328,10 @@ def test_a_body_that_one_network_missed_is_reported_and_told(missed: set[str], t
     (note,) = (note for note in analysis.report.limitations if note.code == "disagreement")
     assert note.text.startswith("L3: ")
     assert told in note.text
+    # A box that the detector did not confirm may hold half a body, or two.
+    third = by_level(analysis)[Level.L3]
+    assert (third.six_points is None) == (missed == {"seen"})
+    assert [reason.code for reason in third.reasons] == ["model-refused"] * (missed == {"seen"})
     assert (analysis.label_map.labels == verse_label(Level.L3)).any()  # type: ignore[union-attr]
 
 
