@@ -16,7 +16,7 @@ from typing import Any, Final
 from dicom_ai_node.anatomy import Level
 from dicom_ai_node.training.augment import Intensity, Pose
 from dicom_ai_node.training.localise import LocaliseOptions, LocaliseTask
-from dicom_ai_node.training.loop import LoopOptions
+from dicom_ai_node.training.published_loop import PUBLISHED_LOOP
 from dicom_ai_node.training.tasks import RECIPES, TaskRecipe
 
 _SMALL: Final = LocaliseOptions()
@@ -39,20 +39,6 @@ _PUBLISHED: Final = LocaliseOptions(
     of_volume=True,
 )
 """M-SCN whole. How many features it has P3 does not say."""
-
-_PUBLISHED_LOOP: Final = LoopOptions(
-    "sgd",
-    1e-4,
-    weight_decay=5e-4,
-    clip=2.0,
-    warmup_steps=1,
-    ema=0.0,
-    constant=True,
-    plateau=5,
-    validate_every_steps=1000,
-)
-"""P3 table 1. Patience and validations are our own: a tenth of the rate after 5,000 steps without a lower
-loss."""
 
 _HALF: Final = {"attention": False, "residual": False}
 _WITHOUT: Final = {**_HALF, "multiple_filtering": False}
@@ -131,7 +117,7 @@ def localise_recipe(name: str) -> TaskRecipe:
         pool_size=160,
         pool_fractured=80,
         pool_spacing_mm=options.spacing_mm,
-        loop=_PUBLISHED_LOOP,
+        loop=PUBLISHED_LOOP,
     )
 
 

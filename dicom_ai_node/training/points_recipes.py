@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from dicom_ai_node.training.loop import LoopOptions
 from dicom_ai_node.training.points import PointsOptions, PointsTask
+from dicom_ai_node.training.published_loop import PUBLISHED_LOOP
 from dicom_ai_node.training.tasks import RECIPES, TaskRecipe
 
 _PUBLISHED: Final = PointsOptions(
@@ -36,20 +36,6 @@ _PUBLISHED: Final = PointsOptions(
     loss="published",
 )
 
-_PUBLISHED_LOOP: Final = LoopOptions(
-    "sgd",
-    1e-4,
-    weight_decay=5e-4,
-    clip=2.0,
-    warmup_steps=1,
-    ema=0.0,
-    constant=True,
-    plateau=5,
-    validate_every_steps=1000,
-)
-"""P3 table 1. Patience and validations are our own: a tenth of the rate after 5,000 steps without a lower
-loss."""
-
 POINTERS: Final[Mapping[str, PointsOptions]] = {"published": _PUBLISHED, "small": PointsOptions()}
 """The networks that can be trained; "small" is the one that is trained where none is named."""
 
@@ -64,7 +50,7 @@ def points_recipe(name: str) -> TaskRecipe:
         description=f"{name}: {ours.description}, of {seen}",
         arguments=options.network_arguments(),
         preprocessing={**ours.preprocessing, "spacing_mm": options.spacing_mm, "size": options.size},
-        loop=_PUBLISHED_LOOP if name == "published" else ours.loop,
+        loop=PUBLISHED_LOOP if name == "published" else ours.loop,
         build=lambda training, held_out: PointsTask(training, held_out, options),
         network=name,
     )

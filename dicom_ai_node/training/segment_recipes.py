@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Final
 
 from dicom_ai_node.training.augment import Intensity, Pose
-from dicom_ai_node.training.loop import LoopOptions
+from dicom_ai_node.training.published_loop import PUBLISHED_LOOP
 from dicom_ai_node.training.segment import SegmentOptions, SegmentTask
 from dicom_ai_node.training.tasks import RECIPES, TaskRecipe
 
@@ -36,20 +36,6 @@ _PUBLISHED: Final = SegmentOptions(
     smoothing_mm=0.75,
     of_volume=True,
 )
-
-_PUBLISHED_LOOP: Final = LoopOptions(
-    "sgd",
-    1e-4,
-    weight_decay=5e-4,
-    clip=2.0,
-    warmup_steps=1,
-    ema=0.0,
-    constant=True,
-    plateau=5,
-    validate_every_steps=1000,
-)
-"""P3 table 1. Patience and validations are our own: a tenth of the rate after 5,000 steps without a lower
-loss."""
 
 SEGMENTERS: Final[Mapping[str, SegmentOptions]] = {"published": _PUBLISHED, "small": SegmentOptions()}
 """The networks that can be trained; "small" is the one that is trained where none is named."""
@@ -84,7 +70,7 @@ def segment_recipe(name: str) -> TaskRecipe:
             "smoothing_mm": options.smoothing_mm,
             "standardised": "volume",
         },
-        loop=_PUBLISHED_LOOP,
+        loop=PUBLISHED_LOOP,
         pool_size=160,
         pool_fractured=80,
         pool_width_mm=None,
