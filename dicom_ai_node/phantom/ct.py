@@ -22,6 +22,7 @@ from dicom_ai_node.phantom.ct_streaks import Beam, add_streaks
 from dicom_ai_node.phantom.grid import Grid
 from dicom_ai_node.phantom.painting import paint
 from dicom_ai_node.phantom.randomness import between, stream
+from dicom_ai_node.phantom.slice_profile import subslices
 from dicom_ai_node.phantom.spine import Spine
 from dicom_ai_node.phantom.truth import truth
 
@@ -114,7 +115,7 @@ def render_ct(spine: Spine, acquisition: CtAcquisition, *, device: str | torch.d
     slices, rows, columns = acquisition.shape
     hu = np.empty(acquisition.shape, dtype=np.int16)
     maps = [np.empty(acquisition.shape, dtype=np.uint8) for _ in range(4)]
-    per_slab = max(1, SLAB_VOXELS // max(1, rows * columns * _subslices(acquisition)[0]))
+    per_slab = max(1, SLAB_VOXELS // max(1, rows * columns * _subslices_of(acquisition)[0]))
     noise = stream(acquisition.seed, "noise")
     for first in range(0, slices, per_slab):
         part = slice(first, min(slices, first + per_slab))
@@ -130,21 +131,14 @@ def render_ct(spine: Spine, acquisition: CtAcquisition, *, device: str | torch.d
     )
 
 
-def _subslices(acquisition: CtAcquisition) -> tuple[int, int]:
-    """(sub-slices per slice distance, sub-slices averaged into one slice)."""
-    distance = acquisition.spacing_mm[0]
-    per_step = max(1, round(distance / SUBSLICE_MM))
-    averaged = max(1, round(acquisition.slice_thickness_mm * per_step / distance))
-    # An odd number keeps the slice's centre on a sub-slice where each step has one of its own.
-    if per_step % 2 and averaged % 2 == 0:
-        averaged += 1
-    return per_step, averaged
+def _subslices_of(acquisition: CtAcquisition) -> tuple[int, int]:
+    return subslices(acquisition.spacing_mm[0], acquisition.slice_thickness_mm, SUBSLICE_MM)
 
 
 def _slab(
     spine: Spine, acquisition: CtAcquisition, grid: Grid, first: int
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    per_step, averaged = _subslices(acquisition)
+    per_step, averaged = _subslices_of(acquisition)
     count = grid.shape[0]
     fine_affine = grid.affine.copy()
     fine_affine[:3, 0] /= per_step

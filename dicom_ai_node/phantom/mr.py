@@ -27,6 +27,7 @@ from dicom_ai_node.phantom.mr_palette import CHANNELS, SCALE, MrPalette
 from dicom_ai_node.phantom.mr_together import joined
 from dicom_ai_node.phantom.painting import paint
 from dicom_ai_node.phantom.randomness import between, stream
+from dicom_ai_node.phantom.slice_profile import subslices
 from dicom_ai_node.phantom.spine import Spine
 from dicom_ai_node.phantom.texture import grain
 from dicom_ai_node.phantom.truth import truth
@@ -156,7 +157,7 @@ def render_mr_together(
     images = [torch.empty(grid.shape, dtype=torch.float32, device=where) for _ in acquisitions]
     # Bodies, whole vertebrae, structures, lesions.
     maps = np.empty((4, *grid.shape), dtype=np.uint8)
-    per_step, averaged = _subslices(first_one)
+    per_step, averaged = _subslices_of(first_one)
     apart = averaged * 3 < per_step * 2
     area = wide.shape[1] * wide.shape[2]
     per_slab = 1 if apart else max(1, SLAB_VOXELS // (area * per_step))
@@ -216,14 +217,8 @@ def moved(about: dict[str, Any], motion: Array) -> dict[str, Any]:
     return {**about, "vertebrae": vertebrae}
 
 
-def _subslices(acquisition: MrAcquisition) -> tuple[int, int]:
-    """(sub-slices per slice distance, sub-slices averaged into one slice)."""
-    distance = acquisition.spacing_mm[0]
-    per_step = max(1, round(distance / acquisition.subslice_mm))
-    averaged = max(1, round(acquisition.slice_thickness_mm * per_step / distance))
-    if per_step % 2 and averaged % 2 == 0:
-        averaged += 1
-    return per_step, averaged
+def _subslices_of(acquisition: MrAcquisition) -> tuple[int, int]:
+    return subslices(acquisition.spacing_mm[0], acquisition.slice_thickness_mm, acquisition.subslice_mm)
 
 
 def _with_margin(acquisition: MrAcquisition, grid: Grid) -> tuple[Grid, tuple[int, int]]:
@@ -251,10 +246,10 @@ def _fading(grid: Grid, margin: tuple[int, int]) -> Tensor:
 
 
 def _painted(
-    spine: Spine, palette: MrPalette, grid: Grid, detail: MrDetail, subslices: tuple[int, int]
+    spine: Spine, palette: MrPalette, grid: Grid, detail: MrDetail, profile: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
     """(value (2, slices, rows, columns), four label maps) of slices with their thickness."""
-    per_step, averaged = subslices
+    per_step, averaged = profile
     count = grid.shape[0]
     affine = grid.affine.copy()
     affine[:3, 0] /= per_step

@@ -48,6 +48,9 @@ class MrDetail:
         generator = stream(spine.seed, "mr-detail")
         self._mottling = between(generator, 0.015, 0.05)
         self._island = between(generator, 1.6, 3.2)
+        # Red marrow gives way to yellow in patches of a centimetre, in some people much, in most little.
+        self._patches = 0.02 + 0.16 * between(generator, 0.0, 1.0) ** 2
+        self._patch = between(generator, 2.5, 5.0)
         self._fatty_ends = fatty_endplates(spine)
         self._ligament = palette.named("ligament")
 
@@ -91,7 +94,8 @@ class MrDetail:
         if canvas.grid.voxel_mm < 2.5:
             mottled = grain(vertebra.seed + 1, points, device, cell_mm=1.7)
             islands = (mottled - self._island).clamp(0.0, 1.0)
-            fat = fat + self._mottling * mottled + 0.3 * islands
+            patches = grain(vertebra.seed + 2, points, device, cell_mm=self._patch)
+            fat = fat + self._mottling * mottled + 0.3 * islands + self._patches * patches
         above, below = self._fatty_ends.get(vertebra.level, (0.0, 0.0))
         if above:
             fat = fat + above * torch.exp(-((field.upper / 5.0) ** 2))

@@ -17,16 +17,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dicom_ai_node.anatomy import SUPERNUMERARY, USUAL_LEVELS, Level
+from dicom_ai_node.anatomy import Level
 from dicom_ai_node.errors import NotAnalysable
 from dicom_ai_node.imaging.resample import resample_isotropic
 from dicom_ai_node.imaging.volume import Volume
 from dicom_ai_node.inference import ct
 from dicom_ai_node.inference.bundle import Bundle
+from dicom_ai_node.pipelines.chain_ends import with_ends
 from dicom_ai_node.pipelines.ct_heatmaps import heatmaps_of_coarse
 from dicom_ai_node.pipelines.ct_slice_bodies import SliceBody
 from dicom_ai_node.pipelines.labelling import (
-    TYPICAL_SPACING_MM,
     LabellingSettings,
     NamedCentre,
     candidates_at,
@@ -55,9 +55,6 @@ LEAST_EVIDENCE: Final = 0.2
 
 RELATIVE_AT_MOST: Final = 0.5
 """Confidence of names that count from nothing: an even bet, whatever the network says."""
-
-_FOLLOWS: Final = (0.5, 1.6)
-"""How far the next body lies, as a share of the typical distance: fractures shorten it."""
 
 _SACRUM_BELOW_MM: Final = (12.0, 70.0)
 """How far the sacrum's centre may lie below the lowest body's."""
@@ -145,53 +142,6 @@ def beside_soft_tissue(coarse: Tensor, affine: Floats, width_mm: float = WIDTH_M
     moved = affine.copy()
     moved[:3, 3] -= affine[:3, 2] * right
     return whole, moved
-
-
-def with_ends(chain: Sequence[NamedCentre], centers_mm: Sequence[Floats]) -> list[NamedCentre]:
-    """The chain with the bodies above and below it that no heatmap knows, named by counting on.
-
-    A body that was seen on several slices and follows at the distance of a vertebra is one, also where the
-    network that names has little to say: in the neck, or at the edge of the slices.
-
-    Args:
-        chain: head to tail, at least one link.
-        centers_mm: of all bodies.
-    """
-    links = list(chain)
-    for step in (-1, 1):
-        while True:
-            end = links[0] if step < 0 else links[-1]
-            level = _next(end.level, step)
-            if level is None:
-                break
-            typical = TYPICAL_SPACING_MM[level if step < 0 else end.level]
-            near, far = (share * typical for share in _FOLLOWS)
-            following = [
-                center
-                for center in centers_mm
-                if near < float(np.linalg.norm(center - end.center_mm)) < far
-                and step * (end.center_mm[2] - center[2]) > 0.5 * near
-            ]
-            if not following:
-                break
-            center = min(following, key=lambda place: float(np.linalg.norm(place - end.center_mm)))
-            others = {
-                str(other): share
-                for name, share in end.alternatives.items()
-                if (other := _next(Level(name), step)) is not None
-            }
-            found = NamedCentre(level, center, end.confidence, others)
-            links.insert(0 if step < 0 else len(links), found)
-    return links
-
-
-def _next(level: Level, step: int) -> Level | None:
-    """The level above (-1) or below (1); None where there is none that is reported, or none that is sure."""
-    if level in SUPERNUMERARY:
-        return None
-    place = USUAL_LEVELS.index(level) + step
-    found = USUAL_LEVELS[place] if 0 <= place < len(USUAL_LEVELS) else None
-    return found if found in TYPICAL_SPACING_MM else None
 
 
 def _sacrum(

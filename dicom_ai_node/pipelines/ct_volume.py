@@ -30,6 +30,7 @@ from dicom_ai_node.pipelines.bodies import (
     mean_hu,
     paste,
 )
+from dicom_ai_node.pipelines.chain_ends import counted_up
 from dicom_ai_node.pipelines.column import bodies_of_column
 from dicom_ai_node.pipelines.ct_heatmaps import heatmaps_of_volume
 from dicom_ai_node.pipelines.ct_heights import MeasuredBody, measured_bodies
@@ -186,7 +187,10 @@ class CtVolumePipeline:
     def _named_chain(
         self, found: Sequence[Body], heatmaps: npt.NDArray[np.float32], affine: npt.NDArray[np.float64]
     ) -> list[NamedCentre]:
-        """Names for the bodies; the sacrum, which is no body of the column's, takes part as a peak."""
+        """Names for the bodies; the sacrum, which is no body of the column's, takes part as a peak.
+
+        The neck has no heatmaps: its bodies are counted on from those that have.
+        """
         lowest = min(float(body.center_mm()[2]) for body in found)
         levels = ct.levels(self.localise)
         sacrum = [
@@ -197,7 +201,8 @@ class CtVolumePipeline:
         centers = [body.center_mm() for body in found]
         centers += [max(sacrum, key=lambda peak: float(peak.evidence[0])).center_mm] if sacrum else []
         candidates = above_sacrum(candidates_at(centers, heatmaps, affine), levels)
-        return name_chain(*with_thirteenth(candidates, levels), self.settings.labelling)
+        chain = name_chain(*with_thirteenth(candidates, levels), self.settings.labelling)
+        return counted_up(chain, [body.center_mm() for body in found]) if chain else chain
 
     def _bodies(
         self, volume: Volume, look: PatchInput, centers_mm: Sequence[npt.NDArray[np.float64]]

@@ -232,11 +232,10 @@ class MriPipeline:
     def _left_out(self, vertebrae: Sequence[Vertebra], count: int) -> list[Reason]:
         if not count:
             return []
-        bodies = "1 body" if count == 1 else f"{count} bodies"
-        named = f"{self.levels[0]} to {self.levels[-1]}"
+        seen = "1 body was" if count == 1 else f"{count} bodies were"
         text = (
-            f"{bodies} above {vertebrae[0].level} {'was' if count == 1 else 'were'} seen and not named: "
-            f"{named} have names here. They are not in this report."
+            f"{seen} seen above {vertebrae[0].level} and not named: above C3, or too far from the next one "
+            "to count on. Not in this report."
         )
         return [Reason("partial", text)]
 

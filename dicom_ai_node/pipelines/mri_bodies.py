@@ -18,6 +18,7 @@ from scipy import ndimage
 from dicom_ai_node.anatomy import Level
 from dicom_ai_node.inference.mri import DenseAnswer
 from dicom_ai_node.pipelines.bodies import Body
+from dicom_ai_node.pipelines.chain_ends import counted_up
 from dicom_ai_node.pipelines.labelling import (
     Candidate,
     LabellingSettings,
@@ -108,9 +109,14 @@ def seen_bodies(answer: DenseAnswer, affine: Floats) -> list[SeenBody]:
 def named_bodies(
     seen: Sequence[SeenBody], levels: Sequence[Level], settings: LabellingSettings
 ) -> list[NamedBody]:
-    """The chain of bodies with names, head to tail; bodies outside the chain are left out."""
+    """The chain of bodies with names, head to tail; bodies outside the chain are left out.
+
+    Those above it, which no heatmap knows, are counted up to C3.
+    """
     known = [Candidate(item.body.center_mm(), item.evidence) for item in seen]
     chain = name_chain(*with_thirteenth(known, levels), settings)
+    if chain:
+        chain = counted_up(chain, [item.center_mm for item in known])
     return [NamedBody(link, None if link.interpolated else _body_at(seen, link)) for link in chain]
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from dicom_ai_node.anatomy import Level
-from dicom_ai_node.pipelines.ct_slice_levels import SOFT_TISSUE_HU, beside_soft_tissue, with_ends
+from dicom_ai_node.pipelines.chain_ends import counted_up, with_ends
+from dicom_ai_node.pipelines.ct_slice_levels import SOFT_TISSUE_HU, beside_soft_tissue
 from dicom_ai_node.pipelines.labelling import NamedCentre
 
 
@@ -33,6 +34,17 @@ def test_bodies_above_and_below_the_chain_get_the_next_names() -> None:
 def test_what_lies_too_far_off_or_beside_is_not_counted() -> None:
     beside = np.array([0.0, 40.0, 32.0])
     assert with_ends(CHAIN, [at(90.0), beside, at(-100.0)]) == CHAIN
+
+
+def test_the_neck_is_counted_up_to_c3_and_no_further() -> None:
+    chain = [NamedCentre(Level.C7, at(0.0), 0.8, {"C6": 0.1, "T1": 0.05}), link(Level.T1, -20.0)]
+    centers = [at(17.0 * number) for number in range(8)]
+    neck = counted_up(chain, centers)
+    assert [item.level for item in neck[:-2]] == [Level.C3, Level.C4, Level.C5, Level.C6]
+    assert neck[-2:] == chain
+    assert neck[3].alternatives == {"C5": 0.1, "C7": 0.05}
+    # Below the chain nothing is counted.
+    assert counted_up(chain, [at(-42.0)]) == chain
 
 
 def test_nothing_is_counted_on_below_the_last_lumbar_vertebra() -> None:

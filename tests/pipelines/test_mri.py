@@ -195,17 +195,28 @@ def test_without_the_sacrum_the_report_says_that_names_are_relative(pipeline: Mr
     assert codes == ["research-use", "thresholds"]
 
 
-def test_bodies_for_which_there_is_no_name_are_told_and_not_reported(pipeline: MriPipeline) -> None:
-    neck = (Level.C5, Level.C6, Level.C7, Level.T1, Level.T2, Level.T3)
+def test_the_neck_is_counted_up_and_what_has_no_name_is_told(pipeline: MriPipeline) -> None:
+    neck = (
+        Level.C1,
+        Level.C2,
+        Level.C3,
+        Level.C4,
+        Level.C5,
+        Level.C6,
+        Level.C7,
+        Level.T1,
+        Level.T2,
+        Level.T3,
+    )
     bodies = [
-        DrawnBody(level, np.array([0.0, 0.0, 50.0 - 20.0 * number]), height=15.0, depth=24.0, width=30.0)
+        DrawnBody(level, np.array([0.0, 0.0, 90.0 - 20.0 * number]), height=15.0, depth=24.0, width=30.0)
         for number, level in enumerate(neck)
     ]
-    analysis = pipeline.analyse(drawn_volume(bodies, size_mm=(60.0, 180.0, 120.0))[0])
+    analysis = pipeline.analyse(drawn_volume(bodies, size_mm=(60.0, 260.0, 120.0))[0])
     assert levels(analysis) == list(neck[2:])
     (said,) = [item.text for item in analysis.report.limitations if item.code == "partial"]
-    assert said.startswith("2 bodies above C7 were seen and not named: C7 to S1 have names here")
-    whole = pipeline.analyse(drawn_volume(bodies[2:], size_mm=(60.0, 180.0, 120.0))[0])
+    assert said.startswith("2 bodies were seen above C3 and not named")
+    whole = pipeline.analyse(drawn_volume(bodies[2:], size_mm=(60.0, 260.0, 120.0))[0])
     assert "partial" not in {item.code for item in whole.report.limitations}
 
 
