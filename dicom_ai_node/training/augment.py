@@ -169,13 +169,13 @@ def _random_curve(generator: Generator, image: Tensor, inverted: bool) -> Tensor
 
 
 def _thick_slices(generator: Generator, image: Tensor) -> Tensor:
-    """Slices of 2 to 4 voxels along one axis, mostly the first (axial series), interpolated back in place.
+    """Slices of 2 to 5 voxels along one axis, mostly the first (axial series), interpolated back in place.
 
     The first slice may begin before the patch. Both ends are padded to whole slices: a last slice that is
     thinner than the others would squeeze the image on the way back, and move it away from its labels.
     """
     axis = 0 if chance(generator, 0.6) else int(torch.randint(3, (), generator=generator))
-    count = int(torch.randint(2, 5, (), generator=generator))
+    count = int(torch.randint(2, 6, (), generator=generator))
     before = int(torch.randint(count, (), generator=generator))
     moved = image.movedim(axis, 0)[None, None]
     length = moved.shape[2]

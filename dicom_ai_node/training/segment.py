@@ -26,7 +26,6 @@ from dicom_ai_node.training.augment import (
 )
 from dicom_ai_node.training.cases import Case, LabelledVertebra
 from dicom_ai_node.training.losses import (
-    class_weights,
     dice_cross_entropy,
     published_dice_cross_entropy,
 )
@@ -68,8 +67,8 @@ class SegmentOptions:
         pose: how crops are turned, resized and mirrored.
         intensity: window, and how contrast, sharpness and noise vary.
         varied: whether they vary at all; P3 only turns, mirrors and moves.
-        loss: "published": Dice and cross-entropy (P3 eq. 13) alone; "guided": weighted, and inside the bodies
-            normal is asked against fractured once more.
+        loss: "published": Dice and cross-entropy (P3 eq. 13) alone; "guided": inside the bodies normal is
+            asked against fractured once more.
         smoothing_mm: of the Gaussian filter before standardisation (P3 table 1); 0 for none.
         of_volume: standardise with mean and deviation of the whole volume (P3 eq. 19), not of the crop.
     """
@@ -88,7 +87,7 @@ class SegmentOptions:
         default_factory=lambda: Pose(degrees=(8.0, 8.0, 12.0), scale=(0.85, 1.15), stretch=0.03)
     )
     intensity: Intensity = field(
-        default_factory=lambda: Intensity(thick_slices=0.3, blur=0.2, noise=0.4, noise_hu=50.0)
+        default_factory=lambda: Intensity(thick_slices=0.45, blur=0.2, noise=0.4, noise_hu=50.0)
     )
 
     varied: bool = True
@@ -155,11 +154,10 @@ class SegmentTask:
         logits = network(batch["image"])
         if self.options.loss == "published":
             return published_dice_cross_entropy(logits, target)
-        weight = class_weights(1.0, 2.0, len(CLASSES)).to(target.device)
         body = target > 0
         kinds = logits[:, 1:].movedim(1, -1)[body]
         kind = functional.cross_entropy(kinds, target[body] - 1) if len(kinds) else logits.sum() * 0
-        return dice_cross_entropy(logits, target, weight) + 0.2 * kind
+        return dice_cross_entropy(logits, target) + 0.2 * kind
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         """Means over the vertebrae of the held-out cases; see `measure`.
