@@ -36,7 +36,9 @@ def ways(models: Path) -> dict[str, CtVolumePipeline]:
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     # Each has bundles of its own: a network is moved to a device, not copied.
     found = {device: CtVolumePipeline.load(models, torch.device(device)) for device in devices}
-    return found | {f"{device}_half": found[device].in_half() for device in devices}
+    found |= {f"{device}_half": found[device].in_half() for device in devices}
+    # As the node runs them by default; on a processor a graph changes nothing.
+    return found | {f"{name}_graphs": way.in_graphs() for name, way in found.items() if "cuda" in name}
 
 
 def evaluate(

@@ -26,4 +26,5 @@ class ModelSettings(Section):
     models_dir: FilePath | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["float32", "half"] = "float32"
+    cuda_graphs: bool = True
     threads: Annotated[int, Field(ge=0)] = 0

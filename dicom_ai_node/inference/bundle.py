@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dicom_ai_node.errors import ConfigurationError, ModelError
+from dicom_ai_node.inference.graphs import CapturedByShape
 from dicom_ai_node.inference.preprocessing import (
     AnyPreprocessing,
     CtPatchPreprocessing,
@@ -214,6 +215,12 @@ class Bundle:
         """The same weights computing in half precision: float16 on a GPU, bfloat16 on a processor."""
         kind = torch.float16 if self.device.type == "cuda" else torch.bfloat16
         return type(self)(self.metadata, InHalfTheBits(self.network, kind), self.device)
+
+    def in_graphs(self) -> Self:
+        """The same network with its kernels launched at once (`graphs`); on a processor nothing changes."""
+        if self.device.type != "cuda":
+            return self
+        return type(self)(self.metadata, CapturedByShape(self.network), self.device)
 
 
 def find_models_dir(setting: Path | None) -> Path:

@@ -83,7 +83,8 @@ def analyse(
     judge = _ct_opinions(models_dir, device, cuts.disease_threshold) if wanted else None
     told = _part_of(progress, 0, 2) if wanted else progress
     half = settings.models.precision == "half" and device != "cpu"
-    analysis = _ct_volume(models_dir, device, thresholds, half=half).analyse(volume, told)
+    graphs = settings.models.cuda_graphs
+    analysis = _ct_volume(models_dir, device, thresholds, half=half, graphs=graphs).analyse(volume, told)
     if judge is not None:
         progress("judge", 0.5)
         analysis = judge.added(analysis, volume)
@@ -142,9 +143,12 @@ def _part_of(progress: Progress, number: int, count: int) -> Progress:
 
 
 @lru_cache(maxsize=1)
-def _ct_volume(models_dir: Path, device: str, thresholds: Thresholds, *, half: bool) -> CtVolumePipeline:
+def _ct_volume(
+    models_dir: Path, device: str, thresholds: Thresholds, *, half: bool, graphs: bool
+) -> CtVolumePipeline:
     pipeline = CtVolumePipeline.load(models_dir, torch.device(device), CtVolumeSettings(thresholds))
-    return pipeline.in_half() if half else pipeline
+    pipeline = pipeline.in_half() if half else pipeline
+    return pipeline.in_graphs() if graphs else pipeline
 
 
 @lru_cache(maxsize=1)

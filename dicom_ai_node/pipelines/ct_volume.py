@@ -132,6 +132,10 @@ class CtVolumePipeline:
             self.localise.in_half(), self.segment.in_half(), self.points.in_half(), self.settings
         )
 
+    def in_graphs(self) -> Self:
+        """The same pipeline; on a GPU crops and planes, whose shapes repeat, run as captured graphs."""
+        return type(self)(self.localise, self.segment.in_graphs(), self.points.in_graphs(), self.settings)
+
     @property
     def levels(self) -> tuple[Level, ...]:
         """The levels that can be named; others that are in view are not reported."""

@@ -30,7 +30,7 @@ def heatmap_loss(predicted: Tensor, target: Tensor, *, near: float = 20.0, smoot
     return (weight * loss).sum() / (voxels * target.shape[0])
 
 
-def dice_cross_entropy(logits: Tensor, target: Tensor, class_weight: Tensor | None = None) -> Tensor:
+def dice_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Dice loss plus cross-entropy (P3 eq. 13).
 
     The Dice term is taken over the whole batch and over the foreground classes that occur in it; with one
@@ -39,10 +39,9 @@ def dice_cross_entropy(logits: Tensor, target: Tensor, class_weight: Tensor | No
     Args:
         logits: shape (batch, classes, *size).
         target: class numbers, int64, shape (batch, *size); 0 is background.
-        class_weight: weight of each class in the cross-entropy, shape (classes,).
     """
     probabilities = logits.softmax(dim=1)
-    entropy = functional.cross_entropy(logits, target, weight=class_weight)
+    entropy = functional.cross_entropy(logits, target)
     one_hot = functional.one_hot(target, logits.shape[1]).movedim(-1, 1).to(logits.dtype)
     # Body against background first: it is what the label map is drawn from.
     foreground = _dice(1 - probabilities[:, :1], 1 - one_hot[:, :1])
@@ -70,8 +69,3 @@ def _dice(predicted: Tensor, target: Tensor) -> Tensor:
     overlap = 2 * (predicted * target).sum(dim=axes) + _SMOOTHING
     size = (predicted**2).sum(dim=axes) + (target**2).sum(dim=axes) + _SMOOTHING
     return 1 - overlap / size
-
-
-def class_weights(background: float, foreground: float, classes: int) -> Tensor:
-    """Cross-entropy weights: one for background, one for every other class."""
-    return torch.tensor([background] + [foreground] * (classes - 1))

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from dicom_ai_node.training.losses import class_weights, dice_cross_entropy, heatmap_loss
+from dicom_ai_node.training.losses import dice_cross_entropy, heatmap_loss
 
 
 def test_heatmap_loss_is_smooth_l1_summed_over_maps() -> None:
@@ -60,7 +60,3 @@ def test_a_class_that_is_absent_from_the_batch_has_no_dice_term() -> None:
     assert float(dice_cross_entropy(right, target)) == pytest.approx(0.0, abs=1e-4)
     # Body drawn, class wrong: the cross-entropy and the normal class pay, the fractured class is not counted.
     assert float(dice_cross_entropy(wrong, target)) == pytest.approx(0.5 * 50 + 0.5, abs=1e-2)
-
-
-def test_class_weights_set_background_apart() -> None:
-    assert class_weights(1.0, 2.5, 3).tolist() == [1.0, 2.5, 2.5]
