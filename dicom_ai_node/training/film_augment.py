@@ -14,7 +14,11 @@ from dicom_ai_node.training.augment import chance, normal, uniform
 
 @dataclass(frozen=True)
 class FilmLook:
-    """Probability of each change of brightness, and their strengths (brightness runs from 0 to 1)."""
+    """Probability of each change of brightness, and their strengths (brightness runs from 0 to 1).
+
+    `smear` is a blur from head to foot alone, by up to `smear_pixels` (standard deviation): a patient who
+    breathes, or a film that was projected from thick slices of CT.
+    """
 
     gamma: float = 0.6
     window: float = 0.6
@@ -23,6 +27,8 @@ class FilmLook:
     noise: float = 0.5
     noise_share: float = 0.06
     inverted: float = 0.05
+    smear: float = 0.0
+    smear_pixels: float = 3.5
 
 
 PLAIN = FilmLook(gamma=0, window=0, shade=0, blur=0, noise=0, inverted=0)
@@ -41,7 +47,10 @@ def vary_film(generator: Generator, image: Tensor, look: FilmLook) -> Tensor:
         smooth = functional.interpolate(field, size=image.shape, mode="bilinear", align_corners=True)
         image = image + 0.12 * smooth[0, 0]
     if chance(generator, look.blur):
-        image = _blurred(image, uniform(generator, 0.4, 1.3))
+        sigma = uniform(generator, 0.4, 1.3)
+        image = _blurred(_blurred(image, sigma, 0), sigma, 1)
+    if look.smear and chance(generator, look.smear):
+        image = _blurred(image, uniform(generator, 0.8, look.smear_pixels), 0)
     if chance(generator, look.noise):
         image = image + look.noise_share * uniform(generator, 0, 1) ** 2 * normal(generator, *image.shape)
     if chance(generator, look.inverted):
@@ -72,12 +81,11 @@ def collimated(generator: Generator, image: Tensor) -> Tensor:
     return torch.where(field, image, torch.full_like(image, float(chance(generator, 0.5))))
 
 
-def _blurred(image: Tensor, sigma: float) -> Tensor:
+def _blurred(image: Tensor, sigma: float, axis: int) -> Tensor:
+    """A Gaussian along rows (0) or columns (1)."""
     radius = max(1, round(2.5 * sigma))
     steps = torch.arange(-radius, radius + 1, dtype=torch.float32)
     kernel = torch.exp(-0.5 * (steps / sigma) ** 2)
-    kernel = kernel / kernel.sum()
-    padded = functional.pad(image[None, None], (radius,) * 4, mode="replicate")
-    return functional.conv2d(functional.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))[
-        0, 0
-    ]
+    kernel = (kernel / kernel.sum()).view((1, 1, -1, 1) if axis == 0 else (1, 1, 1, -1))
+    edges = (0, 0, radius, radius) if axis == 0 else (radius, radius, 0, 0)
+    return functional.conv2d(functional.pad(image[None, None], edges, mode="replicate"), kernel)[0, 0]

@@ -52,7 +52,7 @@ class FilmPointsOptions:
     jitter: float = 0.05
     visible: float = 0.95
     fractured: float = 0.3
-    look: FilmLook = field(default_factory=FilmLook)
+    look: FilmLook = field(default_factory=lambda: FilmLook(smear=0.2))
 
 
 class FilmPointsTask:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from dicom_ai_node.anatomy import Level
 from dicom_ai_node.errors import ConfigurationError, UnreadableInstance
 from dicom_ai_node.networks.film_geometry import crop, into_crop, out_of_crop
 from dicom_ai_node.report import SIX_POINT_NAMES
-from dicom_ai_node.training.film_augment import FilmLook, pose, vary_film
+from dicom_ai_node.training.film_augment import PLAIN, FilmLook, pose, vary_film
 from dicom_ai_node.training.film_folders import leave_one_patient_out, load_coco, load_labelme, load_vcfnet
 from dicom_ai_node.training.films import (
     film_of_truth,
@@ -153,6 +154,16 @@ def test_changed_films_stay_between_black_and_white() -> None:
         assert 0 <= float(changed.min()) <= float(changed.max()) <= 1
         seen.add(float(changed.mean()))
     assert len(seen) == 8
+
+
+def test_a_smeared_film_is_blurred_from_head_to_foot_alone() -> None:
+    look = replace(PLAIN, smear=1.0)
+    stripes = (torch.arange(40) // 10 % 2).float()
+    upright, lying = stripes.expand(40, 40), stripes[:, None].expand(40, 40)
+    torch.testing.assert_close(vary_film(torch.Generator().manual_seed(1), upright, look), upright)
+    smeared = vary_film(torch.Generator().manual_seed(1), lying, look)
+    assert float((smeared - lying).abs().max()) > 0.2
+    torch.testing.assert_close(smeared, smeared[:, :1].expand(40, 40))
 
 
 def test_truth_of_the_phantom_becomes_a_film() -> None:
