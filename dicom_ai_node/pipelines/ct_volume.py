@@ -138,7 +138,7 @@ class CtVolumePipeline:
 
     @property
     def levels(self) -> tuple[Level, ...]:
-        """The levels that can be named; others that are in view are not reported."""
+        """The levels that are told by their looks; the neck above them is counted on."""
         return tuple(with_thirteenth([], ct.levels(self.localise))[1])
 
     def analyse(self, volume: Volume, progress: Progress = lambda _stage, _share: None) -> Analysis:
