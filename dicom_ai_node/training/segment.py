@@ -21,6 +21,7 @@ from dicom_ai_node.training.augment import (
     normal,
     random_affine,
     sample_patch,
+    uniform,
     vary_contrast,
     vary_intensity,
 )
@@ -59,6 +60,8 @@ class SegmentOptions:
         jitter_mm: standard deviation of the localisation error that training imitates.
         fractured: share of crops drawn from fractured vertebrae; None: as frequent as they are.
         elsewhere: share of crops centred where no body is; their target is empty.
+        towards: share of crops centred up to nearly half way to a neighbour: rough centres of vertebrae often
+            lie on a disc. The nearer body is meant.
         reflected: share of crops that continue beyond a small field of view as its mirror image, as tissue
             would, and not as air.
         left_out: levels that are neither taught nor tested; the sacrum has no heights.
@@ -79,6 +82,7 @@ class SegmentOptions:
     jitter_mm: float = 4.0
     fractured: float | None = 0.5
     elsewhere: float = 0.05
+    towards: float = 0.15
     reflected: float = 0.6
     left_out: frozenset[Level] = frozenset({Level.S1})
     channels: tuple[int, ...] = (16, 32, 64, 96)
@@ -244,6 +248,8 @@ class SegmentTask:
         matrix = random_affine(generator, options.pose)
         jitter = normal(generator, 3).clamp(-2.5, 2.5) * options.jitter_mm
         center = vertebra.center + jitter / options.spacing_mm
+        if options.towards and chance(generator, options.towards):
+            center = _towards_neighbour(generator, case, vertebra) + 0.5 * jitter / options.spacing_mm
         meant: LabelledVertebra | None = vertebra
         if chance(generator, options.elsewhere):
             # Clearly off the column: nothing is meant, nothing may be drawn.
@@ -279,3 +285,15 @@ class SegmentTask:
         if options.marker_sigma_mm is None:
             return image[None]
         return torch.stack([image, marker(options.size, options.marker_sigma_mm / options.spacing_mm)])
+
+
+def _towards_neighbour(generator: Generator, case: Case, vertebra: LabelledVertebra) -> Tensor:
+    """A place between this body and one next to it, nearer to this one; its centre where it has none."""
+    place = next(number for number, item in enumerate(case.vertebrae) if item is vertebra)
+    beside = [
+        case.vertebrae[number] for number in (place - 1, place + 1) if 0 <= number < len(case.vertebrae)
+    ]
+    if not beside:
+        return vertebra.center
+    other = beside[int(torch.randint(len(beside), (), generator=generator))]
+    return vertebra.center + uniform(generator, 0.15, 0.45) * (other.center - vertebra.center)

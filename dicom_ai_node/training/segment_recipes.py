@@ -27,6 +27,7 @@ _PUBLISHED: Final = SegmentOptions(
     batch=4,
     fractured=None,
     elsewhere=0.0,
+    towards=0.0,
     reflected=0.0,
     # How far P3 turns and moves it does not say.
     pose=Pose(degrees=(15.0, 15.0, 15.0), scale=(1.0, 1.0), stretch=0.0),
