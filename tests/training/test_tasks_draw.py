@@ -166,7 +166,13 @@ def test_localise_patch_that_ends_early_keeps_its_positions_and_repeats_its_far_
 
 def test_segment_target_marks_only_the_body_that_is_meant() -> None:
     options = SegmentOptions(
-        spacing_mm=3.0, size=(32, 24, 24), intensity=PLAIN, elsewhere=0.0, fractured=0.5, reflected=0.0
+        spacing_mm=3.0,
+        size=(32, 24, 24),
+        intensity=PLAIN,
+        elsewhere=0.0,
+        towards=0.0,
+        fractured=0.5,
+        reflected=0.0,
     )
     task = SegmentTask([block_spine(2, 3.0)], [], options)
     generator = _generator()
@@ -182,6 +188,24 @@ def test_segment_target_marks_only_the_body_that_is_meant() -> None:
             bone = image[0][target > 0].median()
             assert float(bone) > float(image[0][target == 0].median())
     assert kinds == {1, 2}
+
+
+def test_segment_crops_centred_towards_a_neighbour_mean_the_nearer_body() -> None:
+    options = SegmentOptions(
+        spacing_mm=3.0, size=(32, 24, 24), elsewhere=0.0, towards=1.0, jitter_mm=0.0, intensity=PLAIN,
+        pose=Pose(degrees=(0.0, 0.0, 0.0), scale=(1.0, 1.0), stretch=0.0),
+    )  # fmt: skip
+    task = SegmentTask([block_spine(2, 3.0)], [], options)
+    generator = _generator()
+    off = []
+    for _ in range(12):
+        for target in task.draw(generator)["target"]:
+            rows = torch.nonzero(target.flatten(1).any(dim=1))
+            assert len(rows)
+            off.append(float(rows.float().mean() - (32 - 1) / 2) * options.spacing_mm)
+    # Off the crop's middle, on both sides, and by less than half of the way to the next body.
+    assert min(off) < -3.0 < 3.0 < max(off)
+    assert max(map(abs, off)) < 20.0
 
 
 def test_segment_crops_aside_of_the_column_have_nothing_to_draw() -> None:
