@@ -90,7 +90,7 @@ def captured_on_cuda(network: nn.Module, x: Tensor) -> Replay:
     """
     still = x.clone()
     # Libraries choose their kernels and take their memory in the first runs: not while recording.
-    aside = torch.cuda.Stream(x.device)
+    aside = torch.cuda.Stream(x.device)  # type: ignore[no-untyped-call]
     aside.wait_stream(torch.cuda.current_stream(x.device))
     with torch.cuda.stream(aside):
         for _ in range(3):
