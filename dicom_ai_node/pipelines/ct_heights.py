@@ -7,7 +7,7 @@ network together; which of them counts is told by `worst_plane`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -55,6 +55,10 @@ class PlanePoints:
 
     aside_mm: float
     points_mm: Floats
+
+
+LEAST_OF_NEIGHBOUR: Final = 0.15
+"""A body has at least this share of its larger neighbour's volume: one crushed by 70 % has twice as much."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,8 @@ def measured_bodies(
             _is_inside(outline, plane, volume) for outline, plane in zip(outlines, planes[own], strict=True)
         ]
         reason = _why_not(level, body, frames[level], places[own][0], volume, middle_is_whole=whole[0])
+        if reason is None or reason.code == "model-refused":
+            reason = _too_small(level, list(bodies.values()), number) or reason
         # Where a quarter of the width lies is not known of a body that is cut.
         cut = is_cut_off(body, volume)
         beside: list[PlanePoints | None] = [None, None]
@@ -170,6 +176,19 @@ def _is_cut_to_both_sides(body: Body, frame: BodyFrame, volume: Volume) -> bool:
     cut, quarter = at_edge(points, volume), _quarter_mm(body, frame)
     sides = [(cut & (aside * side > quarter)).sum() > CUT_SHARE * len(points) for side in (-1, 1)]
     return all(sides) and 4 * quarter >= LEAST_WIDTH_MM
+
+
+def _too_small(level: Level, bodies: Sequence[Body], number: int) -> Reason | None:
+    """Why a body is none beside its neighbours; None where it is as large as one may be."""
+    beside = [bodies[place].volume_ml for place in (number - 1, number + 1) if 0 <= place < len(bodies)]
+    share = bodies[number].volume_ml / max(beside) if beside else 1.0
+    if share >= LEAST_OF_NEIGHBOUR:
+        return None
+    return Reason(
+        "model-refused",
+        f"What was drawn as {level} has {share:.0%} of the volume of the body next to it: a piece of a body "
+        "or of a disc, and no fracture.",
+    )
 
 
 def _why_not(

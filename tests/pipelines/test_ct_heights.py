@@ -143,3 +143,19 @@ def test_cement_is_no_metal(points: Bundle, phantom: CtPhantom) -> None:
     cemented = volume.voxels.copy()
     cemented[(phantom.labels == verse_label(Level.L1)) & (cemented > 150)] = 1750
     assert measured_bodies(points, replace(volume, voxels=cemented), bodies)[Level.L1].middle is not None
+
+
+def test_a_piece_of_a_body_is_no_fracture(points: Bundle, phantom: CtPhantom) -> None:
+    volume, bodies = volume_of(phantom, slice(0, 72))
+    slices = np.flatnonzero((bodies[Level.L1].probability > 0).any(axis=(1, 2)))
+    piece = bodies[Level.L1].probability.copy()
+    piece[slices[0] + 3 :] = 0
+    found = measured_bodies(
+        points, volume, {**bodies, Level.L1: replace(bodies[Level.L1], probability=piece)}
+    )
+    reason = found[Level.L1].reason
+    assert reason is not None
+    assert reason.code == "model-refused"
+    assert "of the volume of the body next to it" in reason.text
+    assert found[Level.L1].middle is None
+    assert all(found[other].middle is not None for other in (Level.T12, Level.L2))
