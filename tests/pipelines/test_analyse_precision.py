@@ -1,4 +1,4 @@
-"""`[models] precision`: half precision where a GPU computes, and nowhere else."""
+"""`[models] precision`, `cuda_graphs`: half precision where a GPU computes, graphs unless they are unwanted."""
 
 from __future__ import annotations
 
@@ -21,14 +21,25 @@ class _Told(Exception):
 def test_half_precision_is_for_gpus(
     monkeypatch: pytest.MonkeyPatch, precision: str, device: str, half: bool
 ) -> None:
-    def told(*_: Any, half: bool) -> None:
-        raise _Told(half)
+    assert _asked(monkeypatch, device, {"precision": precision}) == (half, True)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_graphs_are_used_unless_they_are_unwanted(monkeypatch: pytest.MonkeyPatch, wanted: bool) -> None:
+    assert _asked(monkeypatch, "cuda", {"cuda_graphs": wanted}) == (False, wanted)
+
+
+def _asked(monkeypatch: pytest.MonkeyPatch, device: str, models: dict[str, Any]) -> tuple[bool, bool]:
+    """Whether the CT pipeline is asked for in half precision, and in graphs."""
+
+    def told(*_: Any, half: bool, graphs: bool) -> None:
+        raise _Told(half, graphs)
 
     monkeypatch.setattr(module, "choose_device", lambda _choice: device)
     monkeypatch.setattr(module, "find_models_dir", lambda _setting: None)
     monkeypatch.setattr(module, "load_volume", lambda *_, **__: None)
     monkeypatch.setattr(module, "_ct_volume", told)
-    settings = settings_from({"models": {"precision": precision}})
     with pytest.raises(_Told) as asked:
-        module.analyse("ct-volume", [], settings)
-    assert asked.value.args == (half,)
+        module.analyse("ct-volume", [], settings_from({"models": models}))
+    half, graphs = asked.value.args
+    return half, graphs
