@@ -1,4 +1,4 @@
-"""`[models] precision`, `cuda_graphs`: half precision where a GPU computes, graphs unless they are unwanted."""
+"""`[models] precision`, `cuda_graphs`: half precision where a GPU computes, graphs where they are wanted."""
 
 from __future__ import annotations
 
