@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,9 +25,11 @@ from dicom_ai_node.commands.ct_volume_answers import (
 )
 from dicom_ai_node.commands.verse_cases import labelled_scans
 from dicom_ai_node.errors import NotAnalysable
+from dicom_ai_node.imaging.volume import Volume
 from dicom_ai_node.inference.device import choose_device
 from dicom_ai_node.phantom import render_ct, sample_ct_acquisition, sample_spine
 from dicom_ai_node.pipelines.ct_volume import CtVolumePipeline
+from dicom_ai_node.report import Analysis
 from dicom_ai_node.training.classification_metrics import (
     area_under_roc,
     average_precision,
@@ -120,15 +123,8 @@ def evaluate(
         spine = sample_spine(seed)
         phantom = render_ct(spine, sample_ct_acquisition(seed, spine))
         volume = volume_of_phantom(phantom)
-        try:
-            analysis = pipeline.analyse(volume)
-        except NotAnalysable as refusal:
-            cases.append(CaseAnswer({"not_analysable_case": [1.0]}))
-            say(f"phantom {seed}: not analysable: {refusal}")
-            continue
-        cases.append(answer_of(analysis, pipeline.levels, phantom, volume))
-        identified = cases[-1].values["identified"]
-        say(f"phantom {seed}: {sum(identified):.0f} of {len(identified)} identified")
+        judge = partial(answer_of, taught=pipeline.levels, phantom=phantom, volume=volume)
+        cases.append(_answered(pipeline, volume, judge, f"phantom {seed}", say))
     _draw(plots, cases)
     return scores(cases)
 
@@ -150,17 +146,30 @@ def evaluate_folder(
     for scan in labelled_scans(folder):
         untold &= {name for name in untold if not _tells(scan.vertebrae, _NEEDED[name])}
         volume = volume_of_voxels(scan.hu, scan.affine)
-        try:
-            analysis = pipeline.analyse(volume)
-        except NotAnalysable as refusal:
-            cases.append(CaseAnswer({"not_analysable_case": [1.0]}))
-            say(f"{scan.name}: not analysable: {refusal}")
-            continue
-        cases.append(answer_beside(analysis, pipeline.levels, scan.vertebrae, scan.labels, volume))
-        identified = cases[-1].values["identified"]
-        say(f"{scan.name}: {sum(identified):.0f} of {len(identified)} identified")
+        judge = partial(
+            answer_beside, taught=pipeline.levels, truth=scan.vertebrae, labels=scan.labels, volume=volume
+        )
+        cases.append(_answered(pipeline, volume, judge, scan.name, say))
     _draw(plots, cases)
     return {**scores(cases), "untold": [name for name in _NEEDED if name in untold]}
+
+
+def _answered(
+    pipeline: CtVolumePipeline,
+    volume: Volume,
+    judge: Callable[[Analysis], CaseAnswer],
+    name: str,
+    say: Callable[[str], None],
+) -> CaseAnswer:
+    try:
+        analysis = pipeline.analyse(volume)
+    except NotAnalysable as refusal:
+        say(f"{name}: not analysable: {refusal}")
+        return CaseAnswer({"not_analysable_case": [1.0]})
+    answer = judge(analysis)
+    identified = answer.values["identified"]
+    say(f"{name}: {sum(identified):.0f} of {len(identified)} identified")
+    return answer
 
 
 _NEEDED: Final[Mapping[str, str]] = {

@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
+from dicom_ai_node.networks.answers import each_tensor
+
 log = logging.getLogger(__name__)
 
-MOST: Final = 8
-"""So many shapes are kept per network; each keeps its own buffers on the GPU."""
+MOST: Final = 16
+"""So many shapes are kept per network, as many as batches of planes have sizes; each has its own buffers."""
 
 SAME: Final = 0.01
 """A graph may differ from the eager answer by so much of the answer's greatest value; half precision does."""
@@ -104,7 +106,7 @@ def captured_on_cuda(network: nn.Module, x: Tensor) -> Replay:
         still.copy_(new)
         graph.replay()
         # The next replay writes into the same memory.
-        return _each(torch.clone, answer)
+        return each_tensor(torch.clone, answer)
 
     return replay
 
@@ -131,18 +133,5 @@ def _tensors(answer: Any) -> list[Tensor]:
         found.append(item)
         return item
 
-    _each(note, answer)
+    each_tensor(note, answer)
     return found
-
-
-def _each(change: Callable[[Tensor], Tensor], answer: Any) -> Any:
-    """The answer with each of its tensors changed, also inside of dictionaries and (named) tuples."""
-    if isinstance(answer, Tensor):
-        return change(answer)
-    if isinstance(answer, Mapping):
-        return {name: _each(change, item) for name, item in answer.items()}
-    if isinstance(answer, tuple) and hasattr(answer, "_fields"):
-        return type(answer)(*(_each(change, item) for item in answer))
-    if isinstance(answer, tuple | list):
-        return type(answer)(_each(change, item) for item in answer)
-    return answer

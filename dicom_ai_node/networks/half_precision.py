@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from dicom_ai_node.networks.answers import each_tensor
 
 
 class InHalfTheBits(nn.Module):
@@ -31,17 +32,8 @@ class InHalfTheBits(nn.Module):
     def forward(self, x: Tensor, *others: Any) -> Any:
         """As the network."""
         with torch.autocast(x.device.type, dtype=self.kind):
-            return _as_float(self.network(x, *others))
+            return each_tensor(_as_float, self.network(x, *others))
 
 
-def _as_float(answer: Any) -> Any:
-    """The tensors of an answer, also inside of dictionaries and (named) tuples, in float32."""
-    if isinstance(answer, Tensor):
-        return answer.float() if answer.is_floating_point() else answer
-    if isinstance(answer, Mapping):
-        return {name: _as_float(item) for name, item in answer.items()}
-    if isinstance(answer, tuple) and hasattr(answer, "_fields"):
-        return type(answer)(*map(_as_float, answer))
-    if isinstance(answer, tuple | list):
-        return type(answer)(map(_as_float, answer))
-    return answer
+def _as_float(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor

@@ -56,12 +56,12 @@ def reach_of(sigma: float) -> int:
     return max(1, round(2.5 * sigma))
 
 
-def smoothed(image: Tensor, sigma: float) -> Tensor:
-    """The image through a Gaussian of `sigma` voxels along all its axes; edges are repeated outwards."""
+def smoothed(image: Tensor, sigma: float, axes: Sequence[int] | None = None) -> Tensor:
+    """The image through a Gaussian of `sigma` voxels along axes (None: all); edges are repeated outwards."""
     radius = reach_of(sigma)
     kernel = [math.exp(-0.5 * (step / sigma) ** 2) for step in range(-radius, radius + 1)]
     total = sum(kernel)
-    for axis in range(image.ndim):
+    for axis in range(image.ndim) if axes is None else axes:
         # Sums of shifted images: torch's convolution is slow for one channel on a CPU.
         length = image.shape[axis]
         places = torch.arange(-radius, length + radius, device=image.device).clamp(0, length - 1)

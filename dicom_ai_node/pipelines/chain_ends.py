@@ -17,9 +17,7 @@ _FOLLOWS: Final = (0.5, 1.6)
 """How far the next body lies, as a share of the typical distance: fractures shorten it."""
 
 
-def with_ends(
-    chain: Sequence[NamedCentre], centers_mm: Sequence[Floats], highest: Level = Level.C1
-) -> list[NamedCentre]:
+def with_ends(chain: Sequence[NamedCentre], centers_mm: Sequence[Floats]) -> list[NamedCentre]:
     """The chain with the bodies above and below it that no heatmap knows, named by counting on.
 
     A body that was seen on several slices and follows at the distance of a vertebra is one, also where the
@@ -28,9 +26,8 @@ def with_ends(
     Args:
         chain: head to tail, at least one link.
         centers_mm: of all bodies, patient LPS millimetres.
-        highest: nothing above this level is named.
     """
-    links = counted_up(chain, centers_mm, highest)
+    links = counted_up(chain, centers_mm, Level.C1)
     while (below := _following(links[-1], 1, centers_mm)) is not None:
         links.append(below)
     return links
@@ -39,7 +36,7 @@ def with_ends(
 def counted_up(
     chain: Sequence[NamedCentre], centers_mm: Sequence[Floats], highest: Level = Level.C3
 ) -> list[NamedCentre]:
-    """The chain with the bodies above it, as `with_ends`.
+    """The chain with the bodies above it, as `with_ends`; nothing above `highest` is named.
 
     Above C3 no body is like those below: what is seen there may be the dens, the arch of C1 or the skull.
     """

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from dicom_ai_node.networks.intensity import smoothed
 from dicom_ai_node.training.augment import chance, normal, uniform
 
 
@@ -47,10 +48,9 @@ def vary_film(generator: Generator, image: Tensor, look: FilmLook) -> Tensor:
         smooth = functional.interpolate(field, size=image.shape, mode="bilinear", align_corners=True)
         image = image + 0.12 * smooth[0, 0]
     if chance(generator, look.blur):
-        sigma = uniform(generator, 0.4, 1.3)
-        image = _blurred(_blurred(image, sigma, 0), sigma, 1)
+        image = smoothed(image, uniform(generator, 0.4, 1.3))
     if look.smear and chance(generator, look.smear):
-        image = _blurred(image, uniform(generator, 0.8, look.smear_pixels), 0)
+        image = smoothed(image, uniform(generator, 0.8, look.smear_pixels), axes=(0,))
     if chance(generator, look.noise):
         image = image + look.noise_share * uniform(generator, 0, 1) ** 2 * normal(generator, *image.shape)
     if chance(generator, look.inverted):
@@ -79,13 +79,3 @@ def collimated(generator: Generator, image: Tensor) -> Tensor:
     field = torch.zeros_like(image, dtype=torch.bool)
     field[top : top + height, left : left + width] = True
     return torch.where(field, image, torch.full_like(image, float(chance(generator, 0.5))))
-
-
-def _blurred(image: Tensor, sigma: float, axis: int) -> Tensor:
-    """A Gaussian along rows (0) or columns (1)."""
-    radius = max(1, round(2.5 * sigma))
-    steps = torch.arange(-radius, radius + 1, dtype=torch.float32)
-    kernel = torch.exp(-0.5 * (steps / sigma) ** 2)
-    kernel = (kernel / kernel.sum()).view((1, 1, -1, 1) if axis == 0 else (1, 1, 1, -1))
-    edges = (0, 0, radius, radius) if axis == 0 else (radius, radius, 0, 0)
-    return functional.conv2d(functional.pad(image[None, None], edges, mode="replicate"), kernel)[0, 0]

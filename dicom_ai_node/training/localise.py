@@ -192,11 +192,10 @@ class LocaliseTask:
         With the published loss also `loss` over the same few patches of them every time: what the plateau of
         the published schedule is told by.
         """
-        scores = pooled([self.measure(network, case) for case in self.validation])
+        rows = [self.measure(network, case) for case in self.validation]
         if self.options.loss == "published":
-            losses = [self._held_out_loss(network, case) for case in self.validation]
-            scores["loss"] = sum(losses) / len(losses) if losses else float("nan")
-        return scores
+            rows.append({"loss": [self._held_out_loss(network, case) for case in self.validation]})
+        return pooled(rows)
 
     def measure(self, network: nn.Module, case: Case) -> dict[str, list[float]]:
         """Quantity -> one value per level that is in the case (`absent_peak`: per level that is not)."""

@@ -138,11 +138,11 @@ class PointsTask:
         With the published loss also `loss` over the same few planes of them every time: what the plateau of
         the published schedule is told by.
         """
-        scores = pooled([self.measure(network, case) for case in self.validation])
+        rows = [self.measure(network, case) for case in self.validation]
         if self.options.loss == "published":
             losses = [loss for case in self.validation for loss in self._held_out_losses(network, case)]
-            scores["loss"] = sum(losses) / len(losses) if losses else float("nan")
-        return scores
+            rows.append({"loss": losses})
+        return pooled(rows)
 
     def measure(self, network: nn.Module, case: Case) -> dict[str, list[float]]:
         """Quantity -> means over six points and over three heights, in mm.
