@@ -44,6 +44,8 @@ TELLING = (
 FINAL = ("delivered", "committed", "not-applicable", "not-analysable", "failed")
 STAGES = ("watch", "sift", "hand over")
 """What the courier does for a series; what is nearly done comes first, for people wait for it."""
+ATTACHED = ("report", "overlay")
+"""In the order of their numbers; those of a second film follow."""
 OWN_EQUIPMENT = ("dicom-ai-node project", "dicom-ai-node")
 """Manufacturer and Manufacturer's Model Name of everything that a node has made."""
 LONGEST_PAUSE_S = 60.0
@@ -176,6 +178,8 @@ class Record:
     """MR: the SeriesInstanceUID of the series of the study that the result lies on."""
     results: list[dict[str, Any]] = field(default_factory=list)
     findings: str = ""
+    films: int = 0
+    """Reports that the series has: one, or one for every lateral film."""
     digest: str = ""
     """Which instances were handed over."""
     accepted: int = 0
@@ -221,7 +225,6 @@ class Archive:
 
     def __init__(self, first_number: int) -> None:
         self._state, self._version, self._job, self._details = range(first_number, first_number + 4)
-        self._attachments = {"report": first_number, "overlay": first_number + 1}
         self._property = first_number
 
     def series(self, series: str) -> dict[str, Any]:
@@ -307,15 +310,18 @@ class Archive:
             if new and new != old:
                 self._put(f"/series/{series}/metadata/{number}", new)
 
-    def attach(self, series: str, kind: str, data: bytes) -> None:
+    def attach(self, series: str, kind: str, data: bytes, film: int = 1) -> None:
         """Keep the report or the overlay as an attachment of the series."""
-        self._put(f"/series/{series}/attachments/{self._attachments[kind]}", data)
+        self._put(f"/series/{series}/attachments/{self._attachment(kind, film)}", data)
 
-    def attached(self, series: str, kind: str, part: str = "data") -> bytes | None:
+    def attached(self, series: str, kind: str, part: str = "data", film: int = 1) -> bytes | None:
         """The report or the overlay of the series; with `size`, only how large it is."""
         with contextlib.suppress(Gone):
-            return self.get(f"/series/{series}/attachments/{self._attachments[kind]}/{part}")
+            return self.get(f"/series/{series}/attachments/{self._attachment(kind, film)}/{part}")
         return None
+
+    def _attachment(self, kind: str, film: int) -> int:
+        return self._property + 2 * (film - 1) + ATTACHED.index(kind)
 
     def changes(self, since: int) -> Iterator[dict[str, Any]]:
         """Everything that happened after that sequence number, and what has happened meanwhile."""
@@ -422,10 +428,10 @@ class Node:
         """One result object of a job."""
         return self._call("GET", f"/jobs/{quote(job, safe='')}/results/{quote(uid)}")
 
-    def beside(self, job: str, kind: str) -> bytes | None:
-        """The report (JSON) or the overlay (PNG) of a job; None where it has none."""
+    def beside(self, job: str, kind: str, film: int) -> bytes | None:
+        """The report (JSON) or the overlay (PNG) of a job's film; None where it has none."""
         try:
-            return self._call("GET", f"/jobs/{quote(job, safe='')}/{kind}")
+            return self._call("GET", f"/jobs/{quote(job, safe='')}/{kind}?film={film}")
         except NodeRefuses as error:
             if error.status != 404:
                 raise
@@ -830,14 +836,24 @@ class Courier:
             self._revisit(carrier)
         elif job:
             record.results = [self._fetch(item, job, result) for result in state["results"]]
-            for kind in ("report", "overlay"):
-                data = self.node.beside(job, kind)
-                if data is not None:
-                    self.archive.attach(item.series, kind, data)
-                    record.findings = findings(data) if kind == "report" else record.findings
+            self._keep_films(item, job)
         record.state, record.version, record.after_generation = ended, self.node_version, None
         self.archive.keep(item.series, record)
         self._drop(item)
+
+    def _keep_films(self, item: Item, job: str) -> None:
+        """Report and overlay; those of every lateral film where the series has several."""
+        told: list[str] = []
+        while (report := self.node.beside(job, "report", len(told) + 1)) is not None:
+            told.append(findings(report))
+            self.archive.attach(item.series, "report", report, len(told))
+            overlay = self.node.beside(job, "overlay", len(told))
+            if overlay is not None:
+                self.archive.attach(item.series, "overlay", overlay, len(told))
+        item.record.films = len(told)
+        if len(told) > 1:
+            told = [f"film {film}: {words or 'nothing found'}" for film, words in enumerate(told, start=1)]
+        item.record.findings = "; ".join(told)
 
     def _fetch(self, item: Item, job: str, result: Mapping[str, Any]) -> dict[str, Any]:
         data = self.node.result(job, str(result["sop_instance_uid"]))
@@ -974,8 +990,8 @@ class Routes:
         orthanc.RegisterRestCallback("/spine/status", _answering("GET", self._status))
         orthanc.RegisterRestCallback(one, _answering("GET", self._state))
         orthanc.RegisterRestCallback(f"{one}/analyse", _answering("POST", self._analyse))
-        files = "/spine/series/([0-9a-f-]+)/(report|overlay)"
-        orthanc.RegisterRestCallback(files, _answering("GET", self._attachment))
+        files = f"/spine/series/([0-9a-f-]+)/({'|'.join(ATTACHED)})"
+        orthanc.RegisterRestCallback(files, _answering("GET", self._attachment, "film"))
 
     def _status(self) -> tuple[int, Any]:
         return 200, self._courier.status()
@@ -999,7 +1015,7 @@ class Routes:
         said = dataclasses.asdict(record)
         for key in ("digest", "accepted", "after_generation"):
             del said[key]
-        for kind in ("report", "overlay"):
+        for kind in ATTACHED:
             said[kind] = self._archive.attached(carrier, kind, "size") is not None
         uid = found["MainDicomTags"]["SeriesInstanceUID"]
         return {"series": series, "series_instance_uid": uid, "carrier": carrier, **said}
@@ -1007,11 +1023,17 @@ class Routes:
     def _carrier(self, record: Record) -> str | None:
         return self._archive.find(record.carried_by) if record.carried_by else None
 
-    def _attachment(self, series: str, kind: str) -> tuple[int, Any]:
+    def _attachment(self, series: str, kind: str, film: str = "1") -> tuple[int, Any]:
         self._archive.get(f"/series/{series}")
         carrier = self._carrier(self._courier.record(series)) or series
-        data = self._archive.attached(carrier, kind)
-        return (200, data) if data is not None else (404, {"reason": f"this series has no {kind} yet"})
+        number = int(film) if re.fullmatch("[1-9][0-9]{0,3}", film) else 0
+        # An earlier analysis may have left those of more films.
+        if number == 1 or 1 < number <= self._courier.record(carrier).films:
+            data = self._archive.attached(carrier, kind, film=number)
+            if data is not None:
+                return 200, data
+        what = f"{kind} yet" if film == "1" else f"{kind} of a film {film}"
+        return 404, {"reason": f"this series has no {what}"}
 
     def _analyse(self, kind: str, name: str) -> tuple[int, Any]:
         wanted, reasons = [], []
@@ -1030,15 +1052,16 @@ class Routes:
         return 202, {"state": "queued", "series": wanted}
 
 
-def _answering(method: str, answer: Callable[..., tuple[int, Any]]) -> Callable[..., None]:
-    """A callback of Orthanc's for a route that knows one method."""
+def _answering(method: str, answer: Callable[..., tuple[int, Any]], *asked: str) -> Callable[..., None]:
+    """A callback of Orthanc's for a route that knows one method, and of what follows the `?` those names."""
 
     def callback(output: Any, _uri: str, **request: Any) -> None:
         if request["method"] != method:
             output.SendMethodNotAllowed(method)
             return
         try:
-            status, said = answer(*request["groups"])
+            named = {name: value for name, value in request.get("get", {}).items() if name in asked}
+            status, said = answer(*request["groups"], **named)
         except Gone:
             status, said = 404, {"reason": "there is no such series or study"}
         if isinstance(said, bytes):
@@ -1122,11 +1145,15 @@ EXPLORER = r"""
       if (parts.length > 1 && ['result', 'not-offered', 'none'].indexOf(part.state) >= 0) { return; }
       if (told) { row.append($('<p>').text(told).css({ 'white-space': 'normal', 'margin': '5px 0 0 0' })); }
       if (parts.length > 1 && part.carried_by) { return; }
-      if (part.overlay) {
-        list.append(link($('<div>').append($('<img alt="Findings">').attr('src', at + '/overlay')
-          .css({ 'max-width': '100%', 'max-height': '260px' })), 'search', at + '/overlay'));
+      for (var film = 1; film <= Math.max(part.films, 1); film += 1) {
+        var which = '?film=' + film, name = part.films > 1 ? 'Film ' + film + ': ' : '';
+        if (part.overlay) {
+          list.append(link($('<div>').append($('<img>').attr('alt', name + 'Findings')
+            .attr('src', at + '/overlay' + which).css({ 'max-width': '100%', 'max-height': '260px' })),
+          'search', at + '/overlay' + which));
+        }
+        if (part.report) { list.append(link(name + 'Report (JSON)', 'info', at + '/report' + which)); }
       }
-      if (part.report) { list.append(link('Report (JSON)', 'info', at + '/report')); }
     });
     $(page + ' .spine-panel').remove();
     $(page + '-info').after(list);

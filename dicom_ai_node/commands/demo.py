@@ -6,6 +6,7 @@ C-STORE, and what is shown is what came back. Nothing outside this machine is re
 
 from __future__ import annotations
 
+import itertools
 import json
 import queue
 import shutil
@@ -257,18 +258,27 @@ def _show(folder: Path, ended: dict[str, Any], console: Console) -> None:
     from dicom_ai_node.report import SpineReport  # noqa: PLC0415
 
     results = folder / "node" / "results" / str(ended["job"]) / "results"
-    report_file = results / "report.json"
-    if not report_file.exists():
+    reports = _of_films(results, "report.json")
+    if not reports:
         console.print(f"the study ended as {ended['state']}: {ended['reason']}", markup=False)
         return
-    report = SpineReport.from_json(report_file.read_text(encoding="utf-8"))
-    if report.vertebrae:
-        console.print(findings_table(report))
-    console.print(in_one_line(report), markup=False)
-    for limitation in report.limitations:
-        console.print(f"note: {limitation.text}", markup=False)
+    for path in reports:
+        report = SpineReport.from_json(path.read_text(encoding="utf-8"))
+        if report.vertebrae:
+            console.print(findings_table(report))
+        console.print(in_one_line(report), markup=False)
+        for limitation in report.limitations:
+            console.print(f"note: {limitation.text}", markup=False)
     console.print(f"results:  {results}", markup=False)
     for path in sorted((folder / "archive").glob("*.dcm")):
         console.print(f"archived: {path}", markup=False)
-    if (results / "overlay.png").exists():
-        console.print(f"picture:  {results / 'overlay.png'}", markup=False)
+    for path in _of_films(results, "overlay.png"):
+        console.print(f"picture:  {path}", markup=False)
+
+
+def _of_films(results: Path, name: str) -> list[Path]:
+    """The file of that name, and those of further lateral films of the series, as far as there are any."""
+    from dicom_ai_node.workflow.handover import in_film  # noqa: PLC0415
+
+    paths = (results / in_film(name, film) for film in itertools.count(1))
+    return list(itertools.takewhile(Path.exists, paths))

@@ -85,3 +85,20 @@ def test_explorer_says_why_nothing_can_be_asked_of_a_result(
     panel = page.locator("#series .spine-panel")
     expect(panel.locator(".spine-badge")).to_have_text("Spine: result of the node")
     expect(panel.locator(".spine-analyse")).to_have_count(0)
+
+
+def test_explorer_shows_the_picture_and_the_report_of_every_film(
+    archive: SpineOrthanc, page: Page, tmp_path: Path
+) -> None:
+    _, series = uids(paths := small_ct(tmp_path, 3002, words="films"))
+    archive.store(paths)
+    said = archive.wait_for_state(series, "delivered")
+    page.goto(f"{archive.url}/app/explorer.html#series?uuid={said['series']}")
+    pictures = page.locator("#series .spine-panel img")
+    expect(pictures).to_have_count(2)
+    second = pictures.nth(1)
+    expect(second).to_have_attribute("alt", "Film 2: Findings")
+    expect(second).to_have_js_property("naturalWidth", 64)
+    report = page.locator("#series .spine-panel").get_by_text("Film 2: Report (JSON)")
+    expect(report).to_have_attribute("href", f"../spine/series/{said['series']}/report?film=2")
+    page.screenshot(path=tmp_path / "films.png")

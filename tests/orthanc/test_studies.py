@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from peers import NodeProcess
+from PIL import Image
 
 from dicom_ai_node.imaging.mr_habits import MrKind
 from tests.imaging.mr_files import SAGITTAL, made_by, write
@@ -36,6 +38,23 @@ def test_a_stored_study_gets_its_results_without_any_further_call(
     status, overlay = archive.ask("GET", f"spine/series/{said['series']}/overlay")
     assert status == 200
     assert overlay.startswith(b"\x89PNG")
+
+
+def test_every_lateral_film_of_a_series_is_shown(archive: SpineOrthanc, tmp_path: Path) -> None:
+    _, series = uids(paths := small_ct(tmp_path, 1010, words="films"))
+    archive.store(paths)
+    said = archive.wait_for_state(series, "delivered")
+    assert (said["films"], said["findings"]) == (2, "film 1: L1; film 2: L2")
+
+    def ask(rest: str) -> tuple[int, bytes]:
+        return archive.ask("GET", f"spine/series/{said['series']}/{rest}")
+
+    levels = [json.loads(ask(f"report{film}")[1])["vertebrae"][0]["level"] for film in ("", "?film=2")]
+    assert levels == ["L1", "L2"]
+    pictures = [Image.open(BytesIO(ask(f"overlay{film}")[1])).getpixel((0, 0)) for film in ("", "?film=2")]
+    assert pictures == [(0, 0, 128), (128, 0, 0)]
+    for wrong in ("3", "0", "-1", "two", "99999"):
+        assert ask(f"report?film={wrong}")[0] == 404
 
 
 def test_results_are_marked_and_not_offered_again(

@@ -2,7 +2,7 @@
 
 What they do is steered by words in SeriesDescription: `refuse` (cannot be analysed), `busy` (asks to be asked
 again, twice), `broken` (fails), `invalid` (its report is none by the node's own validation), `die` (ends the
-analysis process, the first time), `slow` (takes a second).
+analysis process, the first time), `slow` (takes a second), `films` (two reports, L1 and L2).
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from dicom_ai_node.config import Settings
 from dicom_ai_node.errors import EncodingError, NotAnalysable, TransientError
 from dicom_ai_node.report import Analysis, Source, SpineReport, Vertebra
 from dicom_ai_node.results import validate as results
+from dicom_ai_node.workflow.handover import in_film
 from dicom_ai_node.workflow.steps import Progress, Steps
 
 KINDS = {"sr": BasicTextSRStorage, "seg": SegmentationStorage, "pr": RawDataStorage}
@@ -77,15 +78,18 @@ def analyse(settings: Settings, paths: Sequence[Path], progress: Progress) -> tu
         time.sleep(0.25 if "slow" in words else 0.01)
         progress("localise", (number + 1) / 4)
     source = Source(str(headers[0].StudyInstanceUID), (str(headers[0].SeriesInstanceUID),), "CT", None)
-    vertebra = Vertebra(Level.L1, 0.9, mean_hu=float(len(paths)))
-    return Analysis(SpineReport("analysed", source, vertebrae=(vertebra,))), tuple(paths)
+    levels = (Level.L1, Level.L2) if "films" in words else (Level.L1,)
+    vertebrae = [Vertebra(level, 0.9, mean_hu=float(len(paths))) for level in levels]
+    reports = [SpineReport("analysed", source, vertebrae=(vertebra,)) for vertebra in vertebrae]
+    return Analysis.joined([Analysis(report) for report in reports]), tuple(paths)
 
 
 def encode(analysis: Analysis, paths: Any, folder: Path) -> list[Written]:
     instances = sorted(str(dcmread(path, stop_before_pixels=True).SOPInstanceUID) for path in paths)
     time.sleep(0.02)
     (folder / "report.json").write_text(analysis.report.to_json())
-    Image.new("RGB", (64, 96), "navy").save(folder / "overlay.png")
+    for film, colour in enumerate(("navy", "maroon")[: len(analysis.each)], start=1):
+        Image.new("RGB", (64, 96), colour).save(folder / in_film("overlay.png", film))
     words = str(dcmread(paths[0], stop_before_pixels=True).get("SeriesDescription", "")).split()
     kinds = KINDS | ({"sr": Comprehensive3DSRStorage} if "invalid" in words else {})
     patient = str(dcmread(paths[0], stop_before_pixels=True).PatientID)
