@@ -89,7 +89,9 @@ class InstanceNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Each channel of each sample with mean `bias` and standard deviation `weight`."""
+        """Each channel of each sample with mean `bias` and deviation `weight`; a single value is `bias`."""
+        if x[0, 0].numel() == 1:
+            return torch.zeros_like(x) + self.bias.view(-1, *[1] * (x.ndim - 2))
         samples = [
             functional.batch_norm(sample, None, None, self.weight, self.bias, training=True)
             for sample in torch.split(x, 1)
@@ -104,10 +106,19 @@ class ConvolutionBlock(nn.Module):
         super().__init__()
         self.convolution = convolution(dimensions, inputs, outputs, kernel)
         self.norm = InstanceNorm(outputs)
+        self._kernel = kernel
 
     def forward(self, x: Tensor) -> Tensor:
         """Same size, `outputs` channels."""
-        return functional.leaky_relu(self.norm(self.convolution(x)), _NEGATIVE_SLOPE, inplace=True)
+        return functional.leaky_relu(self.norm(self._convolved(x)), _NEGATIVE_SLOPE, inplace=True)
+
+    def _convolved(self, x: Tensor) -> Tensor:
+        if x.is_cpu and min(x.shape[2:]) < self._kernel:
+            # oneDNN writes beyond its memory in the backward pass of bfloat16 where a kernel of 7 is larger
+            # than the image (torch 2.12); so small an image costs nothing in float32.
+            with torch.autocast("cpu", enabled=False):
+                return self.convolution(x.float())  # type: ignore[no-any-return]
+        return self.convolution(x)  # type: ignore[no-any-return]
 
 
 class DoubleConvolution(nn.Module):

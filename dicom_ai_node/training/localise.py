@@ -61,6 +61,9 @@ NETWORKS: Final[Mapping[str, type[nn.Module]]] = {
 _MEASURED_MM = 2.0
 """Merged heatmaps are measured in blocks no longer than this: a peak is found between them."""
 
+_SMALL_STEP = 16
+"""Networks whose sizes are multiples of this take every small field of view as training shows it."""
+
 _JUDGED_PATCHES = 4
 """Patches of every held-out case whose loss is the validation loss."""
 
@@ -77,8 +80,9 @@ class LocaliseOptions:
         arguments: of it, beyond its channels in and out and its dimensions.
         batch: patches per step.
         elsewhere: share of patches that are centred anywhere instead of at the spine.
-        small: share of patches that end early, as a reconstruction of a few vertebrae does; `padded` fills
-            the rest as it does before inference.
+        small: share of batches of small fields of view, as a reconstruction of a few vertebrae is: each ends
+            within the last `_SMALL_STEP` of a size of `small_sizes`, and `padded` fills it up to that, as it
+            does before inference.
         levels: one heatmap each.
         pose: how patches are turned, resized and mirrored.
         intensity: window, and how contrast, sharpness and noise vary.
@@ -104,7 +108,15 @@ class LocaliseOptions:
     )
     batch: int = 2
     elsewhere: float = 0.2
-    small: float = 0.25
+    small: float = 0.4
+    small_sizes: tuple[tuple[int, int, int], ...] = (
+        (16, 16, 16),
+        (32, 16, 16),
+        (32, 32, 16),
+        (32, 32, 32),
+        (48, 16, 16),
+        (48, 32, 16),
+    )
     levels: tuple[Level, ...] = TAUGHT_LEVELS
     pose: Pose = field(default_factory=Pose)
     intensity: Intensity = field(
@@ -172,8 +184,12 @@ class LocaliseTask:
     def draw(self, generator: Generator) -> dict[str, Tensor]:
         """A batch: `image` (batch, 1, *size), `positions` (batch, levels, 3) in voxels, NaN where absent."""
         options = self.options
-        size = options.sizes[int(torch.randint(len(options.sizes), (), generator=generator))]
-        return _batch([self._patch(generator, self._any(generator), size) for _ in range(options.batch)])
+        small = chance(generator, options.small)
+        sizes = options.small_sizes if small else options.sizes
+        size = sizes[int(torch.randint(len(sizes), (), generator=generator))]
+        return _batch(
+            [self._patch(generator, self._any(generator), size, small=small) for _ in range(options.batch)]
+        )
 
     def loss(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """How far the product of the network is from the target heatmaps; see `LocaliseOptions.loss`."""
@@ -255,38 +271,40 @@ class LocaliseTask:
             self._looks[case.name] = self.options.look(case.voxels)
         return self._looks[case.name]
 
-    def _patch(self, generator: Generator, case: Case, size: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+    def _patch(
+        self, generator: Generator, case: Case, size: tuple[int, int, int], *, small: bool = False
+    ) -> tuple[Tensor, Tensor]:
         options = self.options
         look = self._look(case)
         matrix = random_affine(generator, options.pose)
-        center = self._center(generator, case)
-        seen = [edge + 2 * look.margin for edge in size]
+        shown = torch.tensor(size) - (torch.randint(_SMALL_STEP, (3,), generator=generator) if small else 0)
+        # Half of what is shown to either side, at most: something of the spine is in a small field of view.
+        spread = shown * options.spacing_mm / 4 if small else torch.tensor([80.0, 45.0, 35.0])
+        center = self._center(generator, case, spread)
+        seen = [int(edge) + 2 * look.margin for edge in shown]
         image = look.filtered(sample_patch(case.voxels[None], center, matrix, seen, outside=AIR_HU)[0])
         positions = torch.full((len(options.levels), 3), float("nan"))
-        middle = (torch.tensor(size) - 1) / 2
-        limit = torch.tensor(size) - 1
+        middle = (shown - 1) / 2
         for vertebra in case.vertebrae:
             if vertebra.level in options.levels:
                 place = torch.linalg.solve(matrix, vertebra.center - center) + middle
                 # A vertebra half outside is still taught: its Gaussian reaches into the patch.
-                if bool((place > -1).all() and (place < limit + 1).all()):
+                if bool((place > -1).all() and (place < shown).all()):
                     positions[options.levels.index(vertebra.level)] = place
         if not options.varied:
             return look.standardised(image), positions
         image = _cut_field_of_view(generator, image)
-        if chance(generator, options.small):
-            image, positions = _end_early(generator, image, positions)
         image = vary_intensity(generator, image, options.intensity)
         image = look.standardised(image)
         image = vary_contrast(generator, image, options.intensity)
         return padded(image[None, None], size)[0, 0], positions
 
-    def _center(self, generator: Generator, case: Case) -> Tensor:
+    def _center(self, generator: Generator, case: Case, spread_mm: Tensor) -> Tensor:
         shape = torch.tensor(case.voxels.shape, dtype=torch.float32)
         if not case.vertebrae or chance(generator, self.options.elsewhere):
             return torch.rand(3, generator=generator) * shape
         vertebra = case.vertebrae[int(torch.randint(len(case.vertebrae), (), generator=generator))]
-        spread = torch.tensor([80.0, 45.0, 35.0]) / self.options.spacing_mm
+        spread = spread_mm / self.options.spacing_mm
         return vertebra.center + spread * normal(generator, 3).clamp(-2, 2)
 
 
@@ -318,17 +336,6 @@ def padded(image: Tensor, multiple: int | Sequence[int]) -> Tensor:
     short = [(-length) % wanted for length, wanted in zip(image.shape[2:], multiples, strict=True)]
     padding = [amount for axis in reversed(short) for amount in (0, axis)]
     return torch.nn.functional.pad(image, padding, mode="replicate") if any(short) else image
-
-
-def _end_early(generator: Generator, image: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """A part of the patch, at least 12 voxels (60 mm) long; what lies outside is no longer there."""
-    shape = torch.tensor(image.shape)
-    lengths = (shape * (0.25 + 0.75 * torch.rand(3, generator=generator))).long().clamp(min=12)
-    starts = (torch.rand(3, generator=generator) * (shape - lengths + 1)).long()
-    part = image[tuple(slice(int(s), int(s + n)) for s, n in zip(starts, lengths, strict=True))]
-    moved = positions - starts
-    outside = ((moved <= -1) | (moved >= lengths)).any(dim=1, keepdim=True)
-    return part, torch.where(outside, torch.tensor(float("nan")), moved)
 
 
 def _cut_field_of_view(generator: Generator, image: Tensor) -> Tensor:

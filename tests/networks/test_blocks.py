@@ -7,7 +7,9 @@ import torch
 from torch.nn import functional
 
 from dicom_ai_node.networks.blocks import AttentionGate, DoubleConvolution, InstanceNorm, Projection
+from dicom_ai_node.networks.half_precision import InHalfTheBits
 from dicom_ai_node.networks.intensity import marker, standardise
+from dicom_ai_node.networks.mscn import MSCN
 
 
 def _noise(*shape: int) -> torch.Tensor:
@@ -70,3 +72,21 @@ def test_marker_is_brightest_in_the_middle() -> None:
     assert [int(place) for place in torch.unravel_index(found.argmax(), found.shape)] == [4, 3, 2]
     assert float(found[4, 3, 2]) == pytest.approx(1.0)
     assert float(found[6, 3, 2]) == pytest.approx(torch.exp(torch.tensor(-0.5)).item())
+
+
+def test_one_value_has_no_spread_to_be_normalised_by() -> None:
+    norm = InstanceNorm(2)
+    with torch.no_grad():
+        norm.bias.copy_(torch.tensor([1.0, -2.0]))
+    answer = norm(torch.full((3, 2, 1, 1, 1), 7.0))
+    assert answer[:, :, 0, 0, 0].tolist() == [[1.0, -2.0]] * 3
+
+
+@pytest.mark.parametrize("size", [(16, 16, 16), (32, 16, 16), (32, 32, 32)])
+def test_small_volumes_are_answered_and_learned_from_in_half_the_bits(size: tuple[int, int, int]) -> None:
+    network = MSCN(1, 2, 3, channels=(4, 4, 8, 8, 8), global_channels=12, global_stride=2)
+    image = torch.randn(2, 1, *size)
+    with torch.inference_mode():
+        assert network(image).product.shape == (2, 2, *size)
+    InHalfTheBits(network)(image).product.square().mean().backward()
+    assert all(bool(item.grad.isfinite().all()) for item in network.parameters() if item.grad is not None)

@@ -105,7 +105,8 @@ def test_thick_slices_leave_everything_in_its_place() -> None:
     assert torch.stack(shifts).mean(dim=0).numpy() == pytest.approx(0.0, abs=0.1)
 
 
-def test_localise_positions_lie_at_the_centres_of_the_bodies_that_are_shown() -> None:
+@pytest.mark.parametrize("small", [0.0, 1.0])
+def test_localise_positions_lie_at_the_centres_of_the_bodies_that_are_shown(small: float) -> None:
     case = block_spine(1, 4.0)
     # Each body as bright as its level tells, everything else black: the image says where it is.
     numbered = replace(
@@ -116,12 +117,13 @@ def test_localise_positions_lie_at_the_centres_of_the_bodies_that_are_shown() ->
         sizes=((48, 32, 32),),
         intensity=replace(PLAIN, clip_hu=(-1000, 1000)),
         elsewhere=0.0,
-        small=0.0,
+        small=small,
+        small_sizes=((48, 32, 32),),
     )
     task = LocaliseTask([numbered], [], options)
     generator = _generator()
-    compared = 0
-    for _ in range(12):
+    errors = []
+    for _ in range(30):
         matrix_free = task.draw(generator)
         for image, positions in zip(matrix_free["image"][:, 0], matrix_free["positions"], strict=True):
             for place in positions[~positions[:, 0].isnan()]:
@@ -134,34 +136,31 @@ def test_localise_positions_lie_at_the_centres_of_the_bodies_that_are_shown() ->
                 centroid = mask.nonzero().float().mean(dim=0)
                 if bool(mask[0].any() | mask[-1].any() | mask[:, 0].any() | mask[:, -1].any()):
                     continue  # the body touches the edge of the patch
-                assert float((centroid - place).abs().max()) < 0.6
-                compared += 1
-    assert compared > 10
+                errors.append(float((centroid - place).abs().max()))
+    assert len(errors) > 40
+    # A body that is cut by a circle of view, or by the end that a small one repeats, has another centroid.
+    assert float(np.median(errors)) < 0.25
+    assert float(np.quantile(errors, 0.8)) < 0.6
 
 
-def test_localise_patch_that_ends_early_keeps_its_positions_and_repeats_its_far_ends() -> None:
+def test_localise_small_fields_of_view_show_the_spine_and_repeat_their_far_ends() -> None:
     case = block_spine(1, 4.0)
-    whole = LocaliseOptions(spacing_mm=4.0, sizes=((48, 32, 32),), intensity=PLAIN, elsewhere=0.0, small=0.0)
-    short = replace(whole, small=1.0)
-    kept = lost = repeated = 0
-    for seed in range(8):
-        all_of_it = LocaliseTask([case], [], whole).draw(Generator().manual_seed(seed))["positions"][0]
-        batch = LocaliseTask([case], [], short).draw(Generator().manual_seed(seed))
-        image, positions = batch["image"][0, 0], batch["positions"][0]
-        assert image.shape == (48, 32, 32)
-        seen = ~positions[:, 0].isnan()
-        assert not bool((seen & all_of_it[:, 0].isnan()).any())
-        if bool(seen.any()):
-            # All that is left moves together, by whole voxels.
-            moves = all_of_it[seen] - positions[seen]
-            assert torch.allclose(moves, moves[:1].round().expand_as(moves), atol=1e-4)
-            assert bool((moves >= -1e-4).all())
-        kept += int(seen.sum())
-        lost += int((~all_of_it[:, 0].isnan()).sum()) - int(seen.sum())
-        repeated += sum(torch.equal(image.select(axis, -1), image.select(axis, -2)) for axis in range(3))
-    assert kept > 0
-    assert lost > 0
-    assert repeated > 8
+    sizes = ((16, 32, 16), (32, 16, 32))
+    options = LocaliseOptions(
+        spacing_mm=4.0, small_sizes=sizes, intensity=PLAIN, elsewhere=0.0, small=1.0, varied=True
+    )
+    task = LocaliseTask([case], [], options)
+    shown = repeated = 0
+    for seed in range(12):
+        batch = task.draw(Generator().manual_seed(seed))
+        assert tuple(batch["image"].shape[2:]) in sizes
+        shown += int((~batch["positions"][..., 0].isnan()).any(dim=1).sum())
+        for image in batch["image"][:, 0]:
+            ends = [image.select(axis, -1) for axis in range(3)]
+            nexts = [image.select(axis, -2) for axis in range(3)]
+            repeated += sum(torch.equal(end, near) for end, near in zip(ends, nexts, strict=True))
+    assert shown > 20
+    assert repeated > 24
 
 
 def test_segment_target_marks_only_the_body_that_is_meant() -> None:
