@@ -41,6 +41,12 @@ def _tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _bounds(value: tuple[float, float]) -> tuple[float, float]:
+    if not 0 <= value[0] < value[1]:
+        raise ValueError("two numbers of which the second is larger, the first 0.0 or more; inf for no end")
+    return value
+
+
 def _token(value: str) -> str:
     # RFC 6750 section 2.1
     if not re.fullmatch(r"[A-Za-z0-9._~+/-]{16,}=*", value):
@@ -81,3 +87,5 @@ Loss = Annotated[float, Field(gt=0, lt=1)]
 
 AS_TUPLE: Final = BeforeValidator(_tuple)
 """Stands with the type of every setting that is an array."""
+
+Bounds = Annotated[tuple[float, float], AS_TUPLE, AfterValidator(_bounds)]

@@ -23,6 +23,7 @@ from dicom_ai_node.pipelines.ct_sagittal import CtSagittalPipeline, CtSagittalSe
 from dicom_ai_node.pipelines.ct_volume import CtVolumePipeline, CtVolumeSettings, Progress
 from dicom_ai_node.pipelines.ct_volume_opinions import CtVolumeOpinions
 from dicom_ai_node.pipelines.mri import MriSettings
+from dicom_ai_node.pipelines.mri_signal import SignalLimits
 from dicom_ai_node.pipelines.mri_study import MriStudyPipeline, MriStudySettings
 from dicom_ai_node.pipelines.radiograph import RadiographPipeline, RadiographSettings
 from dicom_ai_node.report import Analysis, Reason
@@ -71,7 +72,8 @@ def analyse(
     models_dir = find_models_dir(settings.models.models_dir)
     device = str(choose_device(settings.models.device))
     if pipeline == "mri":
-        limits = MriStudySettings(MriSettings(thresholds), malignant_threshold=cuts.malignant_threshold)
+        signal = SignalLimits(cuts.signal_t1, cuts.signal_t2, cuts.signal_stir)
+        limits = MriStudySettings(MriSettings(thresholds), signal, cuts.malignant_threshold)
         return _mr_study(paths, _mri(models_dir, device, limits), progress)
     if pipeline == "radiograph":
         return _films(paths, _radiograph(models_dir, device, thresholds), progress)

@@ -8,6 +8,7 @@ all that it holds, and to the cord where one is told from the fluid about it (`m
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -50,7 +51,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SignalLimits:
-    """From which ratio to its neighbours on a body stands out; None: not by this.
+    """Below and above which ratio to its neighbours a body stands out; 0 and infinity: not by this.
 
     Marrow with oedema or tumour is dark on T1 and bright where fat is dark; a haemangioma is bright on T1 as
     well; sclerosis is dark on all. The bounds follow from these rules alone: they were not measured yet.
@@ -59,9 +60,9 @@ class SignalLimits:
         t1, t2, stir: (least, largest).
     """
 
-    t1: tuple[float | None, float | None] = (0.7, 1.6)
-    t2: tuple[float | None, float | None] = (0.6, 1.7)
-    stir: tuple[float | None, float | None] = (None, 1.8)
+    t1: tuple[float, float] = (0.7, 1.6)
+    t2: tuple[float, float] = (0.6, 1.7)
+    stir: tuple[float, float] = (0.0, 1.8)
 
 
 @dataclass(frozen=True)
@@ -140,17 +141,17 @@ def standing_out(
     answer: dict[Level, list[str]] = {}
     bounds = {"t1": limits.t1, "t2": limits.t2, "stir": limits.stir}
     for role, bodies in signals.items():
-        least, largest = bounds.get(role, (None, None))
+        least, largest = bounds.get(role, (0.0, math.inf))
         for level, own in bodies.items():
             around = _neighbours(level, bodies)
             if not around:
                 continue
             dark = _over(own.dark, median(item.dark for item in around))
             bright = _over(own.bright, median(item.bright for item in around))
-            if least is not None and dark < least:
+            if dark < least:
                 words = f"dark on {ROLE_NAMES[role]}: {dark:.2f} of its neighbours"
                 answer.setdefault(level, []).append(words)
-            if largest is not None and bright > largest:
+            if bright > largest:
                 words = f"bright on {ROLE_NAMES[role]}: {bright:.2f} of its neighbours"
                 answer.setdefault(level, []).append(words)
     return answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from dicom_ai_node.anatomy import Level, verse_label
-from dicom_ai_node.errors import NotAnalysable
+from dicom_ai_node.config import settings_from
+from dicom_ai_node.errors import ConfigurationError, NotAnalysable
 from dicom_ai_node.imaging.mr_pairing import Role
 from dicom_ai_node.imaging.volume import Volume
 from dicom_ai_node.inference.bundle import (
@@ -24,7 +26,7 @@ from dicom_ai_node.inference.bundle import (
 )
 from dicom_ai_node.networks.mri_classes import FEATURES, OUTPUTS
 from dicom_ai_node.pipelines.mri import MriPipeline
-from dicom_ai_node.pipelines.mri_signal import body_signals, ratios
+from dicom_ai_node.pipelines.mri_signal import SignalLimits, body_signals, ratios
 from dicom_ai_node.pipelines.mri_study import MriStudyPipeline, MriStudySettings
 from dicom_ai_node.report import Analysis, LabelMap, SpineReport, Vertebra
 from tests.drawn_mr import DrawnBody, column, drawn_volume, knowing_bundles
@@ -218,6 +220,21 @@ def test_the_threshold_of_malignancy_is_a_setting(study: dict[Role, Volume]) -> 
     found = of(strict.analyse(study), Level.L3)
     assert found.malignant is False
     assert found.malignancy == pytest.approx(0.95, abs=0.01)
+
+
+def test_from_where_on_signal_stands_out_is_a_setting(study: dict[Role, Volume]) -> None:
+    settings = settings_from({"results": {"signal_t1": [0.0, 1.6], "signal_t2": [0.0, math.inf]}}).results
+    limits = SignalLimits(settings.signal_t1, settings.signal_t2, settings.signal_stir)
+    lenient = MriStudyPipeline(MriPipeline(*knowing_bundles()), classifier(), MriStudySettings(signal=limits))
+    found = lenient.analyse(study)
+    assert of(found, Level.L3).abnormal == ()
+    assert of(found, Level.L1).abnormal[0].startswith("height loss")
+
+
+@pytest.mark.parametrize("wrong", [[1.6, 0.7], [-0.1, 2.0], [0.7], [math.nan, 1.0], "dark"])
+def test_bounds_that_are_none_are_named(wrong: object) -> None:
+    with pytest.raises(ConfigurationError, match="signal_t1"):
+        settings_from({"results": {"signal_t1": wrong}})
 
 
 def test_few_voxels_tell_nothing() -> None:
