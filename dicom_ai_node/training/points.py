@@ -39,6 +39,9 @@ from dicom_ai_node.training.metrics import pooled
 
 _AIR_HU = -1024.0
 
+_SLICED_MM = (2.0, 6.5)
+"""How far apart the slices lie that a plane may look cut out of: as far as the router lets pass."""
+
 _JUDGED_PLANES = 8
 """Planes of every held-out case whose loss is the validation loss."""
 
@@ -57,7 +60,8 @@ class PointsOptions:
         jitter_mm: standard deviation of the error of its centre.
         reflected: share of planes that continue beyond a small field of view as its mirror image.
         sliced: share of planes that look cut out of a series of thick slices.
-        hole, disc: faults of the outline, see `mask_faults.faulty`.
+        hole, disc: faults of the outline, see `mask_faults.faulty`; discs are twice as frequent where slices
+            are thick, for there the outlines of ct-segment are too tall.
         beside: share of planes a quarter of the body's width beside the middle, where the truth has them.
         fractured: share of planes of fractured vertebrae; None: as frequent as they are.
         outline_only: the network sees the body's mask (P3 eq. 14), and no image.
@@ -235,27 +239,35 @@ class PointsTask:
             return (mask >= OUTLINED).float(), positions
         if exact or not options.varied:
             return torch.cat([standardise(image, options.intensity.clip_hu), mask]), positions
-        if options.sliced and chance(generator, options.sliced):
+        sliced = bool(options.sliced) and chance(generator, options.sliced)
+        if sliced:
             image = _sliced(generator, image, options.spacing_mm)
         # Two more slices let the three-dimensional changes of contrast and sharpness serve a plane too.
         image = vary_intensity(generator, image.expand(3, -1, -1).clone(), options.intensity)[1:2]
         image = standardise(image, options.intensity.clip_hu)
         image = vary_contrast(generator, image, options.intensity)
+        disc = min(1.0, (1 + sliced) * options.disc)
         return torch.cat(
-            [image, faulty(generator, mask, options.spacing_mm, hole=options.hole, disc=options.disc)]
+            [image, faulty(generator, mask, options.spacing_mm, hole=options.hole, disc=disc)]
         ), positions
 
 
 def _sliced(generator: Generator, plane: Tensor, spacing_mm: float) -> Tensor:
     """The plane as a series of thick slices gives it: averaged across them, and interpolated between them.
 
-    The slices run from front to back and lie askew to the body as axial ones do in lordosis and kyphosis.
+    The slices run from front to back and lie askew to the body as axial ones do in lordosis and kyphosis, and
+    they may be thicker than they are apart.
     """
     angle = math.radians(15.0) * float(normal(generator, 1).clamp(-2.0, 2.0))
-    pixels = uniform(generator, 2.0, 5.0) / spacing_mm
+    pixels = uniform(generator, *_SLICED_MM) / spacing_mm
     rows = plane.shape[1]
     turn = torch.tensor([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
     turned = _turned(plane, turn)
+    reach = int(0.25 * pixels * uniform(generator, 0.0, 1.0))
+    if reach:
+        turned = functional.avg_pool2d(
+            turned[None], (2 * reach + 1, 1), stride=1, padding=(reach, 0), count_include_pad=False
+        )[0]
     count = max(4, round(rows / pixels))
     shift = int(torch.randint(max(1, int(pixels)), (), generator=generator))
     slices = functional.adaptive_avg_pool2d(turned.roll(shift, dims=1)[None], (count, plane.shape[2]))
