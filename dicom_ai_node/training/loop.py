@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Generator, Tensor, nn
@@ -43,6 +43,14 @@ class Task(Protocol):
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         """Scores on held-out cases; NaN where none of them can tell."""
+
+
+@runtime_checkable
+class Finishing(Protocol):
+    """A task that has something left to do with a trained network."""
+
+    def finish(self, network: nn.Module) -> str:
+        """Do it, in place, and say what was done; "" for nothing."""
 
 
 @dataclass(frozen=True)
@@ -194,6 +202,9 @@ def train(
     if start is not None and kept:
         _mix(average, start, kept)
         say(f"{task.name} {kept:.0%} of the weights that it started from are mixed in")
+        _validate(task, average, step, say, on_validated)
+    if isinstance(task, Finishing) and (done := task.finish(average)):
+        say(f"{task.name} {done}")
         _validate(task, average, step, say, on_validated)
     return average
 

@@ -21,6 +21,7 @@ from dicom_ai_node.networks.mri_patch import (
     three_slices,
 )
 from dicom_ai_node.training.augment import chance, normal, uniform
+from dicom_ai_node.training.calibration import platt
 from dicom_ai_node.training.mri_crops import MrExample, patients_of
 from dicom_ai_node.training.mri_scores import (
     Intervals,
@@ -58,6 +59,8 @@ class MriClassifyOptions:
         features: weight of the features' loss beside that of malignancy.
         batch: P4: 32.
         threshold: of malignancy (P4: 0.5).
+        calibrated: whether the trained network's logit of malignancy is scaled such that 0.5 parts the
+            held-out bodies, see `training.calibration`. P4's is not.
         network: arguments of `MriClassifier` but the channels.
     """
 
@@ -77,6 +80,7 @@ class MriClassifyOptions:
     features: float = 0.5
     batch: int = 32
     threshold: float = 0.5
+    calibrated: bool = False
     network: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -157,6 +161,27 @@ class MriClassifyTask:
             **values,
             "features_auc": float(np.mean(areas)) if areas else math.nan,
         }
+
+    def finish(self, network: nn.Module) -> str:
+        """Scale the logit of malignancy, where that is wanted; what was found is said.
+
+        A body is as malignant as its worst slice, and malignant examples are drawn more often: without it
+        many a benign patient is called malignant by one slice or another.
+        """
+        if not self.options.calibrated:
+            return ""
+        asked = [example for example in self.validation if not math.isnan(self._target(example))]
+        said = np.array([answer.together[0] for answer in self.answers(network, asked)]).clip(1e-6, 1 - 1e-6)
+        truth = np.array([self._target(example) > 0.5 for example in asked], dtype=np.bool_)
+        found = platt(np.log(said / (1 - said)), truth)
+        if found is None:
+            return "too few held-out bodies to calibrate by"
+        slope, offset = found
+        assert isinstance(network, MriClassifier)
+        with torch.no_grad():
+            network.malignant.weight.mul_(slope)
+            network.malignant.bias.mul_(slope).add_(offset)
+        return f"calibrated on {len(asked)} held-out bodies: slope {slope:.3f}, offset {offset:.3f}"
 
     def answers(self, network: nn.Module, examples: Sequence[MrExample]) -> list[VertebraAnswer]:
         """What a network in evaluation mode says of every vertebra, slice by slice; nothing is jittered."""

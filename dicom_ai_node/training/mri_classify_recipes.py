@@ -27,7 +27,7 @@ POOL: Final = 400
 
 _PUBLISHED: Final = MriClassifyOptions(network={"backbone": "resnet50", "detached": True})
 _SMALL: Final = MriClassifyOptions(
-    network={"backbone": "resnet18", "dropout": 0.2}, healthy=20.0, healthy_benign=True
+    network={"backbone": "resnet18", "dropout": 0.2}, healthy=20.0, healthy_benign=True, calibrated=True
 )
 _WIDE: Final[Mapping[str, Any]] = {"size": 96, "margin": 2.2, "behind": 0.2}
 _STIR: Final[Mapping[str, Any]] = {"series": ("t1", "t2", "stir")}

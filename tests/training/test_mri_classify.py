@@ -109,6 +109,23 @@ def test_a_network_learns_what_is_plain_to_see(tmp_path: Path) -> None:
     assert scores["loss"] < 0.5
 
 
+def test_an_opinion_that_is_too_high_throughout_is_brought_down_to_where_it_parts_the_bodies() -> None:
+    examples = drawn_patients(24)
+    task = MriClassifyTask(examples, examples, replace(OPTIONS, calibrated=True))
+    network = task.build().eval()
+    torch.nn.init.zeros_(network.malignant.weight)
+    middle = network.malignant.bias
+    assert task.finish(network).startswith("calibrated on")
+    assert float(middle.detach().sigmoid()) == pytest.approx(0.5, abs=0.01), "one answer for all: even odds"
+    with torch.no_grad():
+        middle.fill_(6.0)
+    task.finish(network)
+    assert float(middle.detach().sigmoid()) == pytest.approx(0.5, abs=0.01)
+    assert replace(task.options, calibrated=False) == OPTIONS
+    assert MriClassifyTask(examples, examples, OPTIONS).finish(network) == ""
+    assert "too few" in MriClassifyTask(examples, [], task.options).finish(network)
+
+
 def test_every_patient_is_judged_once_by_a_network_that_never_saw_him() -> None:
     examples = drawn_patients(9)
     folds: list[tuple[set[str], set[str]]] = []
