@@ -73,15 +73,15 @@ NOT_REPORTED: Final = frozenset({Level.S1})
 SURE_SHARE: Final = 0.55
 """A peak of the heatmaps this high, as a share of the highest, is where the walk along the column begins."""
 
-MIN_SURE_PEAK: Final = 0.3
-"""Without any peak this high there is no thoracic or lumbar spine: water gives 0.14, necks 0.22, a head 0.27;
-three bodies in a small field of view 0.36 and more, real spines 0.7 and more."""
+MIN_SURE_PEAK: Final = 0.46
+"""Without any peak this high there is no thoracic or lumbar spine: eight necks gave 0.30 to 0.44, a head
+0.44; phantoms of few vertebrae 0.53 and more, real spines 0.74 and more."""
 
-NARROW_MM: Final = 50.0
-"""A field of view narrower than this in some direction does not hold a vertebra with its arch: heatmaps are
-lower, and no head, neck or leg is sent so."""
+NARROW_MM: Final = 125.0
+"""Fields of view narrower than this across the body show little beside the spine: heatmaps are lower (0.31
+and more), and heads, necks and legs are rarely sent so."""
 
-MIN_PEAK_IF_NARROW: Final = 0.2
+MIN_PEAK_IF_NARROW: Final = 0.3
 """`MIN_SURE_PEAK` there."""
 
 DENSEST_HU: Final = 800.0
@@ -97,11 +97,21 @@ THICK_MM: Final = 4.0
 
 @dataclass(frozen=True)
 class CtVolumeSettings:
-    """What the administrator may set."""
+    """What the administrator may set.
+
+    Attributes:
+        thresholds: at which loss of height a grade begins.
+        labelling: of the chain.
+        min_level_confidence: below it the numbering is called uncertain,
+        min_confidence_without_sacrum: and below this where no sacrum is in view: of parts of phantoms that
+            show none one in five is numbered wrong, also where the confidence is 0.7 to 0.9.
+        fracture_threshold: probability from which on a body is called fractured.
+    """
 
     thresholds: Thresholds = GENANT_THRESHOLDS
     labelling: LabellingSettings = field(default_factory=LabellingSettings)
     min_level_confidence: float = 0.7
+    min_confidence_without_sacrum: float = 0.9
     fracture_threshold: float = 0.5
 
 
@@ -152,7 +162,7 @@ class CtVolumePipeline:
         heatmaps, affine = heatmaps_of_volume(
             self.localise, volume, lambda done, of: progress("localise", 0.2 * done / of)
         )
-        width_mm = float((np.array(volume.shape) * volume.spacing_mm).min())
+        width_mm = float((np.abs(volume.affine[:2, :3]) @ np.array(volume.shape)).min())
         peaks = _outstanding(
             find_candidates(heatmaps, affine, self.settings.labelling),
             least=MIN_SURE_PEAK if width_mm >= NARROW_MM else MIN_PEAK_IF_NARROW,
@@ -266,11 +276,17 @@ class CtVolumePipeline:
             limitations=(
                 *volume.notes,
                 *_thick_slices(volume),
-                *every_limitation(vertebrae, cuts, self.settings.min_level_confidence),
+                *every_limitation(vertebrae, cuts, self._least_confidence(chain)),
             ),
             algorithms=tuple(bundle.algorithm() for bundle in (self.localise, self.segment, self.points)),
             vertebrae=tuple(vertebrae),
         )
+
+    def _least_confidence(self, chain: Sequence[NamedCentre]) -> float:
+        """Below which confidence the numbering is called uncertain."""
+        if any(link.level is Level.S1 for link in chain):
+            return self.settings.min_level_confidence
+        return self.settings.min_confidence_without_sacrum
 
     def _judged(self, found: Vertebra, measured: MeasuredBody, plane: CountedPlane) -> Vertebra:
         """The vertebra with what the plane that counts says of it."""
