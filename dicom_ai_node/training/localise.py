@@ -64,6 +64,9 @@ _MEASURED_MM = 2.0
 _SMALL_STEP = 16
 """Networks whose sizes are multiples of this take every small field of view as training shows it."""
 
+_LEAST_SHOWN = 8
+"""Voxels: no field of view is shorter than 40 mm."""
+
 _JUDGED_PATCHES = 4
 """Patches of every held-out case whose loss is the validation loss."""
 
@@ -277,7 +280,9 @@ class LocaliseTask:
         options = self.options
         look = self._look(case)
         matrix = random_affine(generator, options.pose)
-        shown = torch.tensor(size) - (torch.randint(_SMALL_STEP, (3,), generator=generator) if small else 0)
+        shown = torch.tensor(size)
+        if small:
+            shown = (shown - torch.randint(_SMALL_STEP, (3,), generator=generator)).clamp(min=_LEAST_SHOWN)
         # Half of what is shown to either side, at most: something of the spine is in a small field of view.
         spread = shown * options.spacing_mm / 4 if small else torch.tensor([80.0, 45.0, 35.0])
         center = self._center(generator, case, spread)
