@@ -99,6 +99,18 @@ class InstanceNorm(nn.Module):
         return samples[0] if len(samples) == 1 else torch.cat(samples)
 
 
+def _convolved(layer: nn.Module, x: Tensor, kernel: int) -> Tensor:
+    """The convolution of an image, in float32 where the kernel is larger than the image.
+
+    There oneDNN writes and reads beyond its memory in the backward pass of bfloat16 (torch 2.12); so small an
+    image costs nothing in float32.
+    """
+    if x.is_cpu and min(x.shape[2:]) < kernel:
+        with torch.autocast("cpu", enabled=False):
+            return layer(x.float())  # type: ignore[no-any-return]
+    return layer(x)  # type: ignore[no-any-return]
+
+
 class ConvolutionBlock(nn.Module):
     """One convolution, normalisation and leaky ReLU (P3 Fig. 5: the global network's block)."""
 
@@ -110,15 +122,8 @@ class ConvolutionBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Same size, `outputs` channels."""
-        return functional.leaky_relu(self.norm(self._convolved(x)), _NEGATIVE_SLOPE, inplace=True)
-
-    def _convolved(self, x: Tensor) -> Tensor:
-        if x.is_cpu and min(x.shape[2:]) < self._kernel:
-            # oneDNN writes beyond its memory in the backward pass of bfloat16 where a kernel of 7 is larger
-            # than the image (torch 2.12); so small an image costs nothing in float32.
-            with torch.autocast("cpu", enabled=False):
-                return self.convolution(x.float())  # type: ignore[no-any-return]
-        return self.convolution(x)  # type: ignore[no-any-return]
+        convolved = _convolved(self.convolution, x, self._kernel)
+        return functional.leaky_relu(self.norm(convolved), _NEGATIVE_SLOPE, inplace=True)
 
 
 class DoubleConvolution(nn.Module):
@@ -138,7 +143,7 @@ class DoubleConvolution(nn.Module):
         an exact shortcut without a projection.
         """
         first = self.first(x)
-        second = self.norm(self.second(first))
+        second = self.norm(_convolved(self.second, first, 3))
         return functional.leaky_relu(
             second + first if self.residual else second, _NEGATIVE_SLOPE, inplace=True
         )
