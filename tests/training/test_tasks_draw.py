@@ -105,8 +105,10 @@ def test_thick_slices_leave_everything_in_its_place() -> None:
     assert torch.stack(shifts).mean(dim=0).numpy() == pytest.approx(0.0, abs=0.1)
 
 
-@pytest.mark.parametrize("small", [0.0, 1.0])
-def test_localise_positions_lie_at_the_centres_of_the_bodies_that_are_shown(small: float) -> None:
+@pytest.mark.parametrize(("small", "whole"), [(0.0, 0.95), (1.0, 0.8)])
+def test_localise_positions_lie_at_the_centres_of_the_bodies_that_are_shown(
+    small: float, whole: float
+) -> None:
     case = block_spine(1, 4.0)
     # Each body as bright as its level tells, everything else black: the image says where it is.
     numbered = replace(
@@ -140,7 +142,7 @@ def test_localise_positions_lie_at_the_centres_of_the_bodies_that_are_shown(smal
     assert len(errors) > 40
     # A body that is cut by a circle of view, or by the end that a small one repeats, has another centroid.
     assert float(np.median(errors)) < 0.25
-    assert float(np.quantile(errors, 0.8)) < 0.6
+    assert float(np.quantile(errors, whole)) < 0.6
 
 
 def test_localise_small_fields_of_view_show_the_spine_and_repeat_their_far_ends() -> None:
