@@ -51,7 +51,13 @@ def command(  # noqa: PLR0917 - typer makes options of them
         str, typer.Option("--data", help="'phantom', or a folder of cases, labelled films or slices.")
     ] = "phantom",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers here.")] = None,
-    plots: Annotated[Path | None, typer.Option("--plots", help="Draw plots into this folder.")] = None,
+    plots: Annotated[
+        Path | None,
+        typer.Option(
+            "--plots",
+            help="Draw plots into this folder; of ct-volume and mri the outlines on each case, too.",
+        ),
+    ] = None,
     count: Annotated[int, typer.Option("--count", min=1, max=900, help="How many phantoms.")] = 20,
     fine_tune: Annotated[
         int,
@@ -97,9 +103,9 @@ def command(  # noqa: PLR0917 - typer makes options of them
         if task == "radiograph":
             rows, tables = evaluate_radiographs(bundle, range(count), console.print, pool=pool, plots=plots)
         elif task == "mri" and data != "phantom":
-            rows, tables = evaluate_real(bundle, Path(data), console.print)
+            rows, tables = evaluate_real(bundle, Path(data), console.print, plots)
         elif task == "mri":
-            rows, tables = evaluate_studies(bundle, range(count), console.print)
+            rows, tables = evaluate_studies(bundle, range(count), console.print, plots)
         elif task == "ct-agreement":
             from dicom_ai_node.commands import evaluate_ct_agreement  # noqa: PLC0415
 

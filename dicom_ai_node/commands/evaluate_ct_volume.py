@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +24,7 @@ from dicom_ai_node.commands.ct_volume_answers import (
     volume_of_phantom,
     volume_of_voxels,
 )
+from dicom_ai_node.commands.outline_sheet import draw_outlines
 from dicom_ai_node.commands.verse_cases import labelled_scans
 from dicom_ai_node.errors import NotAnalysable
 from dicom_ai_node.imaging.volume import Volume
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 GRADES: Final = 4
+_SHOWN_HU: Final = (-200.0, 900.0)
 TYPES: Final = ("none", "wedge", "biconcave", "crush")
 
 PUBLISHED: Final[Mapping[str, float]] = {
@@ -124,7 +127,8 @@ def evaluate(
         phantom = render_ct(spine, sample_ct_acquisition(seed, spine))
         volume = volume_of_phantom(phantom)
         judge = partial(answer_of, taught=pipeline.levels, phantom=phantom, volume=volume)
-        cases.append(_answered(pipeline, volume, judge, f"phantom {seed}", say))
+        case = _Labelled(f"phantom-{seed}", volume, phantom.labels, judge)
+        cases.append(_answered(pipeline, case, say, plots))
     _draw(plots, cases)
     return scores(cases)
 
@@ -149,26 +153,37 @@ def evaluate_folder(
         judge = partial(
             answer_beside, taught=pipeline.levels, truth=scan.vertebrae, labels=scan.labels, volume=volume
         )
-        cases.append(_answered(pipeline, volume, judge, scan.name, say))
+        case = _Labelled(scan.name, volume, scan.labels, judge)
+        cases.append(_answered(pipeline, case, say, plots))
     _draw(plots, cases)
     return {**scores(cases), "untold": [name for name in _NEEDED if name in untold]}
 
 
+@dataclass(frozen=True)
+class _Labelled:
+    """A CT whose truth is known, and who says what an analysis of it is worth."""
+
+    name: str
+    volume: Volume
+    labels: npt.NDArray[np.uint8]
+    judge: Callable[[Analysis], CaseAnswer]
+
+
 def _answered(
-    pipeline: CtVolumePipeline,
-    volume: Volume,
-    judge: Callable[[Analysis], CaseAnswer],
-    name: str,
-    say: Callable[[str], None],
+    pipeline: CtVolumePipeline, case: _Labelled, say: Callable[[str], None], plots: Path | None
 ) -> CaseAnswer:
     try:
-        analysis = pipeline.analyse(volume)
+        analysis = pipeline.analyse(case.volume)
     except NotAnalysable as refusal:
-        say(f"{name}: not analysable: {refusal}")
+        say(f"{case.name}: not analysable: {refusal}")
         return CaseAnswer({"not_analysable_case": [1.0]})
-    answer = judge(analysis)
+    if plots is not None:
+        assert analysis.label_map is not None
+        found = analysis.label_map.labels
+        draw_outlines(plots / f"{case.name}.png", case.volume, found, case.labels, _SHOWN_HU)
+    answer = case.judge(analysis)
     identified = answer.values["identified"]
-    say(f"{name}: {sum(identified):.0f} of {len(identified)} identified")
+    say(f"{case.name}: {sum(identified):.0f} of {len(identified)} identified")
     return answer
 
 

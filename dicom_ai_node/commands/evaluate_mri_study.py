@@ -13,6 +13,7 @@ import torch
 from dicom_ai_node.anatomy import LEVELS, Level, order, verse_label
 from dicom_ai_node.commands.ct_volume_answers import MARGIN_MM
 from dicom_ai_node.commands.mri_cases import labelled_cases
+from dicom_ai_node.commands.outline_sheet import draw_outlines
 from dicom_ai_node.errors import NotAnalysable
 from dicom_ai_node.imaging.mr_pairing import Role
 from dicom_ai_node.imaging.volume import SliceRef, Volume
@@ -40,12 +41,22 @@ SEEN_SHARE: Final = 0.2
 MIN_VOXELS: Final = 60
 """Of a true body in the image; less is a rim at its edge."""
 
+_SHOWN_PERCENTILES: Final = (1.0, 99.7)
 
-def evaluate_studies(models: Path, seeds: Iterable[int], say: Say) -> tuple[Rows, dict[str, Any]]:
+
+def evaluate_studies(
+    models: Path, seeds: Iterable[int], say: Say, plots: Path | None = None
+) -> tuple[Rows, dict[str, Any]]:
     """Rows per patient (quantity -> values per vertebra, and per patient), and P4's scores with intervals.
 
     Every second patient (odd seeds) has a malignant vertebra. A patient is called malignant as the worst of
     the bodies that the pipeline chose to judge; one in whom it chose none is called benign.
+
+    Args:
+        models: folder of the bundles.
+        seeds: of the patients.
+        say: gets a line per patient.
+        plots: folder for a picture of the outlines on each T2.
     """
     pipeline = MriStudyPipeline.load(models, torch.device("cpu"))
     rows: Rows = []
@@ -65,7 +76,9 @@ def evaluate_studies(models: Path, seeds: Iterable[int], say: Say) -> tuple[Rows
             said.append(0.0)
             say(f"patient {seed}: not analysable: {refusal}")
             continue
-        row = bodies_row(analysis, made["t2"].labels.astype(np.uint8), series["t2"])
+        labels = made["t2"].labels.astype(np.uint8)
+        _drawn(plots, f"patient-{seed}", analysis, labels, series["t2"])
+        row = bodies_row(analysis, labels, series["t2"])
         row |= heights_row(analysis.report, made["t2"].truth, series["t2"])
         judged = {item.level: item.malignancy for item in analysis.report if item.malignancy is not None}
         said.append(max((float(value) for value in judged.values()), default=0.0))
@@ -82,13 +95,16 @@ def evaluate_studies(models: Path, seeds: Iterable[int], say: Say) -> tuple[Rows
     }
 
 
-def evaluate_real(models: Path, folder: Path, say: Say) -> tuple[Rows, dict[str, Any]]:
+def evaluate_real(
+    models: Path, folder: Path, say: Say, plots: Path | None = None
+) -> tuple[Rows, dict[str, Any]]:
     """Rows per labelled series: bodies found, overlap, names, false bodies.
 
     Args:
         models: folder of the bundles.
         folder: as `mri_cases.labelled_cases` reads it.
         say: gets a line per case.
+        plots: folder for a picture of the outlines on each series.
     """
     pipeline = MriPipeline.load(models, torch.device("cpu"))
     rows: Rows = []
@@ -101,6 +117,7 @@ def evaluate_real(models: Path, folder: Path, say: Say) -> tuple[Rows, dict[str,
             rows.append({"not_analysable_case": [1.0]})
             say(f"{case.name}: not analysable: {refusal}")
             continue
+        _drawn(plots, case.name, analysis, case.labels.numpy(), volume)
         row = bodies_row(analysis, case.labels.numpy(), volume)
         rows.append({"not_analysable_case": [0.0], **row})
         names[case.name] = {key: _finite(float(np.mean(row[key]))) if row[key] else None for key in row}
@@ -124,7 +141,8 @@ def volume_of_phantom(made: MrPhantom, name: str) -> Volume:
 
 
 def bodies_row(analysis: Analysis, truth: npt.NDArray[np.uint8], volume: Volume) -> dict[str, list[float]]:
-    """`found` and `level_right` per whole true body, `dice` per found one, `false_bodies` once.
+    """`found` and `level_right` per whole true body, `dice` and `volume_ratio` (found by true) per found one,
+    `false_bodies` once.
 
     Args:
         analysis: with a label map on the grid of the volume.
@@ -133,7 +151,7 @@ def bodies_row(analysis: Analysis, truth: npt.NDArray[np.uint8], volume: Volume)
     """
     assert analysis.label_map is not None
     mine = analysis.label_map.labels
-    row: dict[str, list[float]] = {"found": [], "level_right": [], "dice": []}
+    row: dict[str, list[float]] = {"found": [], "level_right": [], "dice": [], "volume_ratio": []}
     for level in LEVELS:
         body = truth == verse_label(level)
         if level is Level.S1 or int(body.sum()) < MIN_VOXELS or not _whole(body, volume):
@@ -146,6 +164,7 @@ def bodies_row(analysis: Analysis, truth: npt.NDArray[np.uint8], volume: Volume)
         row["level_right"].append(float(overlap >= FOUND_DICE and label == verse_label(level)))
         if overlap >= FOUND_DICE:
             row["dice"].append(overlap)
+            row["volume_ratio"].append(float((mine == label).sum() / body.sum()))
     false = 0
     for label in set(np.unique(mine).tolist()) - {0}:
         own = truth[mine == label]
@@ -182,6 +201,17 @@ def heights_row(report: SpineReport, truth: Mapping[str, Any], volume: Volume) -
         row["grade_right"].append(float(grade == vertebra.genant_grade))
         row["fracture_found" if grade else "false_alarm"].append(float(bool(vertebra.fractured)))
     return row
+
+
+def _drawn(
+    plots: Path | None, name: str, analysis: Analysis, truth: npt.NDArray[np.uint8], volume: Volume
+) -> None:
+    if plots is None:
+        return
+    assert analysis.label_map is not None
+    low, high = np.percentile(volume.voxels, _SHOWN_PERCENTILES)
+    window = (float(low), float(high))
+    draw_outlines(plots / f"{name}.png", volume, analysis.label_map.labels, truth, window)
 
 
 def _inside(points: npt.NDArray[np.float64], volume: Volume) -> bool:

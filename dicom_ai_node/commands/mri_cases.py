@@ -19,11 +19,9 @@ import torch
 from dicom_ai_node.anatomy import USUAL_LEVELS, Level, verse_label
 from dicom_ai_node.errors import ConfigurationError
 from dicom_ai_node.imaging.nifti import read_nifti, turned_to
+from dicom_ai_node.imaging.resample import SAGITTAL_AXES
 from dicom_ai_node.training.mri_cases import UNLABELLED, MrCase, as_int16
 from dicom_ai_node.training.mri_recipes import load_mr_cases
-
-CASE_AXES: Final = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
-"""Columns: slices run to the left, rows foot-ward, columns back-ward."""
 
 _MARGIN_MM: Final = 2.0
 """How far beyond the outermost labelled bodies labels are still complete."""
@@ -65,7 +63,7 @@ def nifti_case(name: str, image_file: Path, labels_file: Path, lowest: Level) ->
     """One image with its labels; pixels beyond the labelled column are `UNLABELLED`."""
     image, affine = read_nifti(image_file)
     numbers, _ = read_nifti(labels_file)
-    (image, numbers), affine = turned_to([image, numbers], affine, CASE_AXES)
+    (image, numbers), affine = turned_to([image, numbers], affine, SAGITTAL_AXES)
     labels = np.zeros(numbers.shape, dtype=np.uint8)
     vertebrae: list[dict[str, Any]] = []
     present = [int(number) for number in np.unique(numbers) if number]

@@ -23,6 +23,9 @@ Voxels = npt.NDArray[Any] | torch.Tensor
 LPS_AXES: Final = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
 """Columns: the direction of axis 0 (to superior), axis 1 (to posterior), axis 2 (to the patient's left)."""
 
+SAGITTAL_AXES: Final = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
+"""The same of sagittal slices: they run to the left, their rows foot-ward, their columns back-ward."""
+
 _POINTS_AT_ONCE: Final = 1 << 21
 _EDGE: Final = 1e-3
 """Voxels: what float32 may lose where a point lies on the source's very edge."""

@@ -8,7 +8,7 @@ apart, and the slices of one body come together, without any rule for either.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -58,6 +58,13 @@ MIN_FILLING: Final = 0.42
 NAMED_PIXELS_MM2: Final = 80.0
 """A slice that shows less of a body has no say in its name; the same as in training."""
 
+MIN_PIECE_MM2: Final = 40.0
+"""A piece of an outline that is smaller than this on its slice is a speck: the network is in doubt where a
+slice cuts the side of a body."""
+
+_HARDLY: Final = 0.05
+"""So far from one half is what its surroundings decide."""
+
 EVIDENCE_MM: Final = 9.0
 """A name's heatmap counts as far as this from the body's centre."""
 
@@ -91,6 +98,7 @@ def seen_bodies(answer: DenseAnswer, affine: Floats) -> list[SeenBody]:
         affine: of the stack, index to patient LPS millimetres.
     """
     pixel = float(np.linalg.norm(affine[:3, 1]))
+    answer = replace(answer, body=without_specks(answer.body, pixel))
     inside = answer.body >= 0.5
     if not inside.any():
         return []
@@ -118,6 +126,25 @@ def named_bodies(
     if chain:
         chain = counted_up(chain, [item.center_mm for item in known])
     return [NamedBody(link, None if link.interpolated else _body_at(seen, link)) for link in chain]
+
+
+def without_specks(body: npt.NDArray[np.float32], pixel: float) -> npt.NDArray[np.float32]:
+    """Probabilities whose outlines at one half have no holes and no pieces under `MIN_PIECE_MM2`.
+
+    Args:
+        body: probability, (slices, rows, columns).
+        pixel: edge, mm.
+    """
+    settled = body.copy()
+    for drawn in settled:
+        inside = drawn >= 0.5
+        filled = ndimage.binary_fill_holes(inside)
+        pieces, count = ndimage.label(filled)
+        speck = np.bincount(pieces.ravel(), minlength=count + 1) * pixel**2 < MIN_PIECE_MM2
+        kept = filled & ~speck[pieces]
+        drawn[kept & ~inside] = 0.5 + _HARDLY
+        drawn[inside & ~kept] = 0.5 - _HARDLY
+    return settled
 
 
 def _peaks(answer: DenseAnswer, inside: Mask, pixel: float) -> Floats:

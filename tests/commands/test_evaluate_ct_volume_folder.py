@@ -60,7 +60,9 @@ def _evaluated(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str,
     assert said.exit_code == 0, said.output
     found = json.loads(out.read_text(), parse_constant=pytest.fail)
     assert set(found["intervals"]) == set(found["metrics"])
-    assert (folder.parent / "plots" / "ct-volume.png").is_file()
+    (scan,) = labelled_scans(folder)
+    drawn = {path.name for path in (folder.parent / "plots").iterdir()}
+    assert drawn == {"ct-volume.png", f"{scan.name}.png"}
     return found["metrics"], found["untold"], said.output
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 from dicom_ai_node.anatomy import Level, verse_label
-from dicom_ai_node.commands.evaluate_mri_study import bodies_row, heights_row, region_of
+from dicom_ai_node.commands.evaluate_mri_study import bodies_row, evaluate_real, heights_row, region_of
 from dicom_ai_node.imaging.volume import SliceRef, Volume
+from dicom_ai_node.pipelines.mri import MriPipeline
 from dicom_ai_node.report import Analysis, HeightsMm, LabelMap, Source, SpineReport, Vertebra
-from dicom_ai_node.training.mri_cases import UNLABELLED
+from dicom_ai_node.training.mri_cases import UNLABELLED, MrCase, save_mr_case
 
 LEVELS = (Level.L1, Level.L2, Level.L3)
 SHAPE = (5, 90, 40)
@@ -44,8 +47,30 @@ def counted(
 def test_what_is_right_counts_as_right(volume: Volume) -> None:
     truth = drawn(*LEVELS)
     assert counted(volume, truth, truth) == {
-        "found": [1.0] * 3, "level_right": [1.0] * 3, "dice": [1.0] * 3, "false_bodies": [0.0],
+        "found": [1.0] * 3, "level_right": [1.0] * 3, "dice": [1.0] * 3, "volume_ratio": [1.0] * 3,
+        "false_bodies": [0.0],
     }  # fmt: skip
+
+
+def test_outlines_that_are_too_large_are_told_by_their_volume(volume: Volume) -> None:
+    truth = drawn(*LEVELS)
+    mine = truth.copy()
+    mine[1:4, 26:31, 8:30] = verse_label(Level.L1)
+    assert counted(volume, mine, truth)["volume_ratio"] == [1.25, 1.0, 1.0]
+
+
+def test_a_folder_of_series_is_measured_and_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = drawn(*LEVELS)
+    image = torch.from_numpy(100 * (truth > 0)).to(torch.int16)
+    save_mr_case(MrCase("one", image, torch.from_numpy(truth), AFFINE, {"vertebrae": []}), tmp_path)
+    found = Analysis(REPORT, LabelMap(drawn(*LEVELS[:2]), AFFINE))
+    monkeypatch.setattr(MriPipeline, "load", lambda *_: SimpleNamespace(analyse=lambda _: found))
+    said: list[str] = []
+    rows, tables = evaluate_real(tmp_path, tmp_path, said.append, tmp_path / "plots")
+    assert rows[0]["found"] == [1.0, 1.0, 0.0]
+    assert tables["cases"]["one"]["volume_ratio"] == 1.0
+    assert said == ["one: 2 of 3 bodies, 0 false, 2 named right"]
+    assert [path.name for path in (tmp_path / "plots").iterdir()] == ["one.png"]
 
 
 def test_bodies_one_level_off_are_found_and_named_wrong(volume: Volume) -> None:
