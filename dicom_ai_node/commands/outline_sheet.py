@@ -25,6 +25,9 @@ SLICES: Final = 6
 TRUE_COLOUR: Final = "lime"
 FOUND_COLOUR: Final = "red"
 
+_INCHES: Final = 3.0
+"""Width of a slice."""
+
 _MARGIN_MM: Final = 12.0
 _LEVEL_OF: Final = {verse_label(level): level.value for level in LEVELS}
 
@@ -54,9 +57,12 @@ def draw_outlines(
     low, high = window_of[0].start, window_of[0].stop - 1
     # A little inside of the ends: the very last slice of a body shows next to nothing.
     numbers = np.unique(np.rint(np.linspace(low, high, SLICES + 2)[1:-1]).astype(int))
-    figure, axes = plt.subplots(
-        1, len(numbers), figsize=(3.0 * len(numbers), 7.0), layout="constrained", squeeze=False
+    height, width = (
+        (part.stop - part.start) * step
+        for part, step in zip(window_of[1:], spacing[1:].tolist(), strict=True)
     )
+    size = (_INCHES * len(numbers), _INCHES * height / width + 0.8)
+    figure, axes = plt.subplots(1, len(numbers), figsize=size, layout="constrained", squeeze=False)
     for axis, number in zip(axes[0], numbers.tolist(), strict=True):
         part = (number, window_of[1], window_of[2])
         axis.imshow(
@@ -82,8 +88,8 @@ def _box(marked: npt.NDArray[np.bool_], spacing: npt.NDArray[Any]) -> tuple[slic
     ends = [(int(axis.min()), int(axis.max()) + 1) for axis in np.nonzero(marked)]
     margin = np.ceil(_MARGIN_MM / spacing[1:]).astype(int)
     rows, columns = (
-        slice(max(0, start - more), stop + more)
-        for (start, stop), more in zip(ends[1:], margin.tolist(), strict=True)
+        slice(max(0, start - more), min(length, stop + more))
+        for (start, stop), more, length in zip(ends[1:], margin.tolist(), marked.shape[1:], strict=True)
     )
     return slice(*ends[0]), rows, columns
 
