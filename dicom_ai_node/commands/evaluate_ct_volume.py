@@ -47,8 +47,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 GRADES: Final = 4
-_SHOWN_HU: Final = (-200.0, 900.0)
 TYPES: Final = ("none", "wedge", "biconcave", "crush")
+
+_SHOWN_HU: Final = (-200.0, 900.0)
+"""What is black and white in pictures of outlines."""
 
 PUBLISHED: Final[Mapping[str, float]] = {
     "error_over_4mm": 0.0531,

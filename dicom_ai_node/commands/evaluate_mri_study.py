@@ -42,6 +42,7 @@ MIN_VOXELS: Final = 60
 """Of a true body in the image; less is a rim at its edge."""
 
 _SHOWN_PERCENTILES: Final = (1.0, 99.7)
+"""What is black and white in pictures of outlines."""
 
 
 def evaluate_studies(
