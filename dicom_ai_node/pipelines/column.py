@@ -29,6 +29,21 @@ MIN_APART: Final = 0.45
 GAP: Final = 1.45
 """Between centres further apart than this many typical distances a body is missing."""
 
+TALL: Final = 1.2
+"""A body taller than this share of its tallest neighbour may be two: a crushed one and the one beside it."""
+
+APART_IN_TWO: Final = 0.35
+"""Two are looked for so far above and below the middle of what may be both, a share of its height."""
+
+NEAREST_MM: Final = 12.0
+"""No two neighbouring centres are nearer, not even those of crushed bodies."""
+
+_PART: Final = 0.85
+"""Each of two bodies is at most this share of both together."""
+
+_NEIGHBOURS: Final = 2
+"""On either side: one of them may itself be crushed."""
+
 TOGETHER: Final = 8
 """So many seeds are asked for at once: a device is busy, and progress is told before all are done."""
 
@@ -70,7 +85,49 @@ def bodies_of_column(
         found = _one_column(found)
         tried += 1
         progress(min(tried, len(seeds_mm) + 6), len(seeds_mm) + 6)
-    return found
+    return _divided(found, segment)
+
+
+def _divided(found: Sequence[Body], segment: Segment) -> list[Body]:
+    """The column, each body that was taken together with a crushed neighbour replaced by the two.
+
+    A body that is only tall is found again from above and from below its middle, and stays one.
+    """
+    column: list[Body] = []
+    for number, body in enumerate(found):
+        parts = _two_of(body, _around(found, number), segment) if len(found) > _NEIGHBOURS else None
+        column += parts or [body]
+    return column
+
+
+def _around(found: Sequence[Body], number: int) -> list[Body]:
+    """The bodies next to one, at most `_NEIGHBOURS` on either side."""
+    return [*found[max(0, number - _NEIGHBOURS) : number], *found[number + 1 : number + 1 + _NEIGHBOURS]]
+
+
+def _two_of(body: Body, around: Sequence[Body], segment: Segment) -> list[Body] | None:
+    """The upper and the lower one of two bodies that were taken for one; None where it is one."""
+    along = around[0].center_mm() - around[-1].center_mm()
+    along /= np.linalg.norm(along)
+    height = _extent(body, along)
+    if height <= TALL * max(_extent(other, along) for other in around):
+        return None
+    # Not settled about their own centres: from there the upper one would reach over the lower one again.
+    offset = APART_IN_TWO * height * along
+    upper, lower = segment([body.center_mm() + offset, body.center_mm() - offset])
+    if upper is None or lower is None:
+        return None
+    apart = float((upper.center_mm() - lower.center_mm()) @ along)
+    if apart < NEAREST_MM or max(upper.volume_ml, lower.volume_ml) > _PART * body.volume_ml:
+        return None
+    return [upper, lower]
+
+
+def _extent(body: Body, along: Array) -> float:
+    """Millimetres that a body reaches in a direction; a few stray voxels do not count."""
+    points, _ = body.points_mm()
+    low, high = np.quantile(points @ along, [0.01, 0.99])
+    return float(high - low)
 
 
 def _settled(places: Sequence[Array], segment: Segment) -> list[Body | None]:
@@ -128,7 +185,7 @@ def _one_column(found: Sequence[Body]) -> list[Body]:
         for i in range(j):
             step = centers[j] - centers[i]
             distance = float(np.linalg.norm(step))
-            if not 12.0 <= distance <= 110.0 or -step[2] < 0.5 * distance:
+            if not NEAREST_MM <= distance <= 110.0 or -step[2] < 0.5 * distance:
                 continue
             if best[i] + weight[j] > best[j]:
                 best[j], back[j] = best[i] + weight[j], i

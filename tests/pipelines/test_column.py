@@ -80,3 +80,52 @@ def test_what_lies_beside_the_column_is_left_out() -> None:
 
 def test_without_seeds_there_is_nothing() -> None:
     assert bodies_of_column([], Sees(), inside) == []
+
+
+def block(top_mm: float, bottom_mm: float) -> Body:
+    """A body of 22 mm by 22 mm that reaches from one height to another."""
+    affine = np.diag([1.0, 2.0, 2.0, 1.0])
+    affine[:3, :3] = [[0.0, 0.0, 2.0], [0.0, 2.0, 0.0], [1.0, 0.0, 0.0]]
+    affine[:3, 3] = [-14.0, -14.0, bottom_mm]
+    probability = np.zeros((round(top_mm - bottom_mm) + 1, 15, 15), dtype=np.float32)
+    probability[:, 2:13, 2:13] = 1.0
+    return Body(probability, 0.1, affine)
+
+
+class SeesBlocks:
+    """Finds the block that holds a point; two of them are one about `together_mm`."""
+
+    def __init__(self, blocks: Sequence[tuple[float, float]], together_mm: float | None = None) -> None:
+        self.blocks, self.together_mm = blocks, together_mm
+
+    def __call__(self, points: Sequence[Array]) -> list[Body | None]:
+        return [self._one(float(point[2])) for point in points]
+
+    def _one(self, height: float) -> Body | None:
+        own = [item for item in self.blocks if item[1] - 10 <= height <= item[0] + 10]
+        if self.together_mm is not None and abs(height - self.together_mm) < 5:
+            return block(max(top for top, _ in own), min(bottom for _, bottom in own))
+        if not own:
+            return None
+        return block(*min(own, key=lambda item: abs(sum(item) / 2 - height)))
+
+
+SOUND = [(-25.0 * k, -25.0 * k - 19.0) for k in range(6)]
+"""Top and bottom of six bodies of 19 mm."""
+
+
+def test_a_crushed_body_taken_together_with_its_neighbour_is_found_as_two() -> None:
+    # Below the third a crushed one of 8 mm: what is asked for between them is answered as one body.
+    shifted = [(top - 14.0, bottom - 14.0) for top, bottom in SOUND[3:]]
+    blocks = [*SOUND[:3], (-75.0, -83.0), *shifted]
+    seeds = [np.array([0.0, 0.0, (top + bottom) / 2]) for top, bottom in blocks if top not in (-50.0, -75.0)]
+    between = np.array([0.0, 0.0, -66.0])
+    found = bodies_of_column([*seeds, between], SeesBlocks(blocks, together_mm=-66.0), lambda _: False)
+    assert centers_of(found) == [round((top + bottom) / 2, 3) for top, bottom in blocks]
+
+
+def test_a_body_that_is_only_tall_stays_one() -> None:
+    blocks = [*SOUND[:3], (-75.0, -107.0), *((top - 13.0, bottom - 13.0) for top, bottom in SOUND[4:])]
+    seeds = [np.array([0.0, 0.0, (top + bottom) / 2]) for top, bottom in blocks]
+    found = bodies_of_column(seeds, SeesBlocks(blocks), lambda _: False)
+    assert centers_of(found) == [round((top + bottom) / 2, 3) for top, bottom in blocks]
