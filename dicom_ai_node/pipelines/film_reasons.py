@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dicom_ai_node.genant import Thresholds
+from dicom_ai_node.networks.film_geometry import box_area, box_common
 from dicom_ai_node.pipelines.film_chain import FilmBody, missing_between
 from dicom_ai_node.pipelines.limitations import every_limitation
 from dicom_ai_node.report import Reason, Vertebra
@@ -75,6 +76,10 @@ MAX_SPREAD: Final = 0.1
 nobody sees: a mild fracture is twice as much."""
 
 
+LEAST_ON_FILM: Final = 0.5
+"""A body of which less than this share of its box lies on the film is not reported."""
+
+
 def why_not_measured(
     body: FilmBody, points: Floats, spread: float, shape: tuple[int, ...], *, overlooked: bool = False
 ) -> Reason | None:
@@ -89,8 +94,7 @@ def why_not_measured(
     """
     level = body.link.level
     height, width = body.box[2:] - body.box[:2]
-    # A box that ends with the film belongs to a body that does not.
-    if (body.box[:2] < 0.02 * height).any() or (body.box[2:] > np.array(shape) - 1 - 0.02 * height).any():
+    if _cut_off(body.box, shape):
         return Reason("coverage", f"{level} is cut off by the edge of the film.")
     words = None
     if spread > MAX_SPREAD:
@@ -109,6 +113,28 @@ def why_not_measured(
     if words is not None:
         return Reason("model-refused", f"The measurement of {level} was not used: {words}.")
     return None
+
+
+def hardly_seen(body: FilmBody, shape: tuple[int, ...], *, overlooked: bool = False) -> bool:
+    """Whether a body is left out of the report: most of it lies beyond the edge of the film.
+
+    The networks go on with the column where the film ends; on 120 phantom films two of three bodies that were
+    not where a body is were such ends. They still take part in the numbering.
+
+    Args:
+        body: with its box, which may reach beyond the film.
+        shape: rows, columns of the film.
+        overlooked: see `why_not_measured`; of a body that the edge cuts both networks must see something.
+    """
+    film = np.array([0.0, 0.0, shape[0] - 1.0, shape[1] - 1.0])
+    on_film = box_common(body.box, film) / max(box_area(body.box), 1e-9)
+    return on_film < LEAST_ON_FILM or (overlooked and _cut_off(body.box, shape))
+
+
+def _cut_off(box: Floats, shape: tuple[int, ...]) -> bool:
+    """A box that ends with the film belongs to a body that does not."""
+    edge = 0.02 * (box[2] - box[0])
+    return bool((box[:2] < edge).any() or (box[2:] > np.array(shape) - 1 - edge).any())
 
 
 def _alone(bodies: Sequence[FilmBody], by: str) -> list[str]:

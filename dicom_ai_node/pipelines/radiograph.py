@@ -28,7 +28,7 @@ from dicom_ai_node.pipelines import film_parts, film_view
 from dicom_ai_node.pipelines.film_chain import FILM_LABELLING, FilmBody, named_bodies
 from dicom_ai_node.pipelines.film_label_map import FittedMask, film_label_map
 from dicom_ai_node.pipelines.film_opinions import DetectorKnowledge, with_dissent
-from dicom_ai_node.pipelines.film_reasons import film_limitations, why_not_measured
+from dicom_ai_node.pipelines.film_reasons import film_limitations, hardly_seen, why_not_measured
 from dicom_ai_node.pipelines.fracture_evidence import combined, fracture_probabilities, with_grade
 from dicom_ai_node.pipelines.labelling import LabellingSettings
 from dicom_ai_node.pipelines.morphometry import six_point_heights
@@ -171,7 +171,12 @@ class RadiographPipeline:
         maps, outlined = film_parts.localise(self.localise, pixels, parts)
         scale = _mm_at_patient(film, turn)
         chain = named_bodies(seen, outlined, maps, scale, self.settings.labelling)
-        bodies = [body for body in chain if body.link.level not in _NOT_GRADED]
+        bodies = [
+            body
+            for body in chain
+            if body.link.level not in _NOT_GRADED
+            and not hardly_seen(body, pixels.shape, overlooked=self.knows.overlooked(body))
+        ]
         if not bodies:
             raise NotAnalysable(
                 "no-spine", "No vertebral body was found on this film. Send a lateral film of the spine."

@@ -335,6 +335,24 @@ def test_a_body_that_one_network_missed_is_reported_and_told(missed: set[str], t
     assert (analysis.label_map.labels == verse_label(Level.L3)).any()  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    ("rows", "missed", "told"),
+    [(400, (), True), (325, (), True), (310, (), False), (325, (LEVELS[-1],), False)],
+)
+def test_what_lies_beyond_the_edge_of_the_film_is_not_reported(
+    rows: int, missed: tuple[Level, ...], told: bool
+) -> None:
+    film = column()
+    assert film.vertebrae[-1].box[[0, 2]].tolist() == [296, 340]
+    film = replace(film, pixels=film.pixels[:rows])
+    oracle = Oracle(film, seen=tuple(level for level in LEVELS if level not in missed))
+    analysis = pipeline(oracle).analyse(radiograph(film))
+    found = by_level(analysis)
+    assert tuple(found) == (LEVELS if told else LEVELS[:-1])
+    if told:
+        assert [reason.code for reason in found[LEVELS[-1]].reasons] == ["coverage"] * (rows < 400)
+
+
 def test_detector_and_heights_that_disagree_are_told() -> None:
     film = column()
     analysis = pipeline(Oracle(film, broken=0.1)).analyse(radiograph(film))
