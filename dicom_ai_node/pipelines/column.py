@@ -38,6 +38,9 @@ APART_IN_TWO: Final = 0.35
 NEAREST_MM: Final = 12.0
 """No two neighbouring centres are nearer, not even those of crushed bodies."""
 
+STEEPEST: Final = 0.3
+"""So much of the way from one body to the next leads down: a neck above a kyphosis may lie at 60 degrees."""
+
 _PART: Final = 0.85
 """Each of two bodies is at most this share of both together."""
 
@@ -185,7 +188,7 @@ def _one_column(found: Sequence[Body]) -> list[Body]:
         for i in range(j):
             step = centers[j] - centers[i]
             distance = float(np.linalg.norm(step))
-            if not NEAREST_MM <= distance <= 110.0 or -step[2] < 0.5 * distance:
+            if not NEAREST_MM <= distance <= 110.0 or -step[2] < STEEPEST * distance:
                 continue
             if best[i] + weight[j] > best[j]:
                 best[j], back[j] = best[i] + weight[j], i

@@ -68,13 +68,21 @@ def uncertain_levels(vertebrae: Sequence[Vertebra], min_level_confidence: float)
     unsure = [item for item in vertebrae if item.level_confidence < min_level_confidence]
     if not unsure:
         return []
+    least = min(unsure, key=lambda item: item.level_confidence)
+    others = sorted(least.level_alternatives.items(), key=lambda item: -item[1])
+    said = " or ".join(f"{level} ({share:.0%})" for level, share in others if share >= _WORTH_NAMING)
     return [
         Reason(
             "level-uncertain",
             f"The numbering is uncertain from {unsure[0].level} to {unsure[-1].level}: "
-            "it may be shifted by one level. Compare with the sacrum or the last ribs.",
+            + (f"{least.level} may be {said}" if said else "it may be shifted")
+            + ". Compare with the sacrum or the last ribs.",
         )
     ]
+
+
+_WORTH_NAMING: Final = 0.05
+"""Less likely names are not told: they would hide those that matter."""
 
 
 def disease_limitation(threshold: float) -> Reason:

@@ -82,6 +82,15 @@ def test_without_seeds_there_is_nothing() -> None:
     assert bodies_of_column([], Sees(), inside) == []
 
 
+def test_a_column_that_lies_nearly_flat_is_followed() -> None:
+    steep = np.deg2rad(63.0)
+    step = 20.0 * np.array([0.0, np.sin(steep), -np.cos(steep)])
+    neck = [COLUMN[0] - k * step for k in (3, 2, 1)]
+    column = [*neck, *COLUMN]
+    found = bodies_of_column(column, Sees(column, reach_mm=8.0), lambda _: False)
+    assert centers_of(found) == [round(float(center[2]), 3) for center in column]
+
+
 def block(top_mm: float, bottom_mm: float) -> Body:
     """A body of 22 mm by 22 mm that reaches from one height to another."""
     affine = np.diag([1.0, 2.0, 2.0, 1.0])
