@@ -91,6 +91,22 @@ def bodies_of_column(
     return _divided(found, segment)
 
 
+def looked_for_again(found: Sequence[Body], places_mm: Sequence[Array], segment: Segment) -> list[Body]:
+    """The column with what lies about further places, of which the numbering says that a body must be there.
+
+    Where every second body was missed, gaps are as long as what is next to them, and none stands out.
+
+    Args:
+        found: bodies from head to tail.
+        places_mm: where to look, patient LPS millimetres.
+        segment: as for `bodies_of_column`.
+    """
+    column = list(found)
+    for body in _settled(places_mm, segment):
+        _take(column, body)
+    return _one_column(column)
+
+
 def _divided(found: Sequence[Body], segment: Segment) -> list[Body]:
     """The column, each body that was taken together with a crushed neighbour replaced by the two.
 

@@ -31,7 +31,7 @@ from dicom_ai_node.pipelines.bodies import (
     paste,
 )
 from dicom_ai_node.pipelines.chain_ends import counted_up
-from dicom_ai_node.pipelines.column import bodies_of_column
+from dicom_ai_node.pipelines.column import bodies_of_column, looked_for_again
 from dicom_ai_node.pipelines.ct_heatmaps import heatmaps_of_volume
 from dicom_ai_node.pipelines.ct_heights import MeasuredBody, measured_bodies
 from dicom_ai_node.pipelines.fracture_evidence import combined, with_grade
@@ -169,9 +169,13 @@ class CtVolumePipeline:
         )
         progress("segment", 0.2)
         look = ct.look_of(self.segment, torch.as_tensor(volume.voxels))
+
+        def segment(centers_mm: Sequence[npt.NDArray[np.float64]]) -> list[Body | None]:
+            return self._bodies(volume, look, centers_mm)
+
         found = bodies_of_column(
             [peak.center_mm for peak in peaks],
-            lambda centers: self._bodies(volume, look, centers),
+            segment,
             _Inside(volume),
             lambda done, about: progress("segment", 0.2 + 0.55 * done / about),
         )
@@ -182,6 +186,10 @@ class CtVolumePipeline:
                 "spine from C7 down.",
             )
         chain = self._named_chain(found, heatmaps, affine)
+        missed = [link.center_mm for link in chain if link.interpolated and link.level not in NOT_REPORTED]
+        if missed:
+            found = looked_for_again(found, missed, segment)
+            chain = self._named_chain(found, heatmaps, affine)
         bodies = {link.level: body for link in chain if (body := _body_at(found, link)) is not None}
         for level in NOT_REPORTED:
             bodies.pop(level, None)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from dicom_ai_node.pipelines.bodies import Body
-from dicom_ai_node.pipelines.column import bodies_of_column
+from dicom_ai_node.pipelines.column import bodies_of_column, looked_for_again
 
 Array = npt.NDArray[np.float64]
 
@@ -89,6 +89,13 @@ def test_a_column_that_lies_nearly_flat_is_followed() -> None:
     column = [*neck, *COLUMN]
     found = bodies_of_column(column, Sees(column, reach_mm=8.0), lambda _: False)
     assert centers_of(found) == [round(float(center[2]), 3) for center in column]
+
+
+def test_of_a_column_with_every_second_body_the_others_are_found_when_told_where() -> None:
+    seen = [body_at(center) for center in COLUMN[::2]]
+    missed = [center + np.array([3.0, -2.0, 5.0]) for center in COLUMN[1::2]]
+    found = looked_for_again(seen, [*missed, np.array([0.0, 80.0, -90.0]), COLUMN[2]], Sees())
+    assert centers_of(found) == [round(float(center[2]), 3) for center in COLUMN]
 
 
 def block(top_mm: float, bottom_mm: float) -> Body:
