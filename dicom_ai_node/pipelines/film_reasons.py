@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dicom_ai_node.genant import Thresholds
-from dicom_ai_node.networks.film_geometry import box_area, box_common
+from dicom_ai_node.networks.film_geometry import box_area, box_common, box_overlap
 from dicom_ai_node.pipelines.film_chain import FilmBody, missing_between
 from dicom_ai_node.pipelines.limitations import every_limitation
 from dicom_ai_node.report import Reason, Vertebra
@@ -76,6 +76,10 @@ MAX_SPREAD: Final = 0.1
 nobody sees: a mild fracture is twice as much."""
 
 
+LEAST_COMMON: Final = 0.55
+"""Bodies that both networks see have more of their boxes in common. Of the 6 of 330 bodies on forty phantom
+films that had less, the loss of height was 0.11 off on average, of the others 0.02 to 0.04."""
+
 LEAST_ON_FILM: Final = 0.5
 """A body of which less than this share of its box lies on the film is not reported."""
 
@@ -110,9 +114,19 @@ def why_not_measured(
         words = "the points lie outside of the body that the detector saw"
     if overlooked:
         words = "only one of the two networks sees this body, and where it begins and ends is unsure"
+    common = _agreement(body)
+    if common < LEAST_COMMON:
+        words = f"the two networks see it in different places ({common:.0%} of their boxes in common)"
     if words is not None:
         return Reason("model-refused", f"The measurement of {level} was not used: {words}.")
     return None
+
+
+def _agreement(body: FilmBody) -> float:
+    """Intersection over union of what both networks see of a body; 1 where only one sees it."""
+    if body.seen is None or body.outlined is None:
+        return 1.0
+    return box_overlap(body.seen.box, body.outlined.box)
 
 
 def hardly_seen(body: FilmBody, shape: tuple[int, ...], *, overlooked: bool = False) -> bool:
