@@ -132,8 +132,8 @@ def _agreement(body: FilmBody) -> float:
 def hardly_seen(body: FilmBody, shape: tuple[int, ...], *, overlooked: bool = False) -> bool:
     """Whether a body is left out of the report: most of it lies beyond the edge of the film.
 
-    The networks go on with the column where the film ends; on 120 phantom films two of three bodies that were
-    not where a body is were such ends. They still take part in the numbering.
+    The networks go on with the column where the film ends: of 29 bodies that were reported where none is,
+    on 118 phantom films, 16 ended with the film. They still take part in the numbering.
 
     Args:
         body: with its box, which may reach beyond the film.
