@@ -179,7 +179,7 @@ class RadiographPipeline:
         ]
         if not bodies:
             raise NotAnalysable(
-                "no-spine", "No vertebral body was found on this film. Send a lateral film of the spine."
+                "no-spine", "No vertebral body was found on this film. Send lateral films of the spine."
             )
         # Of a stitched film's many parts one may look like anything; so may a film turned over.
         doubtful = shown.lateral < self.settings.sure_lateral or len(parts) > 1 or shown.inverted
