@@ -555,11 +555,13 @@ class Courier:
     def record(self, series: str) -> Record:
         """How the series stands now, with what it waits for."""
         item = self._items.get(series)
-        sifted = item is not None and item.stage != "sift"
-        record = dataclasses.replace(item.record if item and sifted else self.archive.record(series))
-        if series in self._asked or (item and (item.again or item.stage == "hand over")):
+        # Read once, for the thread moves it on meanwhile.
+        stage = item.stage if item else ""
+        record = dataclasses.replace(item.record if item and stage != "sift" else self.archive.record(series))
+        if series in self._asked or (item and (item.again or stage == "hand over")):
             record.state, record.reasons = "queued", []
-        reason = (item.error if item else "") or (self.problem if item else "")
+        # One that is not sifted yet waits for nothing that the node would have to do.
+        reason = (item.error if item else "") or (self.problem if stage in ("watch", "hand over") else "")
         if reason and record.state not in FINAL:
             record.reasons = [reason]
         return record

@@ -73,9 +73,13 @@ def test_a_node_that_is_killed_and_away_for_a_while_gets_everything(
     archive.store(paths)
     archive.wait_for_state(first[1], "analysing", "waiting")
     node.kill()
+    archive.wait(archive.status, lambda status: bool(status["node"]["problem"]))
     second = uids(paths := small_ct(tmp_path / "second", 2101))
     archive.store(paths)
-    said = archive.wait(lambda: archive.state(second[1]), lambda said: bool(said["reasons"]))
+    # Looked at without a pause: it must not be said to wait for the node before it is known to want it.
+    deadline = time.monotonic() + PATIENCE_S
+    while not (said := archive.state(second[1]))["reasons"]:
+        assert time.monotonic() < deadline, f"still {said}"
     assert said["state"] == "queued"
     assert "does not answer" in said["reasons"][0]
     assert "does not answer" in archive.status()["node"]["problem"]
