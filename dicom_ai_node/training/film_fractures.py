@@ -10,12 +10,12 @@ from typing import Final
 
 import numpy as np
 
-from dicom_ai_node.anatomy import Level
+from dicom_ai_node.anatomy import Level, order
 from dicom_ai_node.phantom.disease import Disease
 from dicom_ai_node.phantom.fracturing import FRACTURE_LEVELS
 from dicom_ai_node.phantom.radiograph import render_radiograph, sample_radiograph_acquisition
 from dicom_ai_node.phantom.randomness import stream
-from dicom_ai_node.phantom.spine import SpineOptions, sample_spine
+from dicom_ai_node.phantom.spine import Spine, SpineOptions, sample_spine
 from dicom_ai_node.report import Deformity
 from dicom_ai_node.training.films import Film, film_of_truth
 
@@ -45,7 +45,8 @@ def fractures_film(seed: int, *, training: bool = True, max_pixels: int = PIXELS
     count = int(generator.integers(4, _MOST + 1))
     candidates = [level for level in FRACTURE_LEVELS if level is not Level.T4]
     chosen = sorted(generator.choice(len(candidates), count, replace=False).tolist())
-    fractures, diseases = {}, {}
+    fractures: dict[Level, tuple[Deformity, int]] = {}
+    diseases: dict[Level, tuple[Disease, ...]] = {}
     for number in chosen:
         level = candidates[number]
         ill = _DISEASES[int(generator.choice(len(_DISEASES), p=[share for _, share in _DISEASES]))][0]
@@ -55,13 +56,29 @@ def fractures_film(seed: int, *, training: bool = True, max_pixels: int = PIXELS
             int(generator.integers(least, 4)),
         )
         diseases[level] = ill
-    options = SpineOptions(
-        age=float(generator.uniform(50.0, 90.0)), diseases=diseases, degeneration="realistic"
-    )
-    spine = sample_spine(seed, fractures=fractures, options=options)
+    spine = _spine(seed, fractures, diseases, age=float(generator.uniform(50.0, 90.0)))
     acquisition = sample_radiograph_acquisition(
         seed, spine, training=training and seed % 3 == 0, max_pixels=max_pixels
     )
     made = render_radiograph(spine, acquisition)
     pixels = np.rint(made.shown * np.float32(65535)).astype(np.uint16)
     return film_of_truth(f"{seed:05d}", pixels, made.truth)
+
+
+def _spine(
+    seed: int,
+    fractures: dict[Level, tuple[Deformity, int]],
+    diseases: dict[Level, tuple[Disease, ...]],
+    *,
+    age: float,
+) -> Spine:
+    """The spine with these fractures, less the lowest while no sound body is left to grade by."""
+    while True:
+        options = SpineOptions(age=age, diseases=diseases, degeneration="realistic")
+        try:
+            return sample_spine(seed, fractures=fractures, options=options)
+        except ValueError:
+            if not fractures:
+                raise
+            lowest = max(fractures, key=order)
+            del fractures[lowest], diseases[lowest]

@@ -25,3 +25,8 @@ def test_only_fractures_that_are_in_the_field_are_taught() -> None:
     assert cut
     assert taught
     assert all(item.fractured and item.visible >= 0.8 for item in taught)
+
+
+def test_fractures_that_leave_no_sound_neighbours_are_as_many_as_do() -> None:
+    film = fractures_film(5309, max_pixels=60_000)
+    assert 1 <= sum(item.fractured for item in film.vertebrae) < 6
