@@ -24,7 +24,7 @@ from dicom_ai_node.pipelines.radiograph import RadiographPipeline
 from dicom_ai_node.report import Analysis, Vertebra
 from dicom_ai_node.results.film_views import found_pose
 from dicom_ai_node.results.overview import draw_overview
-from dicom_ai_node.training.classification_metrics import area_under_roc
+from dicom_ai_node.training.classification_metrics import area_under_roc, weighted_kappa
 from dicom_ai_node.training.detection_metrics import (
     Instances,
     average_precision,
@@ -63,6 +63,7 @@ class _Tally:
     said: list[bool] = field(default_factory=list)
     true: list[bool] = field(default_factory=list)
     grades: Counter[tuple[int, int]] = field(default_factory=Counter)
+    reported_grades: Counter[tuple[int, int]] = field(default_factory=Counter)
     types: Counter[tuple[str, str]] = field(default_factory=Counter)
     ages: list[tuple[list[float], int]] = field(default_factory=list)
 
@@ -175,6 +176,8 @@ def _measures(row: dict[str, list[float]], tally: _Tally, vertebra: FilmVertebra
         row["height_error"] += (np.abs(found - true) / true).tolist()
     if answer.genant_grade is not None and vertebra.grade is not None:
         tally.grades[vertebra.grade, answer.genant_grade] += 1
+        # A body that its heights grade and the report calls no fracture is normal to who acts on it.
+        tally.reported_grades[vertebra.grade, answer.genant_grade if answer.fractured else 0] += 1
         row["grade_right"].append(float(vertebra.grade == answer.genant_grade))
         if vertebra.grade:
             tally.types[str(vertebra.deformity), str(answer.deformity)] += 1
@@ -227,7 +230,9 @@ def _tables(tally: _Tally) -> dict[str, Any]:
     together = {f"box_{name}": value for name, value in boxes.items()}
     together |= {f"mask_{name}": value for name, value in masks.items()}
     together |= {f"image_{name}": value for name, value in image_measures(tally.said, tally.true).items()}
-    together["grade_kappa"] = kappa(tally.grades)
+    for name, pairs in (("grade", tally.grades), ("reported_grade", tally.reported_grades)):
+        together[f"{name}_kappa"] = kappa(pairs)
+        together[f"{name}_weighted_kappa"] = weighted_kappa(_counts(pairs))
     if tally.ages:
         values = np.array([item for item, _ in tally.ages])
         true = np.array([number for _, number in tally.ages])
@@ -238,9 +243,15 @@ def _tables(tally: _Tally) -> dict[str, Any]:
     return {
         "fractures_by_level": _precision_by_level(tally),
         "together": {name: None if np.isnan(value) else float(value) for name, value in together.items()},
-        "grades_truth_found": {f"{truth}>{found}": n for (truth, found), n in sorted(tally.grades.items())},
-        "types_truth_found": {f"{truth}>{found}": n for (truth, found), n in sorted(tally.types.items())},
+        "grades_truth_found": _arrows(tally.grades),
+        "grades_truth_reported": _arrows(tally.reported_grades),
+        "types_truth_found": _arrows(tally.types),
     }
+
+
+def _arrows(pairs: Mapping[tuple[int, int], int] | Mapping[tuple[str, str], int]) -> dict[str, int]:
+    """``{"0>1": 3}``: so many were told 1 and are 0."""
+    return {f"{truth}>{found}": n for (truth, found), n in sorted(pairs.items())}
 
 
 def _precision_by_level(tally: _Tally) -> dict[str, dict[str, float]]:
@@ -263,15 +274,20 @@ def _precision_by_level(tally: _Tally) -> dict[str, dict[str, float]]:
 
 def kappa(pairs: Mapping[tuple[int, int], int], classes: int = 4) -> float:
     """Cohen's kappa, unweighted, of (truth, found) counts; NaN without any."""
-    table = np.zeros((classes, classes))
-    for (truth, found), count in pairs.items():
-        table[truth, found] += count
+    table = _counts(pairs, classes)
     total = table.sum()
     if not total:
         return float("nan")
     agreed = np.trace(table) / total
     chance = float((table.sum(axis=0) * table.sum(axis=1)).sum()) / total**2
     return float((agreed - chance) / (1 - chance)) if chance < 1 else float("nan")
+
+
+def _counts(pairs: Mapping[tuple[int, int], int], classes: int = 4) -> npt.NDArray[np.float64]:
+    table = np.zeros((classes, classes))
+    for (truth, found), count in pairs.items():
+        table[truth, found] += count
+    return table
 
 
 def _box(vertebra: Vertebra) -> npt.NDArray[np.float64]:

@@ -109,7 +109,8 @@ def test_the_truth_scores_full_marks(evaluated: Callable[..., dict[str, Any]], t
 def test_errors_are_counted_as_what_they_are(evaluated: Callable[..., dict[str, Any]]) -> None:
     def wrong(seed: int, said: list[Vertebra]) -> list[Vertebra]:
         upper, middle, _ = said
-        if seed == 0:  # one missed, and a healthy one called broken
+        if seed == 0:  # one missed, a healthy one called broken, and one graded that is called no fracture
+            upper = replace(upper, genant_grade=1, deformity="biconcave", fractured=False)
             return [upper, replace(middle, genant_grade=2, deformity="wedge", fractured=True)]
         if seed == 1:  # one level too low throughout
             return [
@@ -128,7 +129,11 @@ def test_errors_are_counted_as_what_they_are(evaluated: Callable[..., dict[str, 
     assert metrics["level_right"] == pytest.approx(5 / 8)
     assert metrics["false_per_film"] == pytest.approx(1 / 3)
     assert metrics["false_alarm"] == pytest.approx(1 / 7)
-    assert found["grades_truth_found"] == {"0>0": 6, "0>2": 1, "3>3": 1}
+    assert found["grades_truth_found"] == {"0>0": 5, "0>1": 1, "0>2": 1, "3>3": 1}
+    assert found["grades_truth_reported"] == {"0>0": 6, "0>2": 1, "3>3": 1}
+    for kind in ("kappa", "weighted_kappa"):
+        together = found["together"]
+        assert together[f"grade_{kind}"] < together[f"reported_grade_{kind}"] < 1.0
     # The broken L1 was found, but as L2.
     assert found["together"]["mask_map_50"] == 0.0
     assert found["together"]["image_specificity"] == 0.5
