@@ -6,8 +6,10 @@ every vertebra, healthy or broken: what it does not see it has not judged.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import Final, Self
 
 from dicom_ai_node.anatomy import Level
@@ -18,8 +20,17 @@ from dicom_ai_node.report import Reason, Vertebra
 AGREEMENT: Final = 0.5
 """Probability from which on the detector says that a body is broken."""
 
+PLAINLY_SOUND: Final = 0.2
+"""A body is plainly sound by its heights where they give a fracture less than this probability."""
+
+_ENOUGH: Final = 3
+"""Fewer bodies do not tell what a network makes of sound ones."""
+
 _NOTHING: Final = 0.5
 """An opinion that says nothing."""
+
+_LEAST: Final = 0.001
+"""No opinion is surer than this before it is held against others."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +74,37 @@ class DetectorKnowledge:
             return body.seen.score
         # Somewhere below the score from which on it would have been told.
         return self.least / 2 if body.link.level in self.levels else None
+
+
+def held_against_sound(
+    opinions: Sequence[float | None], by_heights: Sequence[float | None]
+) -> list[float | None]:
+    """A network's opinions on the bodies of one film, as far as they set them apart from its sound ones.
+
+    Where a network calls most bodies broken that are plainly sound by their heights, it speaks of the film,
+    which is unlike those it was taught with, and not of the body. What it says too much of those (the
+    median of their log odds, if that is for broken) is taken from what it says of all.
+
+    Args:
+        opinions: probability of a fracture, body by body; None where there is none.
+        by_heights: the same by the heights alone; None where a body was not graded.
+    """
+    sound = [
+        _log_odds(opinion)
+        for opinion, height in zip(opinions, by_heights, strict=True)
+        if opinion is not None and height is not None and height < PLAINLY_SOUND
+    ]
+    surplus = max(0.0, median(sound)) if len(sound) >= _ENOUGH else 0.0
+    if not surplus:
+        return list(opinions)
+    return [
+        None if opinion is None else 1 / (1 + math.exp(surplus - _log_odds(opinion))) for opinion in opinions
+    ]
+
+
+def _log_odds(probability: float) -> float:
+    bounded = min(max(probability, _LEAST), 1 - _LEAST)
+    return math.log(bounded / (1 - bounded))
 
 
 def with_dissent(vertebra: Vertebra, fractured: float | None) -> Vertebra:

@@ -27,7 +27,7 @@ from dicom_ai_node.networks.film_classes import FRACTURED, HEALTHY
 from dicom_ai_node.pipelines import film_parts, film_view
 from dicom_ai_node.pipelines.film_chain import FILM_LABELLING, FilmBody, named_bodies
 from dicom_ai_node.pipelines.film_label_map import FittedMask, film_label_map
-from dicom_ai_node.pipelines.film_opinions import DetectorKnowledge, with_dissent
+from dicom_ai_node.pipelines.film_opinions import DetectorKnowledge, held_against_sound, with_dissent
 from dicom_ai_node.pipelines.film_reasons import film_limitations, hardly_seen, why_not_measured
 from dicom_ai_node.pipelines.fracture_evidence import combined, fracture_probabilities, with_grade
 from dicom_ai_node.pipelines.labelling import LabellingSettings
@@ -252,8 +252,11 @@ class RadiographPipeline:
         gradings = grade_spine(heights, cuts)
         by_heights = fracture_probabilities(heights, gradings, cuts, error=LOSS_ERROR)
         looks = networks.fracture_looks(self.acuity, pixels, [item.body.box for item in measured])
+        believed = held_against_sound(
+            [look.fractured for look in looks], [by_heights.get(item.body.link.level) for item in measured]
+        )
         vertebrae = []
-        for item, look in zip(measured, looks, strict=True):
+        for item, look, broken in zip(measured, looks, believed, strict=True):
             level = item.body.link.level
             opinion = self.knows.fractured(item.body)
             vertebra = self._vertebra(film, turn, item)
@@ -263,9 +266,9 @@ class RadiographPipeline:
                     heights,
                     gradings[level],
                     combined(
-                        [(opinion, self.knows.taught), (look.fractured, look.taught)],
+                        [(opinion, self.knows.taught), (broken, look.taught)],
                         by_heights[level],
-                        share=0.5 if look.fractured is None else BROKEN_SHARE,
+                        share=0.5 if broken is None else BROKEN_SHARE,
                     ),
                     threshold=self.settings.fracture_threshold,
                     mm=_mm_at_patient(film, turn),
