@@ -40,6 +40,8 @@ def fractures_film(seed: int, *, training: bool = True, max_pixels: int = PIXELS
         training: one film of three has contrast and noise beyond what radiography does; else all are
             realistic. Fewer than for the other tasks: the signs of age are the first to drown.
         max_pixels: of the film.
+
+    Of a plan that leaves no sound body to grade by, as few as needed of the lowest fractures are left out.
     """
     generator = stream(seed, "many fractures")
     count = int(generator.integers(4, _MOST + 1))
