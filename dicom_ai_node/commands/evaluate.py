@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from dicom_ai_node.training.films import Film
     from dicom_ai_node.training.tasks import TaskRecipe
 
-PIPELINES: Final = ("ct-volume", "ct-agreement", "radiograph", "mri")
+PIPELINES: Final = ("ct-volume", "ct-agreement", "radiograph", "radiograph-agreement", "mri")
 """The tasks that evaluate all networks of a pipeline together; their bundle is the folder of bundles.
-ct-agreement holds the GPU and half precision against the processor."""
+Those on agreement hold the GPU and half precision against the processor."""
 
 _ON_FOLDERS: Final = ("ct-volume", "mri")
 """Pipelines that are evaluated on labelled images of others too."""
@@ -38,7 +38,8 @@ def command(  # noqa: PLR0917 - typer makes options of them
     task: Annotated[
         str,
         typer.Argument(
-            help="ct-segment, ...; ct-volume, ct-agreement, radiograph or mri for all of a pipeline."
+            help="ct-segment, ...; ct-volume, radiograph or mri for all of a pipeline; ct-agreement, "
+            "radiograph-agreement: whether a GPU and half precision say what the processor says."
         ),
     ],
     bundles: Annotated[
@@ -106,10 +107,11 @@ def command(  # noqa: PLR0917 - typer makes options of them
             rows, tables = evaluate_real(bundle, Path(data), console.print, plots)
         elif task == "mri":
             rows, tables = evaluate_studies(bundle, range(count), console.print, plots)
-        elif task == "ct-agreement":
-            from dicom_ai_node.commands import evaluate_ct_agreement  # noqa: PLC0415
+        elif task.endswith("-agreement"):
+            from dicom_ai_node.commands import evaluate_agreement  # noqa: PLC0415
 
-            rows, tables = evaluate_ct_agreement.evaluate(bundle, range(count), console.print)
+            held = evaluate_agreement.ct_volumes if task.startswith("ct") else evaluate_agreement.radiographs
+            rows, tables = held(bundle, range(count), console.print)
         else:
             if data == "phantom":
                 found = evaluate_ct_volume.evaluate(bundle, range(count), console.print, plots)

@@ -117,6 +117,11 @@ def _film(seed: int, pool: Path | None) -> Film:
     return film
 
 
+def realistic_film(seed: int) -> Radiograph:
+    """The film of a seed that the pipeline is judged on, as it gets it."""
+    return radiograph_of(_film(seed, None))
+
+
 def radiograph_of(film: Film) -> Radiograph:
     """The film as the pipeline gets it, without the way over DICOM."""
     uid = f"1.2.{zlib.crc32(film.name.encode())}"

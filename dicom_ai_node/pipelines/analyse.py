@@ -71,12 +71,15 @@ def analyse(
     thresholds = Thresholds(cuts.genant_mild, cuts.genant_moderate, cuts.genant_severe)
     models_dir = find_models_dir(settings.models.models_dir)
     device = str(choose_device(settings.models.device))
+    half = settings.models.precision == "half" and device != "cpu"
+    graphs = settings.models.cuda_graphs
     if pipeline == "mri":
         signal = SignalLimits(cuts.signal_t1, cuts.signal_t2, cuts.signal_stir)
         limits = MriStudySettings(MriSettings(thresholds), signal, cuts.malignant_threshold)
         return _mr_study(paths, _mri(models_dir, device, limits), progress)
     if pipeline == "radiograph":
-        return _films(paths, _radiograph(models_dir, device, thresholds), progress)
+        films = _radiograph(models_dir, device, thresholds, half=half, graphs=graphs)
+        return _films(paths, films, progress)
     volume = load_volume(paths, max_gap_mm=settings.routes.ct.max_gap_mm or None)
     if pipeline == "ct-sagittal":
         slices = _ct_sagittal(models_dir, device, CtSagittalSettings(cuts.disease_threshold))
@@ -84,8 +87,6 @@ def analyse(
     wanted = settings.routes.ct.diseases
     judge = _ct_opinions(models_dir, device, cuts.disease_threshold) if wanted else None
     told = _part_of(progress, 0, 2) if wanted else progress
-    half = settings.models.precision == "half" and device != "cpu"
-    graphs = settings.models.cuda_graphs
     analysis = _ct_volume(models_dir, device, thresholds, half=half, graphs=graphs).analyse(volume, told)
     if judge is not None:
         progress("judge", 0.5)
@@ -169,5 +170,9 @@ def _mri(models_dir: Path, device: str, settings: MriStudySettings) -> MriStudyP
 
 
 @lru_cache(maxsize=1)
-def _radiograph(models_dir: Path, device: str, thresholds: Thresholds) -> RadiographPipeline:
-    return RadiographPipeline.load(models_dir, torch.device(device), RadiographSettings(thresholds))
+def _radiograph(
+    models_dir: Path, device: str, thresholds: Thresholds, *, half: bool, graphs: bool
+) -> RadiographPipeline:
+    pipeline = RadiographPipeline.load(models_dir, torch.device(device), RadiographSettings(thresholds))
+    pipeline = pipeline.in_half() if half else pipeline
+    return pipeline.in_graphs() if graphs else pipeline

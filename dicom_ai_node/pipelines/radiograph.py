@@ -56,6 +56,9 @@ BUNDLES: Final = (
 )
 """What the pipeline needs."""
 
+_IN_HALF: Final = ("radiograph-localise", "radiograph-points", "radiograph-acuity")
+_IN_GRAPHS: Final = ("radiograph-view", *_IN_HALF)
+
 COLUMN: Final = 3
 """So many sure bodies are a column; one or two may be anything."""
 
@@ -133,6 +136,22 @@ class RadiographPipeline:
             ModelError: a bundle is missing, was changed, or does not fit.
         """
         return cls({name: load_bundle(models_dir / name, device) for name in BUNDLES}, settings)
+
+    def in_half(self) -> Self:
+        """The same pipeline with most networks in half precision.
+
+        Not so the view, which may refuse a film, and the detector, which picks regions by scores that lie
+        close together.
+        """
+        return self._with(_IN_HALF, Bundle.in_half)
+
+    def in_graphs(self) -> Self:
+        """The same pipeline; on a GPU all but the detector, whose work varies, run as captured graphs."""
+        return self._with(_IN_GRAPHS, Bundle.in_graphs)
+
+    def _with(self, names: Sequence[str], way: Callable[[Bundle], Bundle]) -> Self:
+        mine = dict(zip(BUNDLES, self.bundles, strict=True))
+        return type(self)(mine | {name: way(mine[name]) for name in names}, self.settings)
 
     @property
     def bundles(self) -> tuple[Bundle, ...]:

@@ -18,19 +18,25 @@ class _Told(Exception):
     ("precision", "device", "half"),
     [("half", "cuda", True), ("half", "cpu", False), ("float32", "cuda", False)],
 )
+@pytest.mark.parametrize("pipeline", ["ct-volume", "radiograph"])
 def test_half_precision_is_for_gpus(
-    monkeypatch: pytest.MonkeyPatch, precision: str, device: str, half: bool
+    monkeypatch: pytest.MonkeyPatch, precision: str, device: str, half: bool, pipeline: str
 ) -> None:
-    assert _asked(monkeypatch, device, {"precision": precision}) == (half, True)
+    assert _asked(monkeypatch, pipeline, device, {"precision": precision}) == (half, True)
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_graphs_are_used_unless_they_are_unwanted(monkeypatch: pytest.MonkeyPatch, wanted: bool) -> None:
-    assert _asked(monkeypatch, "cuda", {"cuda_graphs": wanted}) == (False, wanted)
+@pytest.mark.parametrize("pipeline", ["ct-volume", "radiograph"])
+def test_graphs_are_used_unless_they_are_unwanted(
+    monkeypatch: pytest.MonkeyPatch, wanted: bool, pipeline: str
+) -> None:
+    assert _asked(monkeypatch, pipeline, "cuda", {"cuda_graphs": wanted}) == (False, wanted)
 
 
-def _asked(monkeypatch: pytest.MonkeyPatch, device: str, models: dict[str, Any]) -> tuple[bool, bool]:
-    """Whether the CT pipeline is asked for in half precision, and in graphs."""
+def _asked(
+    monkeypatch: pytest.MonkeyPatch, pipeline: str, device: str, models: dict[str, Any]
+) -> tuple[bool, bool]:
+    """Whether a pipeline is asked for in half precision, and in graphs."""
 
     def told(*_: Any, half: bool, graphs: bool) -> None:
         raise _Told(half, graphs)
@@ -38,8 +44,8 @@ def _asked(monkeypatch: pytest.MonkeyPatch, device: str, models: dict[str, Any])
     monkeypatch.setattr(module, "choose_device", lambda _choice: device)
     monkeypatch.setattr(module, "find_models_dir", lambda _setting: None)
     monkeypatch.setattr(module, "load_volume", lambda *_, **__: None)
-    monkeypatch.setattr(module, "_ct_volume", told)
+    monkeypatch.setattr(module, "_ct_volume" if pipeline == "ct-volume" else "_radiograph", told)
     with pytest.raises(_Told) as asked:
-        module.analyse("ct-volume", [], settings_from({"models": models}))
+        module.analyse(pipeline, [], settings_from({"models": models}))
     half, graphs = asked.value.args
     return half, graphs

@@ -36,6 +36,7 @@ from dicom_ai_node.networks.film_bodies import OFFSET_UNIT
 from dicom_ai_node.networks.film_classes import EVERY_VERTEBRA, PUBLISHED_CLASSES, DetectClass
 from dicom_ai_node.networks.film_geometry import fitting, into_crop, square_crop
 from dicom_ai_node.networks.film_points import LOOKS, MIRROR
+from dicom_ai_node.networks.half_precision import InHalfTheBits
 from dicom_ai_node.networks.heatmaps import gaussian_heatmaps
 from dicom_ai_node.networks.mscn import Heatmaps
 from dicom_ai_node.pipelines.radiograph import BUNDLES, RadiographPipeline
@@ -540,3 +541,15 @@ def test_icons_are_refused() -> None:
     with pytest.raises(NotAnalysable) as refusal:
         pipeline(Oracle(film)).analyse(radiograph(film, pixels=small))
     assert refusal.value.code == "coverage"
+
+
+def test_in_half_precision_the_view_and_the_detector_stay_as_they_are() -> None:
+    film = column()
+    plain = pipeline(Oracle(film))
+    half = plain.in_half()
+    halved = [item.name for item in half.bundles if isinstance(item.network, InHalfTheBits)]
+    assert halved == ["radiograph-localise", "radiograph-points", "radiograph-acuity"]
+    assert [item.name for item in half.bundles] == [item.name for item in plain.bundles]
+    assert tuple(by_level(half.analyse(radiograph(film)))) == LEVELS
+    # On a processor there is nothing to capture.
+    assert [item.network for item in plain.in_graphs().bundles] == [item.network for item in plain.bundles]

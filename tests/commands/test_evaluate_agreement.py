@@ -1,4 +1,4 @@
-"""Ways of computing agree on levels, grades and points, or `evaluate ct-agreement` says by how much not."""
+"""Ways of computing agree on levels, grades and points, or `evaluate ...-agreement` says by how much not."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 
 from dicom_ai_node.anatomy import Level
 from dicom_ai_node.cli import app
-from dicom_ai_node.commands import evaluate_ct_agreement
-from dicom_ai_node.commands.evaluate_ct_agreement import agreement
-from dicom_ai_node.imaging.volume import Volume
+from dicom_ai_node.commands import evaluate_agreement
+from dicom_ai_node.commands.evaluate_agreement import agreement
+from dicom_ai_node.commands.evaluate_radiograph import radiograph_of
 from dicom_ai_node.report import Analysis, SixPoints, Source, SpineReport, Vertebra
+from dicom_ai_node.training.films import Film
 
 POINTS = np.arange(18, dtype=np.float64).reshape(6, 3)
 
@@ -59,26 +60,39 @@ def test_a_refusal_agrees_with_a_refusal_alone(other: SpineReport | None, same: 
     assert agreement(None, other)["levels_same"] == [same]
 
 
+def test_places_in_pixels_are_held_against_each_other_in_millimetres() -> None:
+    one, other = report(vertebra(Level.L1)), report(vertebra(Level.L1, moved_mm=2.0))
+    found = agreement(one, other, unit_mm=0.14)
+    assert found["point_mm"] == [pytest.approx(0.28)]
+    assert found["points_agree"] == [1.0]
+
+
+class Way:
+    """Says always the same."""
+
+    def __init__(self, moved: float) -> None:
+        self.moved = moved
+
+    def analyse(self, _image: object, /) -> Analysis:
+        return Analysis(report(vertebra(Level.L1, moved_mm=self.moved)))
+
+
+@pytest.mark.parametrize(("task", "unit_mm"), [("ct-agreement", 1.0), ("radiograph-agreement", 0.5)])
 def test_the_command_tells_every_way_with_its_interval(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, task: str, unit_mm: float
 ) -> None:
-    class Way:
-        def __init__(self, moved_mm: float) -> None:
-            self.moved_mm = moved_mm
-
-        def analyse(self, _volume: Volume) -> Analysis:
-            return Analysis(report(vertebra(Level.L1, moved_mm=self.moved_mm)))
-
     made = {"cpu": Way(0.0), "cpu_half": Way(0.2)}
-    monkeypatch.setattr(evaluate_ct_agreement, "ways", lambda _models: made)
-    monkeypatch.setattr(evaluate_ct_agreement, "volume_of_phantom", lambda _phantom: None)
-    monkeypatch.setattr(evaluate_ct_agreement, "render_ct", lambda *_: None)
+    film = radiograph_of(Film("one", np.zeros((2, 2), dtype=np.uint8), 0.5, ()))
+    monkeypatch.setattr(evaluate_agreement, "ways", lambda _load: made)
+    monkeypatch.setattr(evaluate_agreement, "volume_of_phantom", lambda _phantom: None)
+    monkeypatch.setattr(evaluate_agreement, "render_ct", lambda *_: None)
+    monkeypatch.setattr(evaluate_agreement, "realistic_film", lambda _seed: film)
     out = tmp_path / "agreement.json"
-    arguments = ["evaluate", "ct-agreement", "--bundle", str(tmp_path), "--count", "2", "--json", str(out)]
+    arguments = ["evaluate", task, "--bundle", str(tmp_path), "--count", "2", "--json", str(out)]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     told = json.loads(out.read_text())
     assert told["n"] == 2
     assert told["metrics"]["cpu_half_levels_same"] == told["metrics"]["cpu_half_points_agree"] == 1.0
-    assert told["metrics"]["cpu_half_point_mm"] == pytest.approx(0.2)
+    assert told["metrics"]["cpu_half_point_mm"] == pytest.approx(0.2 * unit_mm)
     assert set(told["intervals"]) == set(told["metrics"])
