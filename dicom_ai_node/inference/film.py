@@ -24,6 +24,8 @@ from dicom_ai_node.networks.column_detector import HEATMAP_STRIDE, ColumnAnswer
 from dicom_ai_node.networks.film_bodies import parted_bodies
 from dicom_ai_node.networks.film_classes import HEALTHY, DetectClass, class_of_name
 from dicom_ai_node.networks.film_geometry import (
+    FittedMask,
+    Frame,
     box_crop,
     crop,
     fitting,
@@ -47,17 +49,14 @@ class SeenVertebra:
         score: probability that there is one.
         levels: probability of each level, given that there is one.
         fractured: probability that it is fractured, given that there is one.
-        mask: probability of its body, float32 of the fitted picture's shape; None of a detector of boxes.
-        rows: first row of the part of a film that the fitted picture shows, and the row after its last; None
-            where it shows all of it.
+        mask: probability of its body; None of a detector of boxes.
     """
 
     box: Floats
     score: float
     levels: Mapping[Level, float]
     fractured: float
-    mask: npt.NDArray[np.float32] | None = None
-    rows: tuple[int, int] | None = None
+    mask: FittedMask | None = None
 
     @property
     def center(self) -> Floats:
@@ -73,14 +72,12 @@ class OutlinedBody:
     Attributes:
         box: first row, first column, last row, last column, shape (4,).
         score: mean probability of its pixels.
-        mask: probability of its body, float32 of the fitted picture's shape.
-        rows: as of `SeenVertebra`.
+        mask: probability of its body.
     """
 
     box: Floats
     score: float
-    mask: npt.NDArray[np.float32]
-    rows: tuple[int, int] | None = None
+    mask: FittedMask
 
 
 @dataclass(frozen=True)
@@ -136,9 +133,16 @@ def view(bundle: Bundle, film: Film) -> dict[str, float]:
 
 
 @torch.inference_mode()
-def localise(bundle: Bundle, film: Film) -> tuple[LevelMaps, list[OutlinedBody]]:
-    """One heatmap per level, and every body with its outline, head to tail."""
-    picture, center, matrix = _fitted(bundle, film)
+def localise(bundle: Bundle, film: Film, frame: Frame | None = None) -> tuple[LevelMaps, list[OutlinedBody]]:
+    """One heatmap per level, and every body with its outline, head to tail.
+
+    Args:
+        bundle: of the dense network.
+        film: shape (rows, columns).
+        frame: which part of the film is looked at; None: all of it.
+    """
+    picture, frame = _fitted(bundle, film, frame)
+    center, matrix = frame.center, frame.matrix
     answer: ColumnAnswer = bundle.network((2 * picture - 1)[None, None].to(bundle.device))
     body, offset, heatmaps = (item[0].float().cpu() for item in answer)
     levels = tuple(Level(name) for name in bundle.metadata.output_channels)
@@ -155,14 +159,14 @@ def localise(bundle: Bundle, film: Film) -> tuple[LevelMaps, list[OutlinedBody]]
         box = out_of_crop(corners, center, matrix, size).double().numpy().reshape(4)
         # What lies about it keeps its probability, so that the outline runs between the pixels.
         mask = np.where(everyone - item.mask > 0, 0.0, probability).astype(np.float32)
-        found.append(OutlinedBody(box, item.score, mask))
+        found.append(OutlinedBody(box, item.score, FittedMask(mask, frame)))
     return maps, found
 
 
 @torch.inference_mode()
 def detect(bundle: Bundle, film: Film, *, score: float = 0.3) -> list[SeenVertebra]:
     """The vertebrae that a detector sees, the surest first."""
-    picture, center, matrix = _fitted(bundle, film)
+    picture, frame = _fitted(bundle, film)
     (answer,) = bundle.network(picture[None, None].to(bundle.device))
     classes = [class_of_name(name) for name in bundle.metadata.output_channels]
     boxes, scores = answer["boxes"].cpu(), answer["scores"].cpu()
@@ -173,8 +177,8 @@ def detect(bundle: Bundle, film: Film, *, score: float = 0.3) -> list[SeenVerteb
         left, top, right, bottom = boxes[seen.number].tolist()
         # Edges of pixels become centres of the first and the last one.
         corners = torch.tensor([[top, left], [bottom - 1, right - 1]])
-        box = out_of_crop(corners, center, matrix, size).double().numpy().reshape(4)
-        mask = None if masks is None else masks[seen.number, 0].float().numpy()
+        box = out_of_crop(corners, frame.center, frame.matrix, size).double().numpy().reshape(4)
+        mask = None if masks is None else FittedMask(masks[seen.number, 0].float().numpy(), frame)
         found.append(SeenVertebra(box, seen.score, seen.levels, seen.fractured, mask))
     return found
 
@@ -280,12 +284,12 @@ def fracture_looks(bundle: Bundle, film: Film, boxes: Sequence[Floats]) -> list[
     return answers
 
 
-def _fitted(bundle: Bundle, film: Film) -> tuple[Tensor, Tensor, Tensor]:
-    """(picture, center, matrix): the whole film in the bundle's size, 0 to 1."""
+def _fitted(bundle: Bundle, film: Film, frame: Frame | None = None) -> tuple[Tensor, Frame]:
+    """The film, or what a frame shows of it, in the bundle's size, 0 to 1; and the frame."""
     size = bundle.metadata.film.size
     rows, columns = film.shape
-    center, matrix = fitting((rows, columns), size)
-    return _contrast(bundle, crop(film, center, matrix, size)), center, matrix
+    chosen = frame or Frame(*fitting((rows, columns), size))
+    return _contrast(bundle, crop(film, chosen.center, chosen.matrix, size)), chosen
 
 
 def _contrast(bundle: Bundle, picture: Tensor) -> Tensor:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Self
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -41,6 +44,36 @@ def crop(pixels: npt.NDArray[np.generic], center: Tensor, matrix: Tensor, size: 
     return functional.grid_sample(
         part, grid.flip(-1)[None], mode="bilinear", padding_mode="border", align_corners=False
     )[0, 0]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where a crop lies on a film.
+
+    Attributes:
+        center: of the crop in the film, [row, column], shape (2,).
+        matrix: crop offsets to film offsets, shape (2, 2).
+    """
+
+    center: Tensor
+    matrix: Tensor
+
+    def below(self, rows: float) -> Self:
+        """The same crop of a film of which this one is a part that begins so many rows from its top."""
+        return type(self)(self.center + torch.tensor([rows, 0.0]), self.matrix)
+
+
+@dataclass(frozen=True)
+class FittedMask:
+    """Probability of one body on a crop of a film.
+
+    Attributes:
+        values: of the crop's pixels, 0 to 1.
+        frame: where the crop lies.
+    """
+
+    values: npt.NDArray[np.float32]
+    frame: Frame
 
 
 def into_crop(points: Tensor, center: Tensor, matrix: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,9 +1,8 @@
-"""Bodies on a film as one label map: the networks' masks, or the six points where there is none."""
+"""Bodies on a film as one label map: a network's mask of each, or the six points where there is none."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -12,22 +11,9 @@ import torch
 from torch.nn import functional
 
 from dicom_ai_node.anatomy import Level, verse_label
-from dicom_ai_node.networks.film_geometry import fitting, into_crop
+from dicom_ai_node.networks.film_geometry import FittedMask, into_crop
 
 Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class FittedMask:
-    """Probability of one body on a picture that a film, or a part of it, was fitted into.
-
-    Attributes:
-        values: of the picture, 0 to 1.
-        rows: first row of the part, and the row after its last; None where it is all of the film.
-    """
-
-    values: npt.NDArray[np.float32]
-    rows: tuple[int, int] | None = None
 
 
 _WALL: Final = 0.06
@@ -35,13 +21,12 @@ _WALL: Final = 0.06
 
 
 def film_label_map(
-    bodies: Mapping[Level, tuple[Sequence[FittedMask], Floats, Floats | None]], shape: tuple[int, ...]
+    bodies: Mapping[Level, tuple[FittedMask | None, Floats, Floats | None]], shape: tuple[int, ...]
 ) -> npt.NDArray[np.uint8]:
     """The bodies of a film.
 
     Args:
-        bodies: masks of each, its box, and its six points, film pixels, shape (6, 2). Of several masks the
-            mean counts.
+        bodies: mask of each, its box, and its six points, film pixels, shape (6, 2).
         shape: rows, columns of the film.
 
     Returns:
@@ -50,9 +35,9 @@ def film_label_map(
     rows, columns = shape
     labels = np.zeros((rows, columns), dtype=np.uint8)
     surest = np.full((rows, columns), 0.5, dtype=np.float32)
-    for level, (masks, about, points) in bodies.items():
-        if masks:
-            box, share = _pasted(masks, about, (rows, columns))
+    for level, (mask, about, points) in bodies.items():
+        if mask is not None:
+            box, share = _pasted(mask, about, (rows, columns))
         elif points is not None:
             box, share = _filled(points, (rows, columns))
         else:
@@ -67,31 +52,20 @@ def film_label_map(
 Window = tuple[slice, slice]
 
 
-def _pasted(
-    masks: Sequence[FittedMask], box: Floats, shape: tuple[int, int]
-) -> tuple[Window, npt.NDArray[np.float32]]:
-    """Masks in pixels of the film, about a box: (window, probabilities)."""
+def _pasted(mask: FittedMask, box: Floats, shape: tuple[int, int]) -> tuple[Window, npt.NDArray[np.float32]]:
+    """A mask in pixels of the film, about a box: (window, probabilities)."""
     margin = 0.1 * (box[2:] - box[:2])
     window = _window(box[:2] - margin, box[2:] + margin, shape)
-    found: npt.NDArray[np.float32] = np.mean([_sampled(mask, window, shape) for mask in masks], axis=0)
-    return window, found
-
-
-def _sampled(mask: FittedMask, window: Window, shape: tuple[int, int]) -> npt.NDArray[np.float32]:
-    values = mask.values
+    values, frame = mask.values, mask.frame
     fitted = (values.shape[0], values.shape[1])
-    first, after = mask.rows or (0, shape[0])
-    center, matrix = fitting((after - first, shape[1]), fitted)
-    center = center + torch.tensor([float(first), 0.0])
     axes = [torch.arange(part.start, part.stop, dtype=torch.float32) for part in window]
     places = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
-    inside = into_crop(places.reshape(-1, 2), center, matrix, fitted).reshape(places.shape)
+    inside = into_crop(places.reshape(-1, 2), frame.center, frame.matrix, fitted).reshape(places.shape)
     grid = (inside * 2 + 1) / torch.tensor(fitted, dtype=torch.float32) - 1
     found = functional.grid_sample(
         torch.from_numpy(values)[None, None], grid.flip(-1)[None], mode="bilinear", align_corners=False
     )
-    answer: npt.NDArray[np.float32] = found[0, 0].numpy()
-    return answer
+    return window, found[0, 0].numpy()
 
 
 def _filled(points: Floats, shape: tuple[int, int]) -> tuple[Window, npt.NDArray[np.float32]]:

@@ -20,7 +20,7 @@ from dicom_ai_node.anatomy import Level
 from dicom_ai_node.inference import film as networks
 from dicom_ai_node.inference.bundle import Bundle
 from dicom_ai_node.inference.film import LevelMaps, OutlinedBody, SeenVertebra
-from dicom_ai_node.networks.film_geometry import box_overlap
+from dicom_ai_node.networks.film_geometry import FittedMask, box_overlap
 
 Film = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
@@ -60,6 +60,13 @@ def parts_of(shape: tuple[int, int], row_mm: float | None) -> tuple[Rows, ...]:
         return ((0, rows),)
     # Not so short that there would be more parts than are looked at.
     length = min(rows, int(np.ceil(max(_PART * columns, rows / (1 + (_MOST - 1) * _STEP)))))
+    return overlapping_parts(rows, length)
+
+
+def overlapping_parts(rows: int, length: int) -> tuple[Rows, ...]:
+    """Parts of a length, evenly spread over so many rows; all of them in one where there are no more."""
+    if rows <= length:
+        return ((0, rows),)
     count = 1 + int(np.ceil((rows - length) / (_STEP * length)))
     firsts = np.rint(np.linspace(0, rows - length, count)).astype(int).tolist()
     return tuple((first, first + length) for first in firsts)
@@ -99,13 +106,14 @@ class PartMaps:
 
 def detect(bundle: Bundle, film: Film, parts: Sequence[Rows], *, score: float) -> list[SeenVertebra]:
     """As `inference.film.detect`, part by part."""
-    found: list[SeenVertebra] = []
+    found: list[tuple[int, SeenVertebra]] = []
     for number, rows in enumerate(parts):
         for item in networks.detect(bundle, film[slice(*rows)], score=score):
             box = _below(item.box, rows[0])
-            if _answers(parts, number, box):
-                found.append(replace(item, box=box, rows=rows))
-    return _without_repetitions(found)
+            if answers(parts, number, box):
+                mask = None if item.mask is None else _mask_below(item.mask, rows[0])
+                found.append((number, replace(item, box=box, mask=mask)))
+    return without_repetitions(found)
 
 
 def localise(
@@ -113,16 +121,21 @@ def localise(
 ) -> tuple[LevelMaps | PartMaps, list[OutlinedBody]]:
     """As `inference.film.localise`, part by part."""
     maps: list[LevelMaps] = []
-    found: list[OutlinedBody] = []
+    found: list[tuple[int, OutlinedBody]] = []
     for number, rows in enumerate(parts):
         own, outlined = networks.localise(bundle, film[slice(*rows)])
         maps.append(replace(own, center=own.center + torch.tensor([float(rows[0]), 0.0])))
         for item in outlined:
             box = _below(item.box, rows[0])
-            if _answers(parts, number, box):
-                found.append(replace(item, box=box, rows=rows))
-    bodies = sorted(_without_repetitions(found), key=lambda item: float(item.box[0]))
+            if answers(parts, number, box):
+                found.append((number, replace(item, box=box, mask=_mask_below(item.mask, rows[0]))))
+    bodies = head_to_tail(without_repetitions(found))
     return (maps[0] if len(maps) == 1 else PartMaps(tuple(maps), tuple(parts))), bodies
+
+
+def head_to_tail(bodies: Sequence[OutlinedBody]) -> list[OutlinedBody]:
+    """By their first row."""
+    return sorted(bodies, key=lambda item: float(item.box[0]))
 
 
 def _owner(parts: Sequence[Rows], row: float) -> int:
@@ -137,23 +150,28 @@ def _depth(parts: Sequence[Rows], number: int, row: float) -> float:
     return min(above, below)
 
 
-def _answers(parts: Sequence[Rows], number: int, box: Floats) -> bool:
+def answers(parts: Sequence[Rows], number: int, box: Floats) -> bool:
+    """Whether a part answers for a body: no other one shows more about it, or hardly so."""
     row = float(box[0] + box[2]) / 2
     first, after = parts[number]
     slack = _SLACK * (after - first)
     return any(_owner(parts, row + moved) == number for moved in (-slack, 0.0, slack))
 
 
-def _without_repetitions(found: Sequence[Found]) -> list[Found]:
+def without_repetitions(found: Sequence[tuple[int, Found]]) -> list[Found]:
     """The surest first, each body once; bodies that one part shows are not compared with each other."""
-    kept: list[Found] = []
-    for item in sorted(found, key=lambda one: -one.score):
-        others = (one for one in kept if one.rows != item.rows)
+    kept: list[tuple[int, Found]] = []
+    for part, item in sorted(found, key=lambda one: -one[1].score):
+        others = (one for other, one in kept if other != part)
         if all(box_overlap(item.box, one.box) < _SAME for one in others):
-            kept.append(item)
-    return kept
+            kept.append((part, item))
+    return [item for _, item in kept]
 
 
 def _below(box: Floats, rows: int) -> Floats:
     moved: Floats = box + np.array([rows, 0, rows, 0], dtype=np.float64)
     return moved
+
+
+def _mask_below(mask: FittedMask, rows: int) -> FittedMask:
+    return replace(mask, frame=mask.frame.below(float(rows)))

@@ -8,7 +8,7 @@ import torch
 
 from dicom_ai_node.anatomy import Level, order
 from dicom_ai_node.inference.film import LevelMaps, OutlinedBody, SeenVertebra
-from dicom_ai_node.networks.film_geometry import fitting, into_crop
+from dicom_ai_node.networks.film_geometry import FittedMask, Frame, fitting, into_crop
 from dicom_ai_node.networks.heatmaps import gaussian_heatmaps
 from dicom_ai_node.pipelines.film_chain import named_bodies
 from dicom_ai_node.pipelines.labelling import TYPICAL_SPACING_MM
@@ -56,7 +56,8 @@ def test_distances_decide_where_the_scale_is_known_and_looks_do_not() -> None:
 def drawn(seen: list[SeenVertebra], *, taller: float = 0.0) -> list[OutlinedBody]:
     """The same bodies as the dense network draws them; boxes may reach into their neighbours'."""
     reach = np.array([-taller, 0, taller, 0])
-    return [OutlinedBody(item.box + reach, 0.9, np.zeros((1, 1), dtype=np.float32)) for item in seen]
+    nothing = FittedMask(np.zeros((1, 1), dtype=np.float32), Frame(torch.zeros(2), torch.eye(2)))
+    return [OutlinedBody(item.box + reach, 0.9, nothing) for item in seen]
 
 
 def test_a_box_half_in_another_body_takes_nothing_from_it() -> None:

@@ -16,12 +16,12 @@ from dicom_ai_node.anatomy import Level, verse_label
 from dicom_ai_node.inference import film as networks
 from dicom_ai_node.inference.bundle import find_models_dir
 from dicom_ai_node.inference.film import LevelMaps, OutlinedBody, SeenVertebra
-from dicom_ai_node.networks.film_geometry import crop, fitting, into_crop
+from dicom_ai_node.networks.film_geometry import FittedMask, Frame, crop, fitting, into_crop
 from dicom_ai_node.phantom import radiograph_acquisition
 from dicom_ai_node.phantom.radiograph import render_radiograph, sample_radiograph_acquisition
 from dicom_ai_node.phantom.spine import Spine, sample_spine
 from dicom_ai_node.pipelines import film_parts
-from dicom_ai_node.pipelines.film_label_map import FittedMask, film_label_map
+from dicom_ai_node.pipelines.film_label_map import film_label_map
 from dicom_ai_node.pipelines.radiograph import RadiographPipeline
 from dicom_ai_node.training.films import film_of_truth
 from tests.e2e.running_node import needs_models
@@ -46,12 +46,19 @@ def boxes_in(pixels: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float64]]:
     return [np.array([rows.start, cols.start, rows.stop - 1, cols.stop - 1], float) for rows, cols in places]
 
 
+def mask_of(film: npt.NDArray[np.float32]) -> FittedMask:
+    """Of a picture of one pixel that shows the whole film."""
+    return FittedMask(np.zeros((1, 1), np.float32), Frame(*fitting((film.shape[0], film.shape[1]), (1, 1))))
+
+
 @pytest.fixture
 def seeing(monkeypatch: pytest.MonkeyPatch) -> None:
     def detect(_bundle: Any, film: npt.NDArray[np.float32], *, score: float) -> list[SeenVertebra]:
         assert score == 0.3
         # What is cut off looks less like a body.
-        return [SeenVertebra(box, 0.5 + (box[2] - box[0]) / 100, {}, 0.1) for box in boxes_in(film)]
+        return [
+            SeenVertebra(box, 0.5 + (box[2] - box[0]) / 100, {}, 0.1, mask_of(film)) for box in boxes_in(film)
+        ]
 
     def localise(_bundle: Any, film: npt.NDArray[np.float32]) -> tuple[LevelMaps, list[OutlinedBody]]:
         size = (film.shape[0] // 4, film.shape[1] // 4)
@@ -61,7 +68,7 @@ def seeing(monkeypatch: pytest.MonkeyPatch) -> None:
             middle = torch.tensor(box[:2] + box[2:], dtype=torch.float32)[None] / 2
             row, column = into_crop(middle, center, matrix, size)[0].round().long().tolist()
             heatmaps[0, row, column] = 0.8
-        outlined = [OutlinedBody(box, 0.9, np.zeros((1, 1), np.float32)) for box in boxes_in(film)]
+        outlined = [OutlinedBody(box, 0.9, mask_of(film)) for box in boxes_in(film)]
         return LevelMaps((Level.L1,), heatmaps, center, matrix), outlined
 
     monkeypatch.setattr(networks, "detect", detect)
@@ -97,7 +104,12 @@ def test_every_body_is_told_once_and_whole() -> None:
     wanted = [[top, 120, top + 35, 179] for top in TOPS]
     seen = film_parts.detect(BUNDLE, film, parts, score=0.3)
     assert sorted(item.box.tolist() for item in seen) == wanted
-    assert {item.rows for item in seen} == set(parts)
+    for item in seen:
+        assert item.mask is not None
+        # The middle of a part that shows all of the body.
+        middle = float(item.mask.frame.center[0])
+        assert (middle + 0.5) * 2 in {sum(part) for part in parts}
+        assert abs(item.center[0] - middle) < (parts[0][1] - parts[0][0]) / 2 - 17
     maps, outlined = film_parts.localise(BUNDLE, film, parts)
     # From head to tail, as the networks answer of one film.
     assert [item.box.tolist() for item in outlined] == wanted
@@ -126,7 +138,8 @@ def test_a_mask_of_a_part_lies_where_the_part_does() -> None:
     size = (240, 150)
     center, matrix = fitting((480, 300), size)
     mask = crop(only[slice(*rows)], center, matrix, size).numpy()
-    labels = film_label_map({Level.L1: ([FittedMask(mask, rows)], body, None)}, SHAPE)
+    fitted = FittedMask(mask, Frame(center, matrix).below(rows[0]))
+    labels = film_label_map({Level.L1: (fitted, body, None)}, SHAPE)
     found = labels == verse_label(Level.L1)
     true = (film > 0.5) & (only > 0)
     assert 2 * (found & true).sum() / (found.sum() + true.sum()) > 0.97

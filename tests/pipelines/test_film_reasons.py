@@ -7,6 +7,7 @@ import pytest
 
 from dicom_ai_node.anatomy import Level
 from dicom_ai_node.inference.film import OutlinedBody, SeenVertebra
+from dicom_ai_node.networks.film_geometry import FittedMask, Frame, fitting
 from dicom_ai_node.pipelines.film_chain import FilmBody
 from dicom_ai_node.pipelines.film_reasons import why_not_measured
 from dicom_ai_node.pipelines.labelling import NamedCentre
@@ -22,7 +23,9 @@ def body(last_row_seen: float, last_row_outlined: float) -> FilmBody:
         NamedCentre(Level.L3, np.zeros(3), 1.0, {}),
         (seen + outlined) / 2,
         SeenVertebra(seen, 1.0, {Level.L3: 1.0}, 0.1),
-        OutlinedBody(outlined, 1.0, np.zeros((2, 2), dtype=np.float32)),
+        OutlinedBody(
+            outlined, 1.0, FittedMask(np.zeros((2, 2), dtype=np.float32), Frame(*fitting(FILM, (2, 2))))
+        ),
     )
 
 
