@@ -155,7 +155,10 @@ def localise(bundle: Bundle, film: Film, frame: Frame | None = None) -> tuple[Le
     found = []
     for item in parted:
         rows, columns = np.flatnonzero(item.mask.any(axis=1)), np.flatnonzero(item.mask.any(axis=0))
-        corners = torch.tensor([[rows[0], columns[0]], [rows[-1], columns[-1]]], dtype=torch.float32)
+        # A body reaches to the outer edges of its pixels, which are coarser than the film's.
+        corners = torch.tensor(
+            [[rows[0] - 0.5, columns[0] - 0.5], [rows[-1] + 0.5, columns[-1] + 0.5]], dtype=torch.float32
+        )
         box = out_of_crop(corners, center, matrix, size).double().numpy().reshape(4)
         # What lies about it keeps its probability, so that the outline runs between the pixels.
         mask = np.where(everyone - item.mask > 0, 0.0, probability).astype(np.float32)

@@ -58,13 +58,14 @@ class DetectorKnowledge:
         return cls(levels, healthy, taught if healthy else _NOTHING, least)
 
     def overlooked(self, body: FilmBody) -> bool:
-        """Whether the detector should have seen a body that only the other network saw.
+        """Whether a detector that sees healthy bodies too did not see a body that the other network saw.
 
         Half of a body, or two of them, look like one to the other network now and then: of four such bodies
-        on 101 phantom films none was broken, and three were called so.
+        at levels that the detector knows, on 101 phantom films, none was broken, and three were called so. Of
+        twelve above T4, which it does not know and the shoulders hide, heights were 14 % off on average, on
+        34 films, and none of the three that had a grade was broken.
         """
-        alone = body.seen is None and body.outlined is not None
-        return self.healthy and alone and body.link.level in self.levels
+        return self.healthy and body.seen is None and body.outlined is not None
 
     def fractured(self, body: FilmBody) -> float | None:
         """Probability that a body is broken; None where the detector has no opinion."""

@@ -94,7 +94,7 @@ def why_not_measured(
         points: shape (6, 2), [row, column] of the film.
         spread: see `networks.film_points.FoundPoints`.
         shape: rows, columns of the film.
-        overlooked: the detector did not see it and should have (`film_opinions.DetectorKnowledge`).
+        overlooked: the dense network alone saw it (`film_opinions.DetectorKnowledge`).
     """
     level = body.link.level
     height, width = body.box[2:] - body.box[:2]

@@ -216,7 +216,7 @@ class RadiographPipeline:
         progress("report", 0.85)
         vertebrae = self._vertebrae(film, turn, pixels, measured)
         label_map = film_label_map(
-            {item.body.link.level: (_mask(item.body), item.body.box, item.points) for item in measured},
+            {item.body.link.level: (_mask(item.body), item.body.reach, item.points) for item in measured},
             pixels.shape,
         )
         labels = turn.image_as_stored(label_map)[None]
@@ -307,7 +307,7 @@ class RadiographPipeline:
 
     def _vertebra(self, film: Radiograph, turn: FilmPose, item: _Measured) -> Vertebra:
         body = item.body
-        corners = turn.as_stored(body.box.reshape(2, 2), film.shape)
+        corners = turn.as_stored(body.reach.reshape(2, 2), film.shape)
         low, high = corners.min(axis=0), corners.max(axis=0)
         limit = np.array(film.shape, dtype=np.float64) - 1
         low, high = np.clip(low, 0, limit), np.clip(high, 0, limit)
