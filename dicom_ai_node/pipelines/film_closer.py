@@ -1,10 +1,10 @@
 """The bodies of a film once more, from closer by: thoracic ones are small where a whole film is seen at once.
 
 The dense network first sees all of a film: what lies around a body tells its name. Outlines and small bodies
-gain from more pixels, so it looks again, in overlapping parts along the column that it has found. Of 25
-tuning films bodies were found 0.982 (0.978 at the first look), 0.24 instead of 0.60 false ones a film were
-drawn, and outlines overlapped the true ones by 0.89 (0.87); where bodies are smaller than 30 pixels at the
-first look, by most.
+gain from more pixels, so it looks again, in overlapping parts along the column that it has found. On 25
+tuning films 0.987 of the bodies were found (0.978 at the first look), 0.24 instead of 0.60 false ones a film
+were drawn, and outlines overlapped the true ones by 0.89 (0.87); most is gained where bodies are smaller
+than 30 pixels at the first look.
 """
 
 from __future__ import annotations
