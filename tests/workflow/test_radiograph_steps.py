@@ -38,7 +38,7 @@ def reader(study: FilmStudy, monkeypatch: pytest.MonkeyPatch) -> None:
             raise NotAnalysable("orientation", "it looks like a chest film")
         return study.analysis
 
-    monkeypatch.setattr(pipelines, "_radiograph", lambda *_settings: SimpleNamespace(analyse=analyse))
+    monkeypatch.setattr(pipelines, "_radiograph", lambda *_settings, **_how: SimpleNamespace(analyse=analyse))
 
 
 def paths(study: FilmStudy) -> list[Path]:
@@ -109,7 +109,7 @@ def both_lateral(study: FilmStudy, monkeypatch: pytest.MonkeyPatch) -> None:
         own = film.instance.sop_instance_uid == study.film.instance.sop_instance_uid
         return study.analysis if own else second
 
-    monkeypatch.setattr(pipelines, "_radiograph", lambda *_settings: SimpleNamespace(analyse=analyse))
+    monkeypatch.setattr(pipelines, "_radiograph", lambda *_settings, **_how: SimpleNamespace(analyse=analyse))
 
 
 @pytest.mark.usefixtures("both_lateral")
