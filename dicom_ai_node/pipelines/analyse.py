@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import torch
 
@@ -150,8 +150,7 @@ def _ct_volume(
     models_dir: Path, device: str, thresholds: Thresholds, *, half: bool, graphs: bool
 ) -> CtVolumePipeline:
     pipeline = CtVolumePipeline.load(models_dir, torch.device(device), CtVolumeSettings(thresholds))
-    pipeline = pipeline.in_half() if half else pipeline
-    return pipeline.in_graphs() if graphs else pipeline
+    return _computed(pipeline, half=half, graphs=graphs)
 
 
 @lru_cache(maxsize=1)
@@ -174,5 +173,13 @@ def _radiograph(
     models_dir: Path, device: str, thresholds: Thresholds, *, half: bool, graphs: bool
 ) -> RadiographPipeline:
     pipeline = RadiographPipeline.load(models_dir, torch.device(device), RadiographSettings(thresholds))
-    pipeline = pipeline.in_half() if half else pipeline
-    return pipeline.in_graphs() if graphs else pipeline
+    return _computed(pipeline, half=half, graphs=graphs)
+
+
+_Computed = TypeVar("_Computed", CtVolumePipeline, RadiographPipeline)
+
+
+def _computed(pipeline: _Computed, *, half: bool, graphs: bool) -> _Computed:
+    """The pipeline as `[models] precision` and `cuda_graphs` ask for it."""
+    precise = pipeline.in_half() if half else pipeline
+    return precise.in_graphs() if graphs else precise

@@ -19,6 +19,8 @@ SIZE = (224, 144)
 SHAPE = (900, 520)
 TOPS = range(30, 830, 80)
 Pixels = npt.NDArray[np.float32]
+BUNDLE: Any = None
+"""The network is stood in for."""
 
 
 def column(left: int = 200) -> Pixels:
@@ -62,10 +64,10 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
 
 def test_every_body_is_drawn_once_whole_and_larger(looks: Looks) -> None:
     film = column()
-    _, first = looks.localise(None, film)
+    _, first = looks.localise(BUNDLE, film)
     # What the first look missed the second one may find.
     missed = first[:1] + first[2:-1]
-    found = outlined_closer(None, film, missed)  # type: ignore[arg-type]
+    found = outlined_closer(BUNDLE, film, missed)
     wanted = [[top, 200, top + 59, 269] for top in TOPS]
     np.testing.assert_allclose([item.box for item in found], wanted, atol=2.7)  # a pixel of the picture
     assert len(looks.frames) == 3
@@ -79,8 +81,8 @@ def test_every_body_is_drawn_once_whole_and_larger(looks: Looks) -> None:
 def test_where_the_column_bends_the_second_look_follows(looks: Looks) -> None:
     film = np.maximum(column(left=40) * (np.arange(SHAPE[0]) < 430)[:, None], 0)
     film[430:] = column(left=400)[430:]
-    _, first = looks.localise(None, film)
-    found = outlined_closer(None, film, first)  # type: ignore[arg-type]
+    _, first = looks.localise(BUNDLE, film)
+    found = outlined_closer(BUNDLE, film, first)
     assert len(found) == len(TOPS)
     _, upper, lower = looks.frames
     assert float(upper.center[1]) < float(lower.center[1])
@@ -89,9 +91,9 @@ def test_where_the_column_bends_the_second_look_follows(looks: Looks) -> None:
 def test_what_lies_beside_the_parts_stays_as_it_was_first_seen(looks: Looks) -> None:
     film = column()
     film[400:460, 480:519] = 1.0
-    _, first = looks.localise(None, film)
+    _, first = looks.localise(BUNDLE, film)
     beside = first[[item.box[1] > 470 for item in first].index(True)]
-    found = outlined_closer(None, film, first)  # type: ignore[arg-type]
+    found = outlined_closer(BUNDLE, film, first)
     assert sum(item is beside for item in found) == 1
     assert len(found) == len(TOPS) + 1
     rows = [float(item.box[0]) for item in found]
@@ -99,5 +101,5 @@ def test_what_lies_beside_the_parts_stays_as_it_was_first_seen(looks: Looks) -> 
 
 
 def test_without_a_body_at_the_first_look_there_is_no_second(looks: Looks) -> None:
-    assert outlined_closer(None, column(), []) == []  # type: ignore[arg-type]
+    assert outlined_closer(BUNDLE, column(), []) == []
     assert looks.frames == []
