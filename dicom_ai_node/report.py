@@ -254,6 +254,11 @@ class Vertebra:
         return self.six_points if nearest is None else nearest.six_points
 
     @property
+    def ungraded_fracture(self) -> bool:
+        """Called a fracture by its looks alone: neither heights nor a disease say more of it."""
+        return bool(self.fractured) and self.genant_grade is None and not self.diseases
+
+    @property
     def malignancy(self) -> float | None:
         """Probability that a tumour changed the vertebra; None where nobody judged it."""
         for classes in self.classes.values():

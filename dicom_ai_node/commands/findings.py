@@ -44,9 +44,11 @@ def in_one_line(report: SpineReport) -> str:
         return "no vertebra was found"
     span = levels[0] if len(levels) == 1 else f"{levels[0]} to {levels[-1]}"
     broken = [
-        f"{vertebra.level.value} {vertebra.deformity} grade {vertebra.genant_grade}"
+        f"{vertebra.level.value} fractured, not graded"
+        if vertebra.ungraded_fracture
+        else f"{vertebra.level.value} {vertebra.deformity} grade {vertebra.genant_grade}"
         for vertebra in report
-        if vertebra.fractured and vertebra.genant_grade is not None
+        if vertebra.ungraded_fracture or (vertebra.fractured and vertebra.genant_grade is not None)
     ]
     said = [*broken, *_diseased(report), *_malignant(report)]
     return f"{len(levels)} vertebrae, {span}; " + (", ".join(said) or "no fracture")

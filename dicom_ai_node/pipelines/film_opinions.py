@@ -93,7 +93,7 @@ def held_against_sound(
     sound = [
         _log_odds(opinion)
         for opinion, height in zip(opinions, by_heights, strict=True)
-        if opinion is not None and height is not None and height < PLAINLY_SOUND
+        if opinion is not None and _plainly_sound(height)
     ]
     surplus = max(0.0, median(sound)) if len(sound) >= _ENOUGH else 0.0
     if not surplus:
@@ -101,6 +101,19 @@ def held_against_sound(
     return [
         None if opinion is None else 1 / (1 + math.exp(surplus - _log_odds(opinion))) for opinion in opinions
     ]
+
+
+def sound_enough(by_heights: Iterable[float | None]) -> bool:
+    """Whether a film shows enough plainly sound bodies to hold a network's opinions against.
+
+    Args:
+        by_heights: see `held_against_sound`.
+    """
+    return sum(map(_plainly_sound, by_heights)) >= _ENOUGH
+
+
+def _plainly_sound(by_heights: float | None) -> bool:
+    return by_heights is not None and by_heights < PLAINLY_SOUND
 
 
 def _log_odds(probability: float) -> float:
@@ -115,7 +128,7 @@ def with_dissent(vertebra: Vertebra, fractured: float | None) -> Vertebra:
     word = "broken" if fractured >= AGREEMENT else "sound"
     told = f"The detector calls {vertebra.level} {word} ({fractured:.0%} fractured)"
     if vertebra.genant_grade is None:
-        if fractured < AGREEMENT:
+        if vertebra.fractured or fractured < AGREEMENT:
             return vertebra
         told += ", but it was not measured: it is not reported as a fracture. Look at it."
     elif (fractured >= AGREEMENT) == bool(vertebra.genant_grade):

@@ -27,6 +27,9 @@ BEYOND_USUAL: Final = 0.10
 """A biconcave body is broken where its middle is lower by this share than the others' shape would have it:
 half of a mild loss, set on forty phantom films."""
 
+NO_HEIGHTS: Final = 0.5
+"""What the heights say of a body that has none."""
+
 _SURE: Final = (0.02, 0.98)
 """No single opinion may decide alone."""
 
@@ -114,6 +117,19 @@ def with_grade(
         fracture_probability=probability,
         reasons=vertebra.reasons if reason is None else (*vertebra.reasons, reason),
     )
+
+
+def with_looks(vertebra: Vertebra, probability: float, *, threshold: float) -> Vertebra:
+    """A body without a grade, a fracture where it looks like one; that it is sound only heights can say.
+
+    Args:
+        vertebra: as it was found, with the reason why it has no heights.
+        probability: of a fracture, from the opinions of networks alone.
+        threshold: probability from which on the body is reported as fractured.
+    """
+    if probability < threshold:
+        return vertebra
+    return replace(vertebra, fractured=True, fracture_probability=probability, status="analysed")
 
 
 def usual_shape(level: Level, heights: Mapping[Level, Heights], grading: Grading) -> Reason | None:

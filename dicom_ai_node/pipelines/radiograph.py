@@ -29,9 +29,20 @@ from dicom_ai_node.pipelines import film_parts, film_view
 from dicom_ai_node.pipelines.film_chain import FILM_LABELLING, FilmBody, named_bodies
 from dicom_ai_node.pipelines.film_closer import outlined_closer
 from dicom_ai_node.pipelines.film_label_map import film_label_map
-from dicom_ai_node.pipelines.film_opinions import DetectorKnowledge, held_against_sound, with_dissent
+from dicom_ai_node.pipelines.film_opinions import (
+    DetectorKnowledge,
+    held_against_sound,
+    sound_enough,
+    with_dissent,
+)
 from dicom_ai_node.pipelines.film_reasons import film_limitations, hardly_seen, why_not_measured
-from dicom_ai_node.pipelines.fracture_evidence import combined, fracture_probabilities, with_grade
+from dicom_ai_node.pipelines.fracture_evidence import (
+    NO_HEIGHTS,
+    combined,
+    fracture_probabilities,
+    with_grade,
+    with_looks,
+)
 from dicom_ai_node.pipelines.labelling import LabellingSettings
 from dicom_ai_node.pipelines.morphometry import six_point_heights
 from dicom_ai_node.report import (
@@ -76,6 +87,9 @@ LOSS_ERROR: Final = 0.03
 BROKEN_SHARE: Final = 0.25
 """Where P1's network has an opinion too, healthy bodies that seem broken are more frequent: of all bodies one
 in fifteen is broken. Set on forty phantom films."""
+
+UNMEASURED_SHARE: Final = 0.1
+"""Of bodies whose points cannot be used so many are broken: nothing but their looks speaks for a question."""
 
 BROKEN_OR_NOT: Final = "-fracture"
 """Added to the name of P1's bundle: its own word on whether a body is broken, of every body."""
@@ -274,26 +288,29 @@ class RadiographPipeline:
         gradings = grade_spine(heights, cuts)
         by_heights = fracture_probabilities(heights, gradings, cuts, error=LOSS_ERROR)
         looks = networks.fracture_looks(self.acuity, pixels, [item.body.box for item in measured])
-        believed = held_against_sound(
-            [look.fractured for look in looks], [by_heights.get(item.body.link.level) for item in measured]
-        )
+        of_all = [by_heights.get(item.body.link.level) for item in measured]
+        believed = held_against_sound([look.fractured for look in looks], of_all)
+        comparable = sound_enough(of_all)
         vertebrae = []
         for item, look, broken in zip(measured, looks, believed, strict=True):
             level = item.body.link.level
             opinion = self.knows.fractured(item.body)
+            opinions = [(opinion, self.knows.taught), (broken, look.taught)]
             vertebra = self._vertebra(film, turn, item)
             if level in gradings:
                 vertebra = with_grade(
                     vertebra,
                     heights,
                     gradings[level],
-                    combined(
-                        [(opinion, self.knows.taught), (broken, look.taught)],
-                        by_heights[level],
-                        share=0.5 if broken is None else BROKEN_SHARE,
-                    ),
+                    combined(opinions, by_heights[level], share=0.5 if broken is None else BROKEN_SHARE),
                     threshold=self.settings.fracture_threshold,
                     mm=_mm_at_patient(film, turn),
+                )
+            elif broken is not None and comparable and self._may_be_broken(item):
+                vertebra = with_looks(
+                    vertebra,
+                    combined(opinions, NO_HEIGHTS, share=UNMEASURED_SHARE),
+                    threshold=self.settings.fracture_threshold,
                 )
             vertebra = with_dissent(vertebra, opinion)
             classes = {**vertebra.classes}
@@ -304,6 +321,11 @@ class RadiographPipeline:
                 classes[self.acuity.name] = look.ages
             vertebrae.append(replace(vertebra, classes=classes))
         return vertebrae
+
+    def _may_be_broken(self, item: _Measured) -> bool:
+        """Whether the looks of a body without a grade count: all of it is seen, and its level is known."""
+        whole = item.reason is None or item.reason.code != "coverage"
+        return whole and item.body.link.level in self.knows.levels
 
     def _vertebra(self, film: Radiograph, turn: FilmPose, item: _Measured) -> Vertebra:
         body = item.body

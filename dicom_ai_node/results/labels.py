@@ -59,6 +59,9 @@ def label_text(vertebra: Vertebra, language: Language = ENGLISH) -> str:
     if vertebra.genant_grade and vertebra.height_loss is not None:
         words.append(f"G{vertebra.genant_grade} -{100 * vertebra.height_loss:.0f}%")
         words += [] if vertebra.acuity is None else [short.acuities[vertebra.acuity[0]]]
+    elif vertebra.ungraded_fracture:
+        words.append(language.classes["fractured"])
+        words += [] if vertebra.acuity is None else [short.acuities[vertebra.acuity[0]]]
     if vertebra.diseases:
         words.append(", ".join(short.diseases[name] for name in vertebra.diseases))
     if vertebra.malignant is not None:

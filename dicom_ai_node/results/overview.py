@@ -150,6 +150,8 @@ def _finding(vertebra: Vertebra, language: Language) -> str:
     words = []
     if vertebra.height_loss is not None and vertebra.genant_grade is not None:
         words.append(short.loss.format(language.rounded_share(vertebra.height_loss)))
+    elif vertebra.ungraded_fracture:
+        words += [language.classes["fractured"], language.grades[-1]]
     elif not vertebra.abnormal and vertebra.diseases is None:
         return short.level_only
     if vertebra.genant_grade:
@@ -157,7 +159,8 @@ def _finding(vertebra: Vertebra, language: Language) -> str:
         shape = short.deformities.get(vertebra.deformity or "none")
         words += [] if shape is None else [shape]
     words += _diseases(vertebra, language)
-    if vertebra.fracture_probability is not None and vertebra.fractured and vertebra.height_loss is not None:
+    by_height = bool(vertebra.fractured) and vertebra.height_loss is not None
+    if vertebra.fracture_probability is not None and (by_height or vertebra.ungraded_fracture):
         words.append(f"p {language.number(vertebra.fracture_probability, 2)}")
     if vertebra.acuity is not None:
         words.append(_opinion(vertebra.acuity, short.acuities, language))

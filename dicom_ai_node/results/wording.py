@@ -50,6 +50,8 @@ def finding(vertebra: Vertebra, language: Language = ENGLISH, change: Change | N
         words.append(language.height_loss.format(language.rounded_share(vertebra.height_loss)))
     if vertebra.genant_grade:
         words.append(language.genant.format(vertebra.genant_grade))
+    elif vertebra.ungraded_fracture:
+        words.append(language.grades[-1])
     words += since
     if vertebra.acuity is not None:
         words.append(_hedged(vertebra.acuity, language.acuities, language))

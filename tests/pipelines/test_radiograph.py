@@ -44,7 +44,7 @@ from dicom_ai_node.pipelines.radiograph import BUNDLES, RadiographPipeline
 from dicom_ai_node.report import Analysis
 from dicom_ai_node.report_schema import json_schema
 from dicom_ai_node.results.language import LANGUAGES
-from dicom_ai_node.results.wording import class_shares
+from dicom_ai_node.results.wording import class_shares, finding
 from dicom_ai_node.training.films import Film, FilmVertebra, polygon_mask
 from dicom_ai_node.training.localise import TAUGHT_LEVELS
 
@@ -87,8 +87,10 @@ class Oracle:
     film: Film
     age: tuple[float, float, float] = (0.1, 0.7, 0.2)
     sees_healthy: bool = False
+    tells_apart: bool = False
     broken: float = 0.9
     unsure: float = 0.0
+    unsure_of: tuple[Level, ...] = LEVELS
     sure: float = 6.0
     seen: tuple[Level, ...] = LEVELS
     drawn: tuple[Level, ...] = LEVELS
@@ -200,7 +202,8 @@ class Points(nn.Module):
             assert item.six_points is not None
             center, matrix = square_crop(item.box, self.margin, self.size)
             points = torch.from_numpy(item.six_points).float()
-            places.append(into_crop(points, center, matrix @ turn, self.size) + sign * self.oracle.unsure)
+            unsure = self.oracle.unsure if item.level in self.oracle.unsure_of else 0.0
+            places.append(into_crop(points, center, matrix @ turn, self.size) + sign * unsure)
         maps = gaussian_heatmaps(torch.stack(places), self.size, 2.0)
         return Heatmaps(maps, maps, maps)
 
@@ -211,8 +214,15 @@ class Acuity(nn.Module):
         self.oracle = oracle
 
     def forward(self, x: Tensor) -> Tensor:
-        said = [*self.oracle.age, *((1 - sum(self.oracle.age),) if self.oracle.sees_healthy else ())]
-        return torch.tensor([said]).log().expand(len(x), -1)
+        age = torch.tensor(self.oracle.age)
+        if not self.oracle.sees_healthy:
+            return age.log().expand(len(x), -1)
+        said = []
+        for item in self.oracle.film.vertebrae[: len(x)]:
+            sound = self.oracle.tells_apart and not item.fractured
+            ages = age * (0.05 if sound else 1.0)
+            said.append(torch.cat([ages, 1 - ages.sum()[None]]))
+        return torch.stack(said).log()
 
 
 def pipeline(oracle: Oracle) -> RadiographPipeline:
@@ -410,6 +420,47 @@ def test_a_body_that_was_not_measured_but_looks_broken_is_pointed_out() -> None:
     assert [reason.code for reason in found[Level.L2].reasons] == ["model-refused", "disagreement"]
     assert "broken (90% fractured), but it was not measured" in found[Level.L2].reasons[1].text
     assert [reason.code for reason in found[Level.L1].reasons] == ["model-refused"]
+
+
+BROKEN_BY_LOOKS = (0.25, 0.45, 0.28)
+
+
+def test_a_body_that_was_not_measured_is_a_fracture_where_both_networks_see_one() -> None:
+    film = column()
+    looks = Oracle(
+        film, age=BROKEN_BY_LOOKS, sees_healthy=True, tells_apart=True, unsure=9.0, unsure_of=(Level.L2,)
+    )
+    found = by_level(pipeline(looks).analyse(radiograph(film)))
+    answer = found[Level.L2]
+    assert (answer.status, answer.fractured, answer.genant_grade) == ("analysed", True, None)
+    assert answer.acuity[0] == "chronic"
+    assert [reason.code for reason in answer.reasons] == ["model-refused"]
+    assert finding(answer).startswith("L2: vertebral fracture, not graded, possibly chronic")
+    # The others are sound by their heights, and stay so.
+    assert not any(found[level].fractured for level in LEVELS if level is not Level.L2)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"age": (0.01, 0.02, 0.02)},
+        # A network that calls sound bodies broken too speaks of the film.
+        {"tells_apart": False},
+        # Of a film on which nothing was measured nobody knows whether it does.
+        {"unsure_of": LEVELS},
+        # As published it knows fractures alone.
+        {"sees_healthy": False},
+    ],
+)
+def test_what_was_not_measured_and_is_not_plainly_broken_is_not_judged(changes: dict[str, Any]) -> None:
+    film = column()
+    looks = Oracle(
+        film, age=BROKEN_BY_LOOKS, sees_healthy=True, tells_apart=True, unsure=9.0, unsure_of=(Level.L2,)
+    )
+    if not changes.get("sees_healthy", True):
+        changes = {**changes, "age": (0.1, 0.7, 0.2)}
+    answer = by_level(pipeline(replace(looks, **changes)).analyse(radiograph(film)))[Level.L2]
+    assert (answer.status, answer.fractured, answer.fracture_probability) == ("not-analysable", None, None)
 
 
 def test_heights_of_a_turned_film_are_told_by_the_spacing_along_the_spine() -> None:

@@ -8,8 +8,10 @@ from datetime import date
 import pytest
 
 from dicom_ai_node.anatomy import Level
+from dicom_ai_node.commands.findings import in_one_line
 from dicom_ai_node.prior import PriorReport, PriorVertebra
 from dicom_ai_node.report import Reason, Source, SpineReport, Vertebra
+from dicom_ai_node.results.labels import label_text
 from dicom_ai_node.results.wording import finding, impression
 
 SOUND = Vertebra(
@@ -65,6 +67,17 @@ def test_a_deformity_that_no_model_calls_a_fracture_is_not_called_one() -> None:
     assert "moderate wedge deformity, not called a fracture" in finding(replace(WEDGE, fractured=False))
     unjudged = finding(replace(WEDGE, fractured=None, fracture_probability=None))
     assert unjudged.startswith("L1: moderate wedge deformity, 31 %")
+
+
+def test_a_fracture_without_a_grade_is_said_to_have_none() -> None:
+    looks = Vertebra(Level.T12, 0.9, fractured=True, fracture_probability=0.85)
+    assert finding(looks) == "T12: vertebral fracture, not graded, fracture probability 85 %."
+    assert label_text(looks) == "T12 fractured"
+    assert in_one_line(report(looks, SOUND)) == "2 vertebrae, T12 to L2; T12 fractured, not graded"
+    # Of what the diseases of a body say there is more to tell than that it has no grade.
+    ill = replace(looks, diseases=("OVCF",))
+    assert "not graded" not in finding(ill)
+    assert label_text(ill) == "T12 OVCF"
 
 
 def test_the_worst_comes_first() -> None:
