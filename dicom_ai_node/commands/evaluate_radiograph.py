@@ -186,6 +186,8 @@ def _measures(row: dict[str, list[float]], tally: _Tally, vertebra: FilmVertebra
         row["grade_right"].append(float(vertebra.grade == answer.genant_grade))
         if vertebra.grade:
             tally.types[str(vertebra.deformity), str(answer.deformity)] += 1
+    if vertebra.grade is not None:
+        # Of every body that was found: a fracture that nobody could measure and nobody tells was missed.
         row["fracture_found" if vertebra.fractured else "false_alarm"].append(float(bool(answer.fractured)))
     said = answer.classes.get("radiograph-acuity")
     if said is not None and vertebra.acuity is not None:

@@ -43,15 +43,20 @@ def in_one_line(report: SpineReport) -> str:
     if not levels:
         return "no vertebra was found"
     span = levels[0] if len(levels) == 1 else f"{levels[0]} to {levels[-1]}"
-    broken = [
-        f"{vertebra.level.value} fractured, not graded"
-        if vertebra.ungraded_fracture
-        else f"{vertebra.level.value} {vertebra.deformity} grade {vertebra.genant_grade}"
-        for vertebra in report
-        if vertebra.ungraded_fracture or (vertebra.fractured and vertebra.genant_grade is not None)
-    ]
-    said = [*broken, *_diseased(report), *_malignant(report)]
+    broken = [_fracture(vertebra) for vertebra in report]
+    said = [*filter(None, broken), *_diseased(report), *_malignant(report)]
     return f"{len(levels)} vertebrae, {span}; " + (", ".join(said) or "no fracture")
+
+
+def _fracture(vertebra: Vertebra) -> str:
+    level = vertebra.level.value
+    if vertebra.ungraded_fracture:
+        return f"{level} fractured, not graded"
+    if not vertebra.fractured or vertebra.genant_grade is None:
+        return ""
+    if vertebra.genant_grade == 0:
+        return f"{level} fractured, grade 0"
+    return f"{level} {vertebra.deformity} grade {vertebra.genant_grade}"
 
 
 def _diseased(report: SpineReport) -> list[str]:

@@ -158,6 +158,8 @@ def _finding(vertebra: Vertebra, language: Language) -> str:
         words.append(short.grade.format(vertebra.genant_grade))
         shape = short.deformities.get(vertebra.deformity or "none")
         words += [] if shape is None else [shape]
+    elif vertebra.fractured and vertebra.height_loss is not None:
+        words.append(language.classes["fractured"])
     words += _diseases(vertebra, language)
     by_height = bool(vertebra.fractured) and vertebra.height_loss is not None
     if vertebra.fracture_probability is not None and (by_height or vertebra.ungraded_fracture):

@@ -69,6 +69,11 @@ def test_a_deformity_that_no_model_calls_a_fracture_is_not_called_one() -> None:
     assert unjudged.startswith("L1: moderate wedge deformity, 31 %")
 
 
+def test_a_fracture_without_loss_of_height_is_told_as_one() -> None:
+    looks = replace(WEDGE, height_loss=0.17, genant_grade=0, deformity="none")
+    assert in_one_line(report(looks, SOUND)).endswith("; L1 fractured, grade 0")
+
+
 def test_a_fracture_without_a_grade_is_said_to_have_none() -> None:
     looks = Vertebra(Level.T12, 0.9, fractured=True, fracture_probability=0.85)
     assert finding(looks) == "T12: vertebral fracture, not graded, fracture probability 85 %."
