@@ -114,7 +114,7 @@ ACUITY_NETWORKS: Final[Mapping[str, FilmAcuityOptions]] = {
     "resnet18": _ACUITY,
     "resnet18-small": replace(
         _ACUITY,
-        size=(112, 112),
+        size=(144, 144),
         batch=32,
         degrees=20.0,
         upside_down=0.0,
@@ -123,8 +123,8 @@ ACUITY_NETWORKS: Final[Mapping[str, FilmAcuityOptions]] = {
     ),
 }
 """The classifiers of fractures that can be trained: P1's, and a small one for two processor cores. That takes
-crops of half the edge, four times as many a second; it is taught bodies as they stand on upright films, not
-turned by any angle as P1's, some of them blurred by breath; and it also tells healthy bodies from broken
+crops of two thirds of the edge, twice as many a second; it is taught bodies as they stand on upright films,
+not turned by any angle as P1's, some of them blurred by breath; and it also tells healthy bodies from broken
 ones."""
 
 
