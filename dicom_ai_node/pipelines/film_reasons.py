@@ -112,13 +112,24 @@ def why_not_measured(
     low, high = body.box[:2] - 0.3 * np.array([height, width]), body.box[2:] + 0.3 * np.array([height, width])
     if ((points < low) | (points > high)).any():
         words = "the points lie outside of the body that the detector saw"
-    if overlooked:
-        words = "only one of the two networks sees this body, and where it begins and ends is unsure"
-    common = _agreement(body)
-    if common < LEAST_COMMON:
-        words = f"the two networks see it in different places ({common:.0%} of their boxes in common)"
+    words = unsure_place(body, overlooked=overlooked) or words
     if words is not None:
         return Reason("model-refused", f"The measurement of {level} was not used: {words}.")
+    return None
+
+
+def unsure_place(body: FilmBody, *, overlooked: bool) -> str | None:
+    """Why it is unsure where a body lies, in words; None where both networks agree on it.
+
+    Args:
+        body: with what each of the networks saw of it.
+        overlooked: see `why_not_measured`.
+    """
+    common = _agreement(body)
+    if common < LEAST_COMMON:
+        return f"the two networks see it in different places ({common:.0%} of their boxes in common)"
+    if overlooked:
+        return "only one of the two networks sees this body, and where it begins and ends is unsure"
     return None
 
 

@@ -35,7 +35,7 @@ from dicom_ai_node.pipelines.film_opinions import (
     sound_enough,
     with_dissent,
 )
-from dicom_ai_node.pipelines.film_reasons import film_limitations, hardly_seen, why_not_measured
+from dicom_ai_node.pipelines.film_reasons import film_limitations, hardly_seen, unsure_place, why_not_measured
 from dicom_ai_node.pipelines.fracture_evidence import (
     NO_HEIGHTS,
     combined,
@@ -323,9 +323,14 @@ class RadiographPipeline:
         return vertebrae
 
     def _may_be_broken(self, item: _Measured) -> bool:
-        """Whether the looks of a body without a grade count: all of it is seen, and its level is known."""
+        """Whether the looks of a body without a grade count.
+
+        All of it must be seen, and where: a crop beside a sound body shows something else. And the detector
+        must know its level.
+        """
         whole = item.reason is None or item.reason.code != "coverage"
-        return whole and item.body.link.level in self.knows.levels
+        unsure = unsure_place(item.body, overlooked=self.knows.overlooked(item.body))
+        return whole and unsure is None and item.body.link.level in self.knows.levels
 
     def _vertebra(self, film: Radiograph, turn: FilmPose, item: _Measured) -> Vertebra:
         body = item.body

@@ -450,6 +450,8 @@ def test_a_body_that_was_not_measured_is_a_fracture_where_both_networks_see_one(
         {"unsure_of": LEVELS},
         # As published it knows fractures alone.
         {"sees_healthy": False},
+        # Where a body lies that the detector does not see is unsure: the crop may show something else.
+        {"seen": tuple(level for level in LEVELS if level is not Level.L2)},
     ],
 )
 def test_what_was_not_measured_and_is_not_plainly_broken_is_not_judged(changes: dict[str, Any]) -> None:
