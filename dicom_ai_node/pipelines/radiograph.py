@@ -89,7 +89,8 @@ BROKEN_SHARE: Final = 0.25
 in fifteen is broken. Set on forty phantom films."""
 
 UNMEASURED_SHARE: Final = 0.1
-"""Of bodies whose points cannot be used so many are broken: nothing but their looks speaks for a question."""
+"""Of the bodies whose points cannot be used so many are taken to be broken. Where points can be used, the
+heights raise the question; here nothing does but the looks themselves."""
 
 BROKEN_OR_NOT: Final = "-fracture"
 """Added to the name of P1's bundle: its own word on whether a body is broken, of every body."""

@@ -41,7 +41,7 @@ def draw_overview(
     """The image with its findings, RGB, about 1,400 pixels high; `bodies` from head to tail."""
     pixels = _coloured(sheet, bodies)
     rows, columns = sheet.grey.shape
-    widest = max((font(17).getlength(_finding(body.vertebra, language)) for body in bodies), default=0)
+    widest = max((font(17).getlength(short_finding(body.vertebra, language)) for body in bodies), default=0)
     width = max(_NARROWEST, columns + _LEFT + max(_RIGHT, int(widest) + 40))
     canvas = Image.new("RGB", (width, rows + _TOP + _BOTTOM), _PAPER)
     canvas.paste(Image.fromarray(pixels), (_LEFT, _TOP))
@@ -139,10 +139,11 @@ def _draw_names(draw: ImageDraw.ImageDraw, columns: int, bodies: Sequence[Body],
         edge = _LEFT + columns
         draw.line([(_LEFT + back + 6, row), (edge - 8, row), (edge + 12, place)], fill=_HAIRLINE, width=1)
         draw.text((_LEFT - 18, place), vertebra.level.value, fill=colour, font=large, anchor="rm")
-        draw.text((edge + 18, place), _finding(vertebra, language), fill=_INK, font=small, anchor="lm")
+        draw.text((edge + 18, place), short_finding(vertebra, language), fill=_INK, font=small, anchor="lm")
 
 
-def _finding(vertebra: Vertebra, language: Language) -> str:
+def short_finding(vertebra: Vertebra, language: Language) -> str:
+    """What the picture says of a vertebra beside its name."""
     short = language.picture
     if vertebra.status != "analysed":
         why = ", ".join(reason.code for reason in vertebra.reasons)

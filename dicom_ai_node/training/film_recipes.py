@@ -123,7 +123,7 @@ ACUITY_NETWORKS: Final[Mapping[str, FilmAcuityOptions]] = {
     ),
 }
 """The classifiers of fractures that can be trained: P1's, and a small one for two processor cores. That takes
-crops of two thirds of the edge, twice as many a second; it is taught bodies as they stand on upright films,
+crops of two thirds of the edge, 0.4 of the pixels; it is taught bodies as they stand on upright films,
 not turned by any angle as P1's, some of them blurred by breath; and it also tells healthy bodies from broken
 ones."""
 

@@ -25,7 +25,7 @@ from dicom_ai_node.pipelines.film_label_map import film_label_map
 from dicom_ai_node.pipelines.radiograph import RadiographPipeline
 from dicom_ai_node.training.films import film_of_truth
 from tests.e2e.running_node import needs_models
-from tests.pipelines.test_radiograph import radiograph
+from tests.pipelines.film_oracle import radiograph
 
 SHAPE = (1500, 300)
 TOPS = range(20, 1460, 48)

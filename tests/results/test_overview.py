@@ -10,11 +10,12 @@ import pytest
 from matplotlib.ft2font import FT2Font
 from PIL import Image
 
+from dicom_ai_node.anatomy import Level
 from dicom_ai_node.colours import GRADE_COLOURS, UNGRADED_COLOUR
 from dicom_ai_node.imaging.picture import sagittal_sheet
-from dicom_ai_node.report import Analysis, Reason, SpineReport
+from dicom_ai_node.report import Analysis, Reason, SpineReport, Vertebra
 from dicom_ai_node.results.language import ENGLISH, LANGUAGES, Language
-from dicom_ai_node.results.overview import draw_overview
+from dicom_ai_node.results.overview import draw_overview, short_finding
 from dicom_ai_node.results.typeface import BOLD, PLAIN
 from tests.results.phrases import phrases
 
@@ -86,3 +87,22 @@ def test_every_letter_of_every_language_is_in_the_typeface():
     needed = {ord(sign) for language in LANGUAGES.values() for _, text in phrases(language) for sign in text}
     for file in (PLAIN, BOLD):
         assert needed <= set(FT2Font(str(file)).get_charmap()), file.name
+
+
+@pytest.mark.parametrize(
+    ("findings", "words"),
+    [
+        ({}, "level only"),
+        ({"fractured": True, "fracture_probability": 0.85}, "fractured   not graded   p 0.85"),
+        (
+            {"fractured": True, "fracture_probability": 0.7, "height_loss": 0.17, "genant_grade": 0},
+            "loss 17 %   fractured   p 0.70",
+        ),
+        (
+            {"height_loss": 0.3, "genant_grade": 2, "deformity": "wedge", "fractured": False},
+            "loss 30 %   grade 2   wedge",
+        ),
+    ],
+)
+def test_fractures_without_a_grade_or_without_loss_are_called_fractured(findings: dict[str, Any], words: str):
+    assert short_finding(Vertebra(Level.T12, 0.9, **findings), ENGLISH) == words
