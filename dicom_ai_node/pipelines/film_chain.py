@@ -43,6 +43,9 @@ _UNKNOWN_SPREAD: Final = 0.6
 _SAME: Final = 0.4
 """Overlap from which on two boxes are one body."""
 
+ALIKE: Final = 0.7
+"""Overlap from which on the mean of two boxes is used."""
+
 _MOST_TAKEN: Final = 0.5
 """So much of a box that the detector alone answers may lie in other bodies' boxes."""
 
@@ -144,7 +147,7 @@ def _joined(seen: Sequence[SeenVertebra], outlined: Sequence[OutlinedBody]) -> l
     overlaps = np.array([[box_overlap(item.box, drawn.box) for drawn in outlined] for item in seen])
     partners = _best_pairs(overlaps.reshape(len(seen), len(outlined)))
     bodies = [
-        FilmBody(_UNNAMED, (seen[first].box + outlined[second].box) / 2, seen[first], outlined[second])
+        FilmBody(_UNNAMED, _shown_box(seen[first], outlined[second]), seen[first], outlined[second])
         for first, second in partners.items()
     ]
     taken = set(partners.values())
@@ -159,6 +162,14 @@ def _joined(seen: Sequence[SeenVertebra], outlined: Sequence[OutlinedBody]) -> l
             if covered <= _MOST_TAKEN:
                 bodies.append(FilmBody(_UNNAMED, item.box, item))
     return bodies
+
+
+def _shown_box(seen: SeenVertebra, outlined: OutlinedBody) -> Floats:
+    """Half way between what both networks see of a body; the dense network's where they see it elsewhere."""
+    if box_overlap(seen.box, outlined.box) < ALIKE:
+        return outlined.box
+    middle: Floats = (seen.box + outlined.box) / 2
+    return middle
 
 
 def _best_pairs(overlaps: Floats) -> dict[int, int]:

@@ -19,6 +19,7 @@ import torch
 from dicom_ai_node.anatomy import Level
 from dicom_ai_node.errors import NotAnalysable
 from dicom_ai_node.genant import GENANT_THRESHOLDS, Thresholds, grade_spine
+from dicom_ai_node.imaging.film_field import ExposedField
 from dicom_ai_node.imaging.film_pose import FilmPose
 from dicom_ai_node.imaging.radiograph import Radiograph
 from dicom_ai_node.inference import film as networks
@@ -35,7 +36,13 @@ from dicom_ai_node.pipelines.film_opinions import (
     sound_enough,
     with_dissent,
 )
-from dicom_ai_node.pipelines.film_reasons import film_limitations, hardly_seen, unsure_place, why_not_measured
+from dicom_ai_node.pipelines.film_reasons import (
+    MAX_SPREAD,
+    film_limitations,
+    hardly_seen,
+    unsure_place,
+    why_not_measured,
+)
 from dicom_ai_node.pipelines.fracture_evidence import (
     NO_HEIGHTS,
     combined,
@@ -125,11 +132,16 @@ class RadiographSettings:
 
 @dataclass(frozen=True)
 class _Measured:
-    """A body with its six points in the upright film, or with the reason why there are none."""
+    """A body with its six points in the upright film, or with the reason why there are none.
+
+    Attributes:
+        agreed: whether the looks agree on its points or the networks on its place.
+    """
 
     body: FilmBody
     points: Floats | None
     reason: Reason | None
+    agreed: bool
 
 
 class RadiographPipeline:
@@ -208,11 +220,9 @@ class RadiographPipeline:
         outlined = outlined_closer(self.localise, pixels, first_look)
         scale = _mm_at_patient(film, turn)
         chain = named_bodies(seen, outlined, maps, scale, self.settings.labelling)
+        field = ExposedField.of(pixels)
         bodies = [
-            body
-            for body in chain
-            if body.link.level not in _NOT_GRADED
-            and not hardly_seen(body, pixels.shape, overlooked=self.knows.overlooked(body))
+            body for body in chain if body.link.level not in _NOT_GRADED and not hardly_seen(body, field)
         ]
         if not bodies:
             raise NotAnalysable(
@@ -227,7 +237,7 @@ class RadiographPipeline:
                 "column of vertebrae was found on it. Send lateral films of the spine.",
             )
         progress("measure", 0.65)
-        measured = self._measured(pixels, bodies)
+        measured = self._measured(pixels, field, bodies)
         progress("report", 0.85)
         vertebrae = self._vertebrae(film, turn, pixels, measured)
         label_map = film_label_map(
@@ -263,14 +273,16 @@ class RadiographPipeline:
             return body.outlined.score >= SURE_BODY
         return body.seen is not None and body.seen.score >= SURE_BODY
 
-    def _measured(self, pixels: npt.NDArray[np.float32], bodies: Sequence[FilmBody]) -> list[_Measured]:
+    def _measured(
+        self, pixels: npt.NDArray[np.float32], field: ExposedField, bodies: Sequence[FilmBody]
+    ) -> list[_Measured]:
         found = networks.six_points(self.points, pixels, [body.box for body in bodies])
         measured = []
         for body, points, spread in zip(bodies, found.places, found.spread.tolist(), strict=True):
-            reason = why_not_measured(
-                body, points, spread, pixels.shape, overlooked=self.knows.overlooked(body)
-            )
-            measured.append(_Measured(body, None if reason else points, reason))
+            overlooked = self.knows.overlooked(body)
+            reason = why_not_measured(body, points, spread, field, overlooked=overlooked)
+            agreed = spread <= MAX_SPREAD or unsure_place(body, overlooked=overlooked) is None
+            measured.append(_Measured(body, None if reason else points, reason, agreed))
         return measured
 
     def _vertebrae(
@@ -326,12 +338,11 @@ class RadiographPipeline:
     def _may_be_broken(self, item: _Measured) -> bool:
         """Whether the looks of a body without a grade count.
 
-        All of it must be seen, and where: a crop beside a sound body shows something else. And the detector
-        must know its level.
+        All of it must be seen, the detector must know its level, and not everything of where it is may be in
+        doubt: a crop beside a sound body shows something else.
         """
         whole = item.reason is None or item.reason.code != "coverage"
-        unsure = unsure_place(item.body, overlooked=self.knows.overlooked(item.body))
-        return whole and unsure is None and item.body.link.level in self.knows.levels
+        return whole and item.agreed and item.body.link.level in self.knows.levels
 
     def _vertebra(self, film: Radiograph, turn: FilmPose, item: _Measured) -> Vertebra:
         body = item.body

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -74,3 +76,16 @@ def test_bodies_that_the_dense_network_draws_count_even_where_their_boxes_overla
     chain = named_bodies([], drawn(seen, taller=30.0), maps, MM)
     assert tuple(body.link.level for body in chain) == UPPER
     assert all(body.outlined is not None for body in chain)
+
+
+@pytest.mark.parametrize(("lower", "between"), [(6.0, True), (16.0, False)])
+def test_a_body_is_shown_where_the_dense_network_draws_it_if_the_detector_sees_it_elsewhere(
+    lower: float, between: bool
+) -> None:
+    seen, maps = film(0.6)
+    outlined = drawn(seen)
+    moved = replace(seen[2], box=seen[2].box + np.array([lower, 0, lower, 0]))
+    third = named_bodies([*seen[:2], moved, *seen[3:]], outlined, maps, MM)[2]
+    expected = (moved.box + outlined[2].box) / 2 if between else outlined[2].box
+    assert third.seen is moved
+    assert third.box == pytest.approx(expected)

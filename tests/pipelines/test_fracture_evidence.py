@@ -94,6 +94,8 @@ def test_opinions_multiply_and_none_decides_alone() -> None:
     assert combined([(None, 0.2)], 0.7) == 0.7
     assert combined([(0.2, 0.2)], 0.7) == pytest.approx(0.7)  # what every body is taught to be says nothing
     assert combined([(0.5, 0.2)], 0.5) == pytest.approx(0.8)
-    assert combined([(1.0, 0.5)], 0.0) == pytest.approx(0.5)
+    # A look counts more than heights that see nothing; where most bodies are sound it takes a second one.
+    assert combined([(1.0, 0.6)], 0.0, share=0.25) < 0.5 < combined([(1.0, 0.6), (0.3, 0.2)], 0.0, share=0.25)
+    assert combined([(0.0, 0.5)], 1.0) == pytest.approx(0.5)
     assert combined([(0.5, 0.2), (None, 0.9), (0.2, 0.5)], 0.5) == pytest.approx(0.5)
     assert combined([(0.5, 0.2)], 0.5, share=0.2) == pytest.approx(0.5)  # what is rare needs more
