@@ -39,7 +39,7 @@ _DEEPEST: Final = 0.5
 
 
 @dataclass(frozen=True)
-class _Blade:
+class Blade:
     """How far a blade reaches in from its side: at the middle of the side, and more by so much a pixel."""
 
     depth: float = 0.0
@@ -56,7 +56,7 @@ class ExposedField:
     """
 
     shape: tuple[int, int]
-    blades: tuple[_Blade, _Blade, _Blade, _Blade] = (_Blade(), _Blade(), _Blade(), _Blade())
+    blades: tuple[Blade, Blade, Blade, Blade] = (Blade(), Blade(), Blade(), Blade())
 
     @classmethod
     def of(cls, pixels: npt.NDArray[Any]) -> Self:
@@ -73,7 +73,7 @@ class ExposedField:
         blades = []
         for side in sides:
             found = max(_blade(side <= _FLAT), _blade(side >= 1 - _FLAT), key=lambda blade: blade.depth)
-            blades.append(_Blade(found.depth * step, found.slope))
+            blades.append(Blade(found.depth * step, found.slope))
         first_row, first_column, last_row, last_column = blades
         return cls((rows, columns), (first_row, first_column, last_row, last_column))
 
@@ -91,13 +91,13 @@ class ExposedField:
         return np.concatenate([depths[:2], last - depths[2:]])
 
 
-def _blade(flat: _Flags) -> _Blade:
+def _blade(flat: _Flags) -> Blade:
     """The blade at the first row of a picture, from where it is flat; of no depth where there is none."""
     rows, columns = flat.shape
     depths = np.where(flat.all(axis=0), rows, flat.argmin(axis=0))
     telling = depths < _DEEPEST * rows
     along = (np.arange(columns) - (columns - 1) / 2)[telling]
-    best, support = _Blade(), _LEAST_SUPPORT * columns
+    best, support = Blade(), _LEAST_SUPPORT * columns
     angles = np.arange(0.0, _STEEPEST_DEGREES + _STEP_DEGREES / 2, _STEP_DEGREES)
     for angle in (sign * angle for angle in angles for sign in (1.0, -1.0)):
         slope = float(np.tan(np.radians(angle)))
@@ -106,6 +106,6 @@ def _blade(flat: _Flags) -> _Blade:
         counts = ends - np.arange(len(ordered))
         if counts.size and counts.max() > support:
             first = int(counts.argmax())
-            best = _Blade(float(ordered[first : ends[first]].mean()), slope)
+            best = Blade(float(ordered[first : ends[first]].mean()), slope)
             support = _STEEPER_IS_BETTER_BY * float(counts.max())
     return best
