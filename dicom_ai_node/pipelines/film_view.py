@@ -28,7 +28,7 @@ Looks = Mapping[int, Mapping[str, float]]
 
 LATERAL: Final = "lateral-spine"
 _TURNED: Final = 0.4
-"""Most films are stored upright: the image has to be clear about a turn."""
+"""What a turned look counts: most films are stored upright, and the image has to be clear about a turn."""
 
 _BELIEVED: Final = 0.5
 """The header's way up is followed where the image thinks so much of it beside its own."""
@@ -44,6 +44,8 @@ _WORDS: Final = {
     "chest": "a chest film",
     "other": "something else",
 }
+
+_DEGREES: Final = {1: "90", 2: "180", 3: "270"}
 
 
 @dataclass(frozen=True)
@@ -88,14 +90,15 @@ def upright(
         NotAnalysable: it is no lateral view of the spine.
     """
     plain, inverted = (views(bundle, film, pixels) for pixels in (film.pixels, 1 - film.pixels))
-    best, lateral = _best(plain)
+    lateral = _best(plain)[1]
     if _best(inverted)[1] > lateral:
         found = _turned_over(film, plain, inverted, maps_of)
-        if found is not None and found[_best(found)[0]][LATERAL] >= least:
+        if found is not None and _clear(film, found) >= least:
             notes = (*_about_view(film, found), *_about_turn(film, found)[1], _INVERTED)
             return _made(film, found, notes, inverted=True)
-    if plain[best][LATERAL] < (least_as_said if film.view == "lateral" else least):
-        raise NotAnalysable("orientation", _refusal(film, plain))
+    needed = least_as_said if film.view == "lateral" else least
+    if _clear(film, plain) < needed:
+        raise NotAnalysable("orientation", _refusal(film, plain, needed))
     notes = (*_about_turn(film, plain)[1], *_about_view(film, plain))
     return _made(film, plain, notes, inverted=False)
 
@@ -131,6 +134,13 @@ def _best(looks: Looks) -> tuple[int, float]:
     worth = {turn: look[LATERAL] * (1.0 if turn == 0 else _TURNED) for turn, look in looks.items()}
     best = max(worth, key=lambda turn: worth[turn])
     return best, worth[best]
+
+
+def _clear(film: Radiograph, looks: Looks) -> float:
+    """How clearly a film looks lateral the way it is read: a turn that its header tells too needs no more."""
+    turn = _about_turn(film, looks)[0]
+    told = film.pose is not None and film.pose.quarters == turn
+    return looks[turn][LATERAL] * (1.0 if turn == 0 or told else _TURNED)
 
 
 _INVERTED: Final = Reason(
@@ -190,13 +200,21 @@ def _about_view(film: Radiograph, looks: Looks) -> tuple[Reason, ...]:
     return (Reason("modality-mismatch", told),)
 
 
-def _refusal(film: Radiograph, looks: Looks) -> str:
-    others = {view: share for view, share in looks[0].items() if view != LATERAL}
-    shown, share = max(others.items(), key=lambda item: item[1])
-    lateral = looks[_best(looks)[0]][LATERAL]
+def _refusal(film: Radiograph, looks: Looks, needed: float) -> str:
     said = ""
     if film.view == "lateral":
         said = f" Its header calls it lateral ({film.view_source}); the image was believed."
+    turn = _about_turn(film, looks)[0]
+    lateral = looks[turn][LATERAL]
+    others = {view: share for view, share in looks[0].items() if view != LATERAL}
+    shown, share = max(others.items(), key=lambda item: item[1])
+    if lateral >= needed:
+        return (
+            f"This film looks like a lateral view of the spine ({lateral:.0%}) only when turned by "
+            f"{_DEGREES[turn]} degrees counter-clockwise, and not clearly enough to turn it: as it is, it "
+            f"looks rather like {_WORDS[shown]} ({share:.0%}).{said} Send it upright, or with the right "
+            "Patient Orientation (0020,0020)."
+        )
     return (
         f"This film does not look like a lateral view of the spine ({lateral:.0%}): rather like "
         f"{_WORDS[shown]} ({share:.0%}).{said} Send lateral films of the spine."

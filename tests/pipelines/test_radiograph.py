@@ -176,6 +176,16 @@ def test_where_the_image_is_in_doubt_the_header_is_heard() -> None:
         pipeline(replace(doubtful, seen=LEVELS[:2])).analyse(said)
 
 
+def test_a_turn_that_the_header_does_not_tell_has_to_be_clear_in_the_image() -> None:
+    film = column()
+    hazy = pipeline(Oracle(film, sure=1.73))  # 60 %
+    assert tuple(by_level(hazy.analyse(radiograph(film)))) == LEVELS
+    turned = radiograph(film, pixels=FilmPose(1).image_as_stored(film.pixels))
+    with pytest.raises(NotAnalysable, match="only when turned by 90 degrees counter-clockwise"):
+        hazy.analyse(turned)
+    assert tuple(by_level(hazy.analyse(replace(turned, pose=FilmPose(1))))) == LEVELS
+
+
 def _air_is_dark(picture: Tensor) -> bool:
     """Above the drawn column lies a stripe without anything; pictures reach from 0 or from -1 to 1."""
     return float(picture[2].mean()) < float(picture.mean()) - 0.1
