@@ -84,7 +84,8 @@ def upright(
         film: as it is stored.
         maps_of: what the dense network sees on an upright film.
         least: a film of which the view network believes less is refused.
-        least_as_said: the same where the header calls it lateral.
+        least_as_said: the same where the header calls it lateral and tells no other way up than the
+            image.
 
     Raises:
         NotAnalysable: it is no lateral view of the spine.
@@ -96,7 +97,11 @@ def upright(
         if found is not None and _clear(film, found) >= least:
             notes = (*_about_view(film, found), *_about_turn(film, found)[1], _INVERTED)
             return _made(film, found, notes, inverted=True)
-    needed = least_as_said if film.view == "lateral" else least
+    # A header that calls the film lateral but tells another way up is wrong about one of them.
+    believed = film.view == "lateral" and (
+        film.pose is None or film.pose.quarters == _about_turn(film, plain)[0]
+    )
+    needed = least_as_said if believed else least
     if _clear(film, plain) < needed:
         raise NotAnalysable("orientation", _refusal(film, plain, needed))
     notes = (*_about_turn(film, plain)[1], *_about_view(film, plain))
@@ -212,8 +217,8 @@ def _refusal(film: Radiograph, looks: Looks, needed: float) -> str:
         return (
             f"This film looks like a lateral view of the spine ({lateral:.0%}) only when turned by "
             f"{_DEGREES[turn]} degrees counter-clockwise, and not clearly enough to turn it: as it is, it "
-            f"looks rather like {_WORDS[shown]} ({share:.0%}).{said} Send it upright, or with the right "
-            "Patient Orientation (0020,0020)."
+            f"looks rather like {_WORDS[shown]} ({share:.0%}).{said} Send lateral films of the spine, "
+            "upright or with the right Patient Orientation (0020,0020)."
         )
     return (
         f"This film does not look like a lateral view of the spine ({lateral:.0%}): rather like "

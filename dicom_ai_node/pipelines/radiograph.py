@@ -115,7 +115,8 @@ class RadiographSettings:
         min_level_confidence: below it the report says that the numbering is uncertain.
         fracture_threshold: probability from which on a vertebra is reported as fractured.
         min_lateral: a film of which the view network believes less is refused.
-        min_lateral_as_said: the same where the header calls it lateral.
+        min_lateral_as_said: the same where the header calls it lateral and tells no other way up than the
+            image.
         sure_lateral: one of which it believes less is refused unless a column of sure bodies is found on it.
         detector_score: places that the detector gives less are dropped.
     """

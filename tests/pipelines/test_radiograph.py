@@ -184,6 +184,11 @@ def test_a_turn_that_the_header_does_not_tell_has_to_be_clear_in_the_image() -> 
     with pytest.raises(NotAnalysable, match="only when turned by 90 degrees counter-clockwise"):
         hazy.analyse(turned)
     assert tuple(by_level(hazy.analyse(replace(turned, pose=FilmPose(1))))) == LEVELS
+    # A header that calls it lateral, but upright as it is, contradicts the image that it is to help.
+    told = replace(turned, view="lateral", view_source="ViewPosition")
+    assert tuple(by_level(hazy.analyse(told))) == LEVELS
+    with pytest.raises(NotAnalysable, match="Its header calls it lateral"):
+        hazy.analyse(replace(told, pose=FilmPose(0)))
 
 
 def _air_is_dark(picture: Tensor) -> bool:
